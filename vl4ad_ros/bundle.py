@@ -1,0 +1,200 @@
+"""Model bundles: a folder with an ONNX graph, its card, and prompt sets compiled for it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from vl4ad_ros.checked import Checked, read_json, validate
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.hashing import sha256_file
+from vl4ad_ros.prompts.compiled import CompiledPromptSet, load_compiled
+from vl4ad_ros.prompts.tensors import PromptLimits
+from vl4ad_ros.resources import bundle_dir
+
+CARD = "card.json"
+PROMPTS = "prompts"
+
+
+class InputSpec(Checked):
+    """How a camera image becomes the network's input.
+
+    Attributes:
+        height: Rows of the network input; with `keep_aspect`, height * width is the number of pixels aimed at.
+        width: Columns of the network input.
+        multiple_of: Both sides are multiples of this.
+        resize: `stretch`: always height x width. `keep_aspect`: the camera's aspect ratio, about
+            the same number of pixels.
+        mean: Per RGB channel, subtracted in the graph (0..255); stated for the record, the graph contains it.
+        std: Per RGB channel, divided by in the graph.
+    """
+
+    height: int = Field(ge=1)
+    width: int = Field(ge=1)
+    multiple_of: int = Field(default=32, ge=1)
+    resize: Literal["stretch", "keep_aspect"] = "stretch"
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+class BundleCard(Checked):
+    """The card of a bundle (`card.json`).
+
+    Attributes:
+        format: Version of this schema.
+        name: The bundle's name.
+        description: One line for people.
+        onnx: File name of the graph.
+        input: How images enter.
+        text_encoder: Id of the text encoder whose embeddings the graph understands.
+        embedding_dim: D.
+        num_queries: N, or None for a dense model (one query per pixel).
+        stride: Network input pixels per score pixel.
+        temperature: The model's own T of Eq. 1.
+        void: Whether the softmax has a learned void column.
+        methods: Anomaly methods in the graph.
+        prompt_limits: Sizes of the prompt inputs.
+        default_prompt_set: Used where the user names none.
+        default_threshold: On the published uncertainty, for the anomaly mask.
+        precision: Of the graph's weights and activations.
+        licence: Terms of the weights.
+        training_data: Every data set that the weights have seen.
+        training: Command, seed, hours, hardware.
+        scores: Measured results, each with how it was made.
+        sha256: File name -> SHA-256 of every other file of the bundle.
+    """
+
+    format: Literal["vl4ad_ros.bundle/1"] = "vl4ad_ros.bundle/1"
+    name: str = Field(min_length=1)
+    description: str = ""
+    onnx: str = "model.onnx"
+    input: InputSpec
+    text_encoder: str
+    embedding_dim: int = Field(ge=1)
+    num_queries: int | None = Field(default=None, ge=1)
+    stride: int = Field(ge=1)
+    temperature: float = Field(gt=0)
+    void: bool = False
+    methods: list[Literal["vl4ad", "random_word"]] = Field(default_factory=lambda: ["vl4ad"])  # type: ignore[arg-type]
+    prompt_limits: PromptLimits = PromptLimits()
+    default_prompt_set: str
+    default_threshold: float = Field(default=0.5, ge=0, le=1)
+    precision: str = "float32"
+    licence: str
+    training_data: list[str] = Field(default_factory=list)
+    training: dict[str, Any] = Field(default_factory=dict)
+    scores: dict[str, Any] = Field(default_factory=dict)
+    sha256: dict[str, str] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelBundle:
+    """A bundle whose files have been checked against its card.
+
+    Attributes:
+        path: The folder.
+        card: Its card.
+    """
+
+    path: Path
+    card: BundleCard
+
+    @classmethod
+    def load(cls, name_or_path: str | Path, verify: bool = True) -> ModelBundle:
+        """Find a bundle, read its card and check its files.
+
+        Args:
+            name_or_path: A folder, or the name of an installed bundle.
+            verify: Whether to hash the files (about 0.1 s for 25 MB).
+
+        Raises:
+            Vl4adError: If the bundle is missing, its card is wrong, or a file is missing or differs from its hash.
+        """
+        path = bundle_dir(name_or_path)
+        if not (path / CARD).is_file():
+            raise Vl4adError(f"{path}: not a model bundle, it has no {CARD}.")
+        card = validate(BundleCard, read_json(path / CARD), path / CARD)
+        for name in {card.onnx, *card.sha256}:
+            if not (path / name).is_file():
+                raise Vl4adError(f"Bundle '{card.name}' in {path} is damaged: {name} is missing; get the bundle again.")
+        if card.onnx not in card.sha256:
+            raise Vl4adError(f"{path / CARD}: sha256 does not cover {card.onnx}.")
+        if verify:
+            for name, expected in card.sha256.items():
+                if sha256_file(path / name) != expected:
+                    raise Vl4adError(
+                        f"Bundle '{card.name}' in {path} is damaged: {name} does not match the sha256 on its card; "
+                        "get the bundle again."
+                    )
+        return cls(path, card)
+
+    @property
+    def onnx_path(self) -> Path:
+        """The graph's file."""
+        return self.path / self.card.onnx
+
+    @property
+    def onnx_sha256(self) -> str:
+        """SHA-256 of the graph's file, as on the card."""
+        return self.card.sha256[self.card.onnx]
+
+    def prompt_set_names(self) -> list[str]:
+        """Return the names of the prompt sets compiled for this bundle, sorted."""
+        return sorted(path.stem for path in (self.path / PROMPTS).glob("*.safetensors"))
+
+    def load_prompt_set(self, name_or_path: str | Path | None = None) -> CompiledPromptSet:
+        """Load a compiled prompt set and check that it fits the bundle.
+
+        Args:
+            name_or_path: A name of `prompt_set_names`, a `.safetensors` file, or None for the card's default.
+
+        Raises:
+            Vl4adError: If there is no such set, it is damaged, or it was compiled for another text encoder.
+        """
+        name = str(name_or_path or self.card.default_prompt_set)
+        path = Path(name)
+        if path.suffix != ".safetensors":
+            names = self.prompt_set_names()
+            if name not in names:
+                raise Vl4adError(
+                    f"Unknown prompt set for bundle '{self.card.name}': expected one of {names}, got '{name}'."
+                )
+            path = self.path / PROMPTS / f"{name}.safetensors"
+        compiled = load_compiled(path)
+        if compiled.encoder_id != self.card.text_encoder or compiled.dim != self.card.embedding_dim:
+            raise Vl4adError(
+                f"Prompt set '{compiled.name}' was compiled for the text encoder '{compiled.encoder_id}' (dimension "
+                f"{compiled.dim}), but bundle '{self.card.name}' needs '{self.card.text_encoder}' (dimension "
+                f"{self.card.embedding_dim}); compile it again with 'vl4ad prompts compile --bundle {self.card.name}'."
+            )
+        return compiled
+
+    def network_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the network's input size (rows, columns) for a camera image of the given size."""
+        spec = self.card.input
+        if spec.resize == "stretch":
+            return spec.height, spec.width
+        scale = (spec.height * spec.width / (height * width)) ** 0.5
+        # Panoramas and slits: no side shorter than four cells, none longer than four times the usual one.
+        low, high = 4 * spec.multiple_of, 4 * max(spec.height, spec.width)
+
+        def fit(side: int) -> int:
+            rounded = round(side * scale / spec.multiple_of) * spec.multiple_of
+            return int(min(max(rounded, low), high // spec.multiple_of * spec.multiple_of))
+
+        return fit(height), fit(width)
+
+
+def write_card(path: Path, card: BundleCard) -> BundleCard:
+    """Write a bundle's card with fresh hashes of its graph and prompt sets; return the card as written."""
+    files = [card.onnx, *(f"{PROMPTS}/{p.name}" for p in sorted((path / PROMPTS).glob("*.safetensors")))]
+    files += [name for name in card.sha256 if name not in files and (path / name).is_file()]
+    hashed = card.model_copy(update={"sha256": {name: sha256_file(path / name) for name in files}})
+    temporary = path / f".{CARD}.part"
+    temporary.write_text(json.dumps(hashed.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path / CARD)
+    return hashed

@@ -1,0 +1,120 @@
+"""Checked files: pydantic models whose errors are one sentence that names the file, the place and the near key."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from vl4ad_ros.errors import Vl4adError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Checked(BaseModel):
+    """Base of every file schema: unknown keys are errors, objects are immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """A safe loader that refuses a key given twice; plain YAML keeps the last one without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise Vl4adError(f"line {key_node.start_mark.line + 1}: key {key!r} is not text (quote it)")
+            if key in seen:
+                raise Vl4adError(f"line {key_node.start_mark.line + 1}: duplicate name '{key}'")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def explain(error: ValidationError, schema: type[BaseModel]) -> str:
+    """Return the first fault of a validation error as one sentence, with the nearest known key for an unknown one."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the file"
+    if first["type"] == "extra_forbidden":
+        known = _keys_at(schema, first["loc"][:-1])
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"expected one of {known}"
+        return f"unknown key '{where}' ({hint})"
+    if first["type"] == "missing":
+        return f"'{where}' is missing"
+    message = first["msg"].removeprefix("Value error, ")
+    text = f"{where}: {message}" if first["loc"] else message
+    given = first.get("input")
+    return (
+        text
+        if isinstance(given, dict | list | BaseModel) or first["type"] == "value_error"
+        else f"{text} (got {given!r})"
+    )
+
+
+def _keys_at(schema: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
+    """Return the keys that the schema knows at a location, following nested models and containers of them."""
+    current: Any = schema
+    for part in location:
+        fields = getattr(current, "model_fields", None)
+        if fields is not None and part in fields:
+            current = _model_in(fields[part].annotation)
+    return list(getattr(current, "model_fields", {}))
+
+
+def _model_in(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _model_in(argument)
+        if found is not None:
+            return found
+    return None
+
+
+def validate(schema: type[Model], data: Any, source: str | Path) -> Model:
+    """Check plain data against a schema.
+
+    Raises:
+        Vl4adError: One sentence that names `source` and the first fault.
+    """
+    if not isinstance(data, dict):
+        raise Vl4adError(f"{source}: expected a mapping of keys to values, got {type(data).__name__}.")
+    try:
+        return schema.model_validate(data)
+    except ValidationError as error:
+        raise Vl4adError(f"{source}: {explain(error, schema)}.") from error
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Read a YAML file safely, refusing duplicate keys.
+
+    Raises:
+        Vl4adError: If the file cannot be read, is not YAML, or gives a key twice.
+    """
+    try:
+        with Path(path).open(encoding="utf-8") as stream:
+            return yaml.load(stream, Loader=_UniqueKeyLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise Vl4adError(f"{path}: cannot be read ({error}).") from error
+    except Vl4adError as error:
+        raise Vl4adError(f"{path}: {error}.") from error
+    except yaml.YAMLError as error:
+        raise Vl4adError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from error
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        Vl4adError: If the file cannot be read or is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise Vl4adError(f"{path}: cannot be read as JSON ({error}).") from error

@@ -1,0 +1,114 @@
+"""The detector without ROS: from camera images to uncertainty maps and anomaly masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vl4ad_ros.bundle import ModelBundle
+from vl4ad_ros.engines.factory import create_engine
+from vl4ad_ros.engines.protocol import Engine
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.prompts.tensors import PromptTensors, pack
+from vl4ad_ros.scoring.names import DEFAULT_SCORING
+from vl4ad_ros.scoring.publish import to_uncertainty
+
+
+class Detector:
+    """A bundle in an engine. Holds no prompt set: each call names the one that it uses, so that no frame can mix two.
+
+    Attributes:
+        bundle: The model bundle.
+        engine: The loaded engine.
+    """
+
+    def __init__(self, bundle: ModelBundle, engine: Engine) -> None:
+        self.bundle = bundle
+        self.engine = engine
+
+    @classmethod
+    def open(cls, bundle: str | Path, backend: str = "onnxruntime", threads: int = 0, device_id: int = 0) -> Detector:
+        """Load a bundle by name or path into a backend.
+
+        Raises:
+            Vl4adError: If the bundle is missing or damaged, or the backend is not available.
+        """
+        loaded = ModelBundle.load(bundle)
+        return cls(loaded, create_engine(loaded, backend, threads, device_id))
+
+    def prompts(
+        self,
+        prompt_set: str | Path | None = None,
+        scoring: str = DEFAULT_SCORING,
+        temperature: float | None = None,
+        method: str = "vl4ad",
+    ) -> PromptTensors:
+        """Load a compiled prompt set of the bundle and pack it for the graph.
+
+        Args:
+            prompt_set: Name or `.safetensors` file; None takes the bundle's default.
+            scoring: Name of the score.
+            temperature: Overrides the set's and the model's temperature.
+            method: `vl4ad`, `random_word` or `both`.
+
+        Raises:
+            Vl4adError: If the set is missing, damaged or of another text encoder, or a setting is out of range.
+        """
+        card = self.bundle.card
+        for name in ("vl4ad", "random_word") if method == "both" else (method,):
+            if name not in card.methods:
+                raise Vl4adError(f"Bundle '{card.name}' has no method '{name}': expected one of {card.methods}.")
+        compiled = self.bundle.load_prompt_set(prompt_set)
+        return pack(compiled, card.prompt_limits, card.temperature, scoring, temperature, method)
+
+    def preprocess(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Resize an RGB image uint8 [H, W, 3] to the network's input size.
+
+        Raises:
+            Vl4adError: If it is not an RGB image of at least 8 x 8 pixels.
+        """
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or min(image.shape[:2]) < 8:
+            raise Vl4adError(
+                f"Expected an RGB image uint8 [height, width, 3] of at least 8x8, got {image.dtype} {image.shape}."
+            )
+        height, width = self.bundle.network_size(image.shape[0], image.shape[1])
+        if (height, width) == image.shape[:2]:
+            return np.ascontiguousarray(image)
+        shrinks = height <= image.shape[0] and width <= image.shape[1]
+        resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        return np.asarray(resized, dtype=np.uint8)
+
+    def infer(self, inputs: Sequence[NDArray[np.uint8]], prompts: PromptTensors) -> NDArray[np.float32]:
+        """Run preprocessed images of one size as a batch.
+
+        Returns:
+            Published uncertainty in [0, 1], float32 [B, h, w], at the score's resolution.
+        """
+        batch = inputs[0][None] if len(inputs) == 1 else np.stack(inputs)
+        return to_uncertainty(self.engine.infer(batch, prompts), prompts.scoring, prompts.temperature)
+
+    def detect(self, image: NDArray[np.uint8], prompts: PromptTensors) -> NDArray[np.float32]:
+        """Return the uncertainty map of one RGB image at the image's size, float32 [H, W] in [0, 1]."""
+        scores = self.infer([self.preprocess(image)], prompts)[0]
+        return upsample(scores, image.shape[0], image.shape[1])
+
+    def close(self) -> None:
+        """Free the engine."""
+        self.engine.close()
+
+
+def upsample(scores: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Resize an uncertainty map bilinearly to height x width; the range stays."""
+    if scores.shape == (height, width):
+        return scores
+    return np.asarray(cv2.resize(scores, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+
+
+def anomaly_mask(uncertainty: NDArray[np.float32], threshold: float) -> NDArray[np.uint8]:
+    """Return 255 where the uncertainty is at or above the threshold, else 0: uint8, same shape."""
+    # OpenCV's type information lacks the comparison with a number.
+    return np.asarray(cv2.compare(uncertainty, float(threshold), cv2.CMP_GE), dtype=np.uint8)  # type: ignore[call-overload]

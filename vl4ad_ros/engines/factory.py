@@ -1,0 +1,28 @@
+"""Creating an engine by the backend's name: what is asked for runs, or an error says how to get it."""
+
+from __future__ import annotations
+
+from vl4ad_ros.bundle import ModelBundle
+from vl4ad_ros.engines.protocol import Engine
+from vl4ad_ros.errors import Vl4adError
+
+BACKENDS: tuple[str, ...] = ("onnxruntime", "onnxruntime-cuda")
+
+
+def create_engine(bundle: ModelBundle, backend: str = "onnxruntime", threads: int = 0, device_id: int = 0) -> Engine:
+    """Load a bundle's graph into a backend.
+
+    Args:
+        bundle: The model bundle.
+        backend: One of `BACKENDS`.
+        threads: CPU threads (ONNX Runtime); 0 lets the library choose.
+        device_id: Number of the GPU.
+
+    Raises:
+        Vl4adError: If the backend is unknown or not available here.
+    """
+    if backend in ("onnxruntime", "onnxruntime-cuda"):
+        from vl4ad_ros.engines.onnxruntime import OnnxRuntimeEngine
+
+        return OnnxRuntimeEngine(bundle, "cuda" if backend.endswith("cuda") else "cpu", threads, device_id)
+    raise Vl4adError(f"Unknown backend: expected one of {list(BACKENDS)}, got '{backend}'.")

@@ -1,0 +1,81 @@
+"""What every inference backend offers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.prompts.tensors import PromptTensors
+
+GRAPH_INPUTS: tuple[str, ...] = ("image", "text_embeddings", "class_concepts", "class_mask", "settings")
+GRAPH_OUTPUT = "score"
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What runs, for the log, diagnostics and every result file.
+
+    Attributes:
+        backend: Name of the backend, e.g. `onnxruntime`.
+        device: Where it computes, e.g. `cpu` or the GPU's name.
+        library: Library and version.
+        model: File that was loaded.
+        model_sha256: Hash of the ONNX graph behind it.
+        precision: Precision of the graph.
+    """
+
+    backend: str
+    device: str
+    library: str
+    model: str
+    model_sha256: str
+    precision: str
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the fields as plain data for JSON."""
+        return asdict(self)
+
+
+class Engine(Protocol):
+    """A loaded graph. Used from one thread at a time."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """What runs."""
+        ...
+
+    def infer(self, images: NDArray[np.uint8], prompts: PromptTensors) -> NDArray[np.float32]:
+        """Run the network and the score on a batch.
+
+        The frame uses exactly `prompts`; an engine that keeps prompt buffers updates them before the run when the
+        object is not the one it saw last.
+
+        Args:
+            images: uint8 [B, H, W, 3], RGB, contiguous, at the network's input size.
+            prompts: The prompt inputs.
+
+        Returns:
+            Raw score u, float32 [B, h, w], higher = more anomalous. The caller owns the array.
+
+        Raises:
+            Vl4adError: If the shapes do not fit the graph.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the engine's memory; it cannot be used afterwards."""
+        ...
+
+
+def check_images(images: NDArray[np.uint8]) -> None:
+    """Check the common part of an engine's input.
+
+    Raises:
+        Vl4adError: If it is not uint8 [B, H, W, 3] with B, H, W >= 1.
+    """
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape:
+        raise Vl4adError(f"The engine takes uint8 images [batch, height, width, 3], got {images.dtype} {images.shape}.")

@@ -1,0 +1,1 @@
+"""Prompt sets: what the network is told that a road scene is made of."""

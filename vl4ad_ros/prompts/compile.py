@@ -1,0 +1,117 @@
+"""Compiling a prompt set: from concepts to embeddings of one text encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.hashing import sha256_file, sha256_text
+from vl4ad_ros.prompts.compiled import CompiledPromptSet
+from vl4ad_ros.prompts.encoders import TextEncoder
+from vl4ad_ros.prompts.schema import PromptSet, load_prompt_set
+
+Progress = Callable[[int, int], None]
+
+
+def embed_concepts(
+    concepts: Sequence[str],
+    templates: Sequence[str],
+    encoder: TextEncoder,
+    batch_size: int = 256,
+    progress: Progress | None = None,
+) -> NDArray[np.float32]:
+    """Embed concepts, averaged over templates.
+
+    Each text is L2-normalised, the templates of a concept are averaged, and the mean is normalised again (FC-CLIP's
+    recipe, docs/prompts.md).
+
+    Args:
+        concepts: P texts.
+        templates: Texts with one `{}` each.
+        encoder: The text encoder.
+        batch_size: Texts per call of the encoder.
+        progress: Called with (texts done, texts in all) after each batch.
+
+    Returns:
+        float32 [P, D], rows of unit length.
+    """
+    texts = [template.format(concept) for concept in concepts for template in templates]
+    rows = np.empty((len(texts), encoder.dim), dtype=np.float32)
+    for start in range(0, len(texts), batch_size):
+        batch = texts[start : start + batch_size]
+        rows[start : start + len(batch)] = encoder.encode(batch)
+        if progress is not None:
+            progress(start + len(batch), len(texts))
+    return average_templates(rows.reshape(len(concepts), len(templates), encoder.dim))
+
+
+def average_templates(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Average template embeddings [P, templates, D] to unit rows [P, D].
+
+    Raises:
+        Vl4adError: If an embedding is not finite or a mean vanishes.
+    """
+    norms = np.linalg.norm(embeddings, axis=2, keepdims=True)
+    if not np.isfinite(embeddings).all() or (norms == 0).any():
+        raise Vl4adError("The text encoder gave an embedding that is zero or not finite.")
+    mean = (embeddings / norms).mean(axis=1)
+    length = np.linalg.norm(mean, axis=1, keepdims=True)
+    if (length < 1e-6).any():
+        raise Vl4adError("The templates' embeddings of a concept cancel each other out.")
+    return np.ascontiguousarray(mean / length, dtype=np.float32)
+
+
+def assemble(
+    prompt_set: PromptSet, embeddings: NDArray[np.float32], encoder_id: str, source_sha256: str
+) -> CompiledPromptSet:
+    """Join a prompt set and the embeddings of its concepts (rows as `concept_texts` lists them)."""
+    columns = prompt_set.columns()
+    names = [*columns, *prompt_set.ood]
+    column_of = [index for index, concepts in enumerate(columns.values()) for _ in concepts]
+    column_of += range(len(columns), len(names))
+    members = [tuple(classes) for classes in prompt_set.members().values()] + [(name,) for name in prompt_set.ood]
+    return CompiledPromptSet(
+        name=prompt_set.name,
+        description=prompt_set.description,
+        columns=tuple(names),
+        members=tuple(members),
+        concepts=tuple(concept_texts(prompt_set)),
+        concept_column=np.asarray(column_of, dtype=np.int32),
+        embeddings=embeddings,
+        num_id=len(columns),
+        temperature=prompt_set.temperature,
+        encoder_id=encoder_id,
+        source_sha256=source_sha256,
+    )
+
+
+def concept_texts(prompt_set: PromptSet) -> list[str]:
+    """Return the P concepts in the order of the compiled set: column by column, then the OOD concepts."""
+    return [concept for concepts in prompt_set.columns().values() for concept in concepts] + prompt_set.ood
+
+
+def compile_prompt_set(
+    prompt_set: PromptSet,
+    encoder: TextEncoder,
+    source_sha256: str | None = None,
+    progress: Progress | None = None,
+) -> CompiledPromptSet:
+    """Embed a prompt set with a text encoder.
+
+    Args:
+        prompt_set: The set.
+        encoder: The text encoder.
+        source_sha256: SHA-256 of the YAML file; by default that of the set's JSON form.
+        progress: Called with (texts done, texts in all).
+    """
+    embeddings = embed_concepts(concept_texts(prompt_set), prompt_set.template_texts(), encoder, progress=progress)
+    return assemble(prompt_set, embeddings, encoder.id, source_sha256 or sha256_text(prompt_set.model_dump_json()))
+
+
+def compile_file(path: Path, encoder: TextEncoder, progress: Progress | None = None) -> CompiledPromptSet:
+    """Read, check and embed a prompt set's YAML file."""
+    return compile_prompt_set(load_prompt_set(path), encoder, sha256_file(path), progress)

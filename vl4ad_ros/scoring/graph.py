@@ -1,0 +1,126 @@
+"""The scores as a PyTorch graph over the padded prompt inputs: exportable, and what every engine runs.
+
+Inputs as `vl4ad_ros.prompts.tensors` packs them; definitions as in `vl4ad_ros.scoring.reference`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vl4ad_ros.scoring.names import SCORINGS
+
+# Stands for minus infinity where a column takes no part; finite, so that nothing turns into NaN, also in float16.
+_NEVER = -1.0e4
+
+
+def column_cosines(cosines: Tensor, class_concepts: Tensor) -> Tensor:
+    """Max-logit prompt ensembling over the padded table.
+
+    Args:
+        cosines: [..., P].
+        class_concepts: int [C, L].
+
+    Returns:
+        [..., C].
+    """
+    columns, length = class_concepts.shape
+    gathered = torch.index_select(cosines, -1, class_concepts.reshape(-1))
+    return gathered.reshape(*cosines.shape[:-1], columns, length).amax(dim=-1)
+
+
+def class_weights(
+    cosines: Tensor, class_concepts: Tensor, class_mask: Tensor, settings: Tensor, void: Tensor | None = None
+) -> Tensor:
+    """Eq. 1 per query or pixel: posteriors, or the logits where the max-logit score is selected.
+
+    Args:
+        cosines: [..., P].
+        class_concepts: int [C, L].
+        class_mask: [2, C].
+        settings: [8].
+        void: [...], cosine to a learned void embedding, or None.
+
+    Returns:
+        [..., C]; 0 in columns that take no part.
+    """
+    takes_part = class_mask[0]
+    logits = column_cosines(cosines, class_concepts) * settings[0]
+    masked = logits * takes_part + (1 - takes_part) * _NEVER
+    columns = masked.shape[-1]
+    with_void = masked if void is None else torch.cat([masked, void.unsqueeze(-1) * settings[0]], dim=-1)
+    posterior = torch.softmax(with_void, dim=-1)[..., :columns]
+    use_logits = settings[1 + SCORINGS.index("max_logit")]
+    return (posterior + use_logits * (logits - posterior)) * takes_part
+
+
+def _score(support: Tensor, total: Tensor, is_id: Tensor, settings: Tensor, dim: int) -> Tensor:
+    """Select the score: `support` is S_k with columns along `dim`, `total` is sum_i s_i, `is_id` broadcasts."""
+    best = (support * is_id + (1 - is_id) * _NEVER).amax(dim=dim)
+    evidence = support.clamp(min=0) * is_id
+    share = evidence / evidence.sum(dim=dim, keepdim=True).clamp(min=1e-6)
+    entropy = -(share * share.clamp(min=1e-9).log()).sum(dim=dim) / is_id.sum().log().clamp(min=1e-6)
+    scores = {
+        "vl4ad": -best,
+        "msp": -best / total.clamp(min=1e-6),
+        "max_logit": -best,
+        "entropy": entropy,
+        "rba": -(support.tanh() * is_id).sum(dim=dim),
+    }
+    selected = scores[SCORINGS[0]] * settings[1]
+    for index, name in enumerate(SCORINGS[1:], start=2):
+        selected = selected + scores[name] * settings[index]
+    return selected
+
+
+def mask_score(
+    mask_logits: Tensor,
+    cosines: Tensor,
+    class_concepts: Tensor,
+    class_mask: Tensor,
+    settings: Tensor,
+    void: Tensor | None = None,
+) -> Tensor:
+    """Score of a mask model, at the masks' resolution.
+
+    Args:
+        mask_logits: [B, N, h, w]; s = sigmoid of them.
+        cosines: [B, N, P], cos(v_i, t_j).
+        class_concepts: int [C, L].
+        class_mask: [2, C].
+        settings: [8].
+        void: [B, N] or None.
+
+    Returns:
+        u, [B, h, w].
+    """
+    weights = class_weights(cosines, class_concepts, class_mask, settings, void)
+    return mask_score_from_weights(mask_logits.sigmoid(), weights, class_mask, settings)
+
+
+def mask_score_from_weights(masks: Tensor, weights: Tensor, class_mask: Tensor, settings: Tensor) -> Tensor:
+    """Score from mask probabilities [B, N, h, w] and class weights [B, N, C]: [B, h, w]."""
+    batch, queries, height, width = masks.shape
+    flat = masks.reshape(batch, queries, height * width)
+    support = torch.matmul(weights.transpose(1, 2), flat)
+    score = _score(support, flat.sum(dim=1), class_mask[1].reshape(1, -1, 1), settings, dim=1)
+    return score.reshape(batch, height, width)
+
+
+def dense_score(
+    cosines: Tensor, class_concepts: Tensor, class_mask: Tensor, settings: Tensor, void: Tensor | None = None
+) -> Tensor:
+    """Score of a dense model: one query per pixel, s one-hot, so that S_k is the pixel's own weight.
+
+    Args:
+        cosines: [B, h, w, P].
+        class_concepts: int [C, L].
+        class_mask: [2, C].
+        settings: [8].
+        void: [B, h, w] or None.
+
+    Returns:
+        u, [B, h, w].
+    """
+    weights = class_weights(cosines, class_concepts, class_mask, settings, void)
+    return _score(weights, torch.ones_like(weights[..., 0]), class_mask[1], settings, dim=-1)

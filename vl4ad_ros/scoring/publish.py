@@ -1,0 +1,28 @@
+"""From the raw score to the published map."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vl4ad_ros.scoring.names import check_scoring
+
+
+def to_uncertainty(raw: NDArray[np.float32], scoring: str, temperature: float) -> NDArray[np.float32]:
+    """Map a raw score u to the published uncertainty in [0, 1]; monotone, so that rankings inside the range stay.
+
+    vl4ad, msp, rba: clip(1 + u, 0, 1). max_logit: clip(1 + u T, 0, 1), for a dense model one minus the largest cosine.
+    entropy: clip(u, 0, 1). A value that is not a number counts as fully uncertain (1).
+
+    Args:
+        raw: u, any shape, float32.
+        scoring: One of `SCORINGS`.
+        temperature: T in force.
+
+    Returns:
+        float32 in [0, 1], the shape of `raw`, free of NaN.
+    """
+    check_scoring(scoring)
+    scale = np.float32(temperature if scoring == "max_logit" else 1.0)
+    shifted = raw if scoring == "entropy" else 1 + raw * scale
+    return np.asarray(np.clip(np.nan_to_num(shifted, nan=1.0, posinf=1.0, neginf=0.0), 0, 1), dtype=np.float32)

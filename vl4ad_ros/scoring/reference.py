@@ -1,0 +1,90 @@
+"""The scores in plain NumPy: slow, unpadded, and close to the formulas; the graph form is held against it.
+
+Formulas: VL4AD (arXiv 2409.17330), Eq. 1 and 2, as docs/scoring.md quotes them. N queries, P concepts, C = K + Q
+columns, the first K in-distribution.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vl4ad_ros.scoring.names import check_scoring
+
+Array = NDArray[np.floating]
+
+
+def column_cosines(cosines: Array, concept_column: NDArray[np.integer], num_columns: int) -> Array:
+    """Max-logit prompt ensembling: the largest cosine of each column's concepts.
+
+    Args:
+        cosines: [N, P], cos(v_i, t_j).
+        concept_column: [P], column of each concept; every column has at least one.
+        num_columns: C.
+
+    Returns:
+        [N, C].
+    """
+    columns = [cosines[:, concept_column == column].max(axis=1) for column in range(num_columns)]
+    return np.stack(columns, axis=1)
+
+
+def class_posterior(cosines: Array, temperature: float, void: Array | None = None) -> Array:
+    """Eq. 1: softmax of cosine over temperature.
+
+    Args:
+        cosines: [N, C], one per column.
+        temperature: T > 0.
+        void: [N], cosine to a learned void embedding: one more column of the softmax, left out of the result.
+
+    Returns:
+        [N, C], rows sum to 1 (to less with a void column).
+    """
+    logits = cosines if void is None else np.concatenate([cosines, void[:, None]], axis=1)
+    logits = logits / temperature
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    posterior: Array = weights / weights.sum(axis=1, keepdims=True)
+    return posterior[:, : cosines.shape[1]]
+
+
+def anomaly_score(
+    masks: Array,
+    cosines: Array,
+    num_id: int,
+    temperature: float,
+    scoring: str = "vl4ad",
+    void: Array | None = None,
+) -> Array:
+    """Return the raw score u, higher = more anomalous.
+
+    With S_k = sum_i s_i c_i[k] and z = cos / T:
+      vl4ad (Eq. 2): -max_{k<=K} S_k.
+      msp: -max_{k<=K} S_k / sum_i s_i, the 1-max of the masks' normalised class posterior (our form for mask models).
+      max_logit: -max_{k<=K} sum_i s_i z_i[k].
+      entropy: entropy of S over the K in-distribution columns, over log K (0 for K = 1).
+      rba: -sum_{k<=K} tanh(S_k) (RbA, arXiv 2211.14293).
+
+    Args:
+        masks: s, [N, H, W] in [0, 1].
+        cosines: [N, C], one per column (`column_cosines`).
+        num_id: K.
+        temperature: T.
+        scoring: One of `SCORINGS`.
+        void: [N], cosine to the void embedding, or None.
+
+    Returns:
+        [H, W].
+    """
+    check_scoring(scoring)
+    posterior = class_posterior(cosines, temperature, void)
+    weights = cosines / temperature if scoring == "max_logit" else posterior
+    support = np.einsum("nhw,nk->khw", masks, weights[:, :num_id])
+    if scoring in ("vl4ad", "max_logit"):
+        return np.asarray(-support.max(axis=0))
+    if scoring == "msp":
+        return np.asarray(-support.max(axis=0) / np.maximum(masks.sum(axis=0), 1e-6))
+    if scoring == "rba":
+        return np.asarray(-np.tanh(support).sum(axis=0))
+    share = support / np.maximum(support.sum(axis=0), 1e-6)
+    entropy = -(share * np.log(np.maximum(share, 1e-9))).sum(axis=0)
+    return np.asarray(entropy / max(np.log(num_id), 1e-6))
