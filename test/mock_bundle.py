@@ -1,8 +1,9 @@
 """A mock network with an answer known on paper: the visual embedding of a pixel is its colour.
 
-The text space is RGB: the mock encoder knows colour names, and a pixel's embedding is its normalised RGB vector, sampled at every
-fourth row and column. So a pure red pixel has cosine 1 with "red", 0 with "green" and "blue", and with the classes red and green at
-temperature T its Eq. 2 score is -1 / (1 + exp(-1/T)). Made with onnx.helper alone: no torch, one opset-18 graph of 18 nodes.
+The text space is RGB: the mock encoder knows colour names, and a pixel's embedding is its normalised RGB vector,
+sampled at every fourth row and column. So a pure red pixel has cosine 1 with "red", 0 with "green" and "blue", and with
+the classes red and green at temperature T its Eq. 2 score is -1 / (1 + exp(-1/T)). Made with onnx.helper,
+without torch.
 """
 
 from __future__ import annotations
@@ -43,11 +44,11 @@ class ColourEncoder:
 
     def encode(self, texts: list[str]) -> NDArray[np.float32]:
         rows = np.array([COLOURS[text] for text in texts], dtype=np.float32)
-        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
 
 
 def mock_prompt_sets() -> dict[str, PromptSet]:
-    """`traffic`: red, green; `merged`: the same two as one class; `traffic_ood`: blue as OOD column; `greys`: grey alone."""
+    """Return `traffic`: red, green; `merged`: the two as one class; `traffic_ood`: blue as OOD; `greys`: grey alone."""
     two: dict[str, list[str]] = {"stop": ["red"], "go": ["green"]}
     return {
         "traffic": PromptSet(name="traffic", classes=two),

@@ -38,7 +38,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 def explain(error: ValidationError, schema: type[BaseModel]) -> str:
     """Return the first fault of a validation error as one sentence, with the nearest known key for an unknown one."""
-    first = error.errors()[0]
+    # A misspelt key is reported before the missing key that it causes.
+    first = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     where = ".".join(str(part) for part in first["loc"]) or "the file"
     if first["type"] == "extra_forbidden":
         known = _keys_at(schema, first["loc"][:-1])
