@@ -1,0 +1,147 @@
+"""Pixel metrics against the golden values, against plain definitions, in parts, and with too little memory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics, PixelResult
+
+
+def plain(scores: NDArray[np.float32], labels: NDArray[np.uint8]) -> tuple[float, float, float, float]:
+    """AP, AUROC, FPR95 and best F1 by their definitions, one threshold at a time."""
+    positives, negatives = (labels == 1).sum(), (labels == 0).sum()
+    ap = recall_before = best_f1 = 0.0
+    fpr95 = float("nan")
+    for threshold in sorted(set(scores[labels != 255].tolist()), reverse=True):
+        above = scores >= threshold
+        tp, fp = (above & (labels == 1)).sum(), (above & (labels == 0)).sum()
+        ap += (tp / positives - recall_before) * tp / (tp + fp)
+        recall_before = tp / positives
+        best_f1 = max(best_f1, 2 * tp / (tp + fp + positives))
+        if np.isnan(fpr95) and tp / positives >= 0.95:
+            fpr95 = fp / negatives
+    a, b = scores[labels == 1][:, None], scores[labels == 0][None]
+    auroc = ((a > b).sum() + 0.5 * (a == b).sum()) / (positives * negatives)
+    return float(ap), float(auroc), float(fpr95), float(best_f1)
+
+
+def measure(frames: list[tuple[NDArray[np.floating], NDArray[np.uint8]]], **limits: int) -> PixelResult:
+    metrics = PixelMetrics(**limits)
+    for scores, labels in frames:
+        metrics.add(scores, labels)
+    return metrics.result()
+
+
+def random_frames(seed: int, count: int, size: int = 40) -> list[tuple[NDArray[np.floating], NDArray[np.uint8]]]:
+    rng = np.random.default_rng(seed)
+    frames: list[tuple[NDArray[np.floating], NDArray[np.uint8]]] = []
+    for _ in range(count):
+        labels = rng.choice(np.array([0, 1, 255], np.uint8), size=(size, size), p=[0.8, 0.1, 0.1])
+        frames.append(((rng.normal(size=labels.shape) + labels % 255).astype(np.float32), labels))
+    return frames
+
+
+def test_golden_values_are_exact(shared_dir: Path) -> None:
+    frames = np.load(shared_dir / "golden" / "smiyc_metrics" / "frames.npz")
+    expected = json.loads((shared_dir / "golden" / "smiyc_metrics" / "expected.json").read_text())
+    result = measure(list(zip(frames["scores"], frames["labels"], strict=True)))
+    for name in ("ap", "auroc", "fpr95"):
+        assert getattr(result, name) == pytest.approx(expected["exact"][name], abs=1e-9)
+    assert result.error == 0
+    # The evaluator's own threshold comes from percentiles of each frame: near, not equal.
+    assert result.best_f1_threshold == pytest.approx(expected["pixbinary"]["best_f1_threshold"], abs=1e-3)
+
+
+@settings(deadline=None, derandomize=True, max_examples=60)
+@given(st.lists(st.tuples(st.integers(-4, 4), st.sampled_from([0, 1, 255])), min_size=2, max_size=40))
+def test_many_ties_agree_with_the_definitions(pixels: list[tuple[int, int]]) -> None:
+    scores = np.array([[value / 4 for value, _ in pixels]], np.float32)
+    labels = np.array([[label for _, label in pixels]], np.uint8)
+    if not {0, 1} <= set(labels.ravel().tolist()):
+        return
+    result = measure([(scores, labels)])
+    got = (result.ap, result.auroc, result.fpr95, result.best_f1)
+    assert got == pytest.approx(plain(scores, labels), abs=1e-12)
+
+
+def test_the_best_threshold_gives_the_best_f1() -> None:
+    ((scores, labels),) = random_frames(3, 1)
+    result = measure([(scores, labels)])
+    above = scores >= np.float32(result.best_f1_threshold)
+    tp, fp = (above & (labels == 1)).sum(), (above & (labels == 0)).sum()
+    assert 2 * tp / (tp + fp + result.positives) == pytest.approx(result.best_f1, abs=1e-12)
+
+
+@pytest.mark.parametrize("distinct", [1 << 23, 300])
+def test_parts_merge_into_the_whole_in_any_order(distinct: int) -> None:
+    frames = random_frames(1, 6)
+    whole = measure(frames, max_distinct=distinct, buffer=1000)
+    parts = []
+    for chunk in (frames[4:], frames[:1], frames[1:4]):
+        part = PixelMetrics(max_distinct=distinct)
+        for scores, labels in chunk:
+            part.add(scores, labels)
+        parts.append(part)
+    first, *rest = parts
+    for part in rest:
+        first.merge(part)
+    assert first.result() == whole
+
+
+def test_little_memory_costs_no_more_than_the_stated_error() -> None:
+    frames = random_frames(2, 5)
+    exact = measure(frames)
+    coarse = measure(frames, max_distinct=400, buffer=2000)
+    assert exact.error == 0
+    assert 0 < coarse.error < 0.1
+    for name in ("ap", "auroc", "fpr95"):
+        assert abs(getattr(coarse, name) - getattr(exact, name)) <= coarse.error
+
+
+def test_state_survives_storing(tmp_path: Path) -> None:
+    metrics = PixelMetrics()
+    for scores, labels in random_frames(4, 2):
+        metrics.add(scores, labels)
+    np.savez(tmp_path / "state.npz", **metrics.state())  # type: ignore[arg-type]
+    with np.load(tmp_path / "state.npz") as stored:
+        assert PixelMetrics.from_state(dict(stored)).result() == metrics.result()
+
+
+def test_thinned_curve_keeps_both_ends() -> None:
+    metrics = PixelMetrics()
+    for scores, labels in random_frames(5, 2):
+        metrics.add(scores, labels)
+    curve = metrics.curve()
+    thin = curve.thin(100)
+    assert len(thin.tp) <= 100
+    assert (thin.tp[-1], thin.fp[-1]) == (curve.tp[-1], curve.fp[-1])
+    assert thin.thresholds[0] == curve.thresholds[0]
+
+
+def test_no_anomaly_gives_nan_and_no_pixel_an_empty_result() -> None:
+    zeros = np.zeros((4, 4), np.uint8)
+    only_negative = measure([(np.zeros((4, 4), np.float32), zeros)])
+    assert np.isnan(only_negative.ap)
+    assert only_negative.negatives == 16
+    assert measure([]).positives == 0
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels", "sentence"),
+    [
+        (np.zeros((2, 2), np.float32), np.zeros((2, 3), np.uint8), "differ in size"),
+        (np.full((2, 2), np.nan, np.float32), np.zeros((2, 2), np.uint8), "NaN"),
+        (np.zeros((2, 2), np.float32), np.full((2, 2), 7, np.uint8), "found 7"),
+    ],
+)
+def test_bad_frames_are_refused(scores: NDArray[np.float32], labels: NDArray[np.uint8], sentence: str) -> None:
+    with pytest.raises(Vl4adError, match=sentence):
+        PixelMetrics().add(scores, labels)
