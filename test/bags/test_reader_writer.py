@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+
+from vl4ad_ros.bags.images import array_fields
+from vl4ad_ros.bags.reader import BagReader
+from vl4ad_ros.bags.writer import BagWriter
+from vl4ad_ros.errors import Vl4adError
+
+IMAGE = "sensor_msgs/msg/Image"
+START = 1_700_000_000_123_456_789
+PIXELS = np.random.default_rng(1).integers(0, 256, (4, 8, 12, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def bag(tmp_path: Path) -> Path:
+    with BagWriter(tmp_path / "drive") as writer:
+        writer.add_topic("/camera/image_raw", IMAGE)
+        writer.add_topic("/camera/label", IMAGE)
+        writer.add_topic("/camera/camera_info", "sensor_msgs/msg/CameraInfo")
+        for index, pixels in enumerate(PIXELS):
+            stamp = START + index * 100_000_001
+            writer.write("/camera/image_raw", stamp + 5, writer.image(pixels, "rgb8", stamp, "camera"))
+            writer.write("/camera/label", stamp + 5, writer.image(pixels[..., 0] // 128, "mono8", stamp, "camera"))
+            writer.write("/camera/camera_info", stamp + 5, writer.camera_info(12, 8, 9.0, stamp, "camera"))
+    return tmp_path / "drive"
+
+
+def test_images_come_back_with_their_stamps(bag: Path) -> None:
+    with BagReader(bag) as reader:
+        assert reader.image_topic() == "/camera/image_raw"  # Labels are no camera.
+        images = list(reader.images("/camera/image_raw"))
+        labels = list(reader.images("/camera/label"))
+        info = next(reader.raw(["/camera/camera_info"]))
+        camera = reader.deserialize(info[0], info[2])
+    assert [image.stamp_ns for image in images] == [START + i * 100_000_001 for i in range(4)]
+    assert {(image.frame_id, image.log_ns - image.stamp_ns) for image in images} == {("camera", 5)}
+    assert np.array_equal(np.stack([image.rgb() for image in images]), PIXELS)
+    assert np.array_equal(labels[3].array(), PIXELS[3, ..., 0] // 128)
+    assert (camera.k[0], camera.k[2], camera.k[5]) == (9.0, 5.5, 3.5)
+
+
+def test_a_single_mcap_file_is_a_bag_too(bag: Path) -> None:
+    with BagReader(bag / "drive.mcap") as reader:
+        assert reader.count("/camera/image_raw") == 4
+        assert np.array_equal(next(reader.images("/camera/image_raw")).rgb(), PIXELS[0])
+
+
+def test_sqlite_bags_are_read(tmp_path: Path) -> None:
+    types = get_typestore(Stores.ROS2_HUMBLE)
+    stamp = types.types["builtin_interfaces/msg/Time"](sec=7, nanosec=8)
+    header = types.types["std_msgs/msg/Header"](stamp=stamp, frame_id="front")
+    message = types.types[IMAGE](header=header, **array_fields(PIXELS[0], "rgb8"))
+    with Writer(tmp_path / "old", version=8, storage_plugin=StoragePlugin.SQLITE3) as writer:
+        connection = writer.add_connection("/front", IMAGE, typestore=types)
+        writer.write(connection, 9, types.serialize_cdr(message, IMAGE))
+    with BagReader(tmp_path / "old") as reader:
+        (image,) = reader.images(reader.image_topic())
+    assert (image.stamp_ns, image.frame_id, image.log_ns) == (7_000_000_008, "front", 9)
+    assert np.array_equal(image.rgb(), PIXELS[0])
+
+
+def test_a_missing_or_wrong_topic_is_named_with_the_choices(bag: Path) -> None:
+    with BagReader(bag) as reader:
+        with pytest.raises(Vl4adError, match=r"no topic '/front'; its image topics are \['/camera/image_raw'"):
+            reader.image_topic("/front")
+        with pytest.raises(
+            Vl4adError, match=r"'/camera/camera_info' of .* carries sensor_msgs/msg/CameraInfo, no images"
+        ):
+            reader.image_topic("/camera/camera_info")
+
+
+def test_several_cameras_need_a_name(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "two") as writer:
+        for topic in ("/left", "/right"):
+            writer.add_topic(topic, IMAGE)
+            writer.write(topic, 1, writer.image(PIXELS[0], "rgb8", 1, ""))
+    with BagReader(tmp_path / "two") as reader, pytest.raises(Vl4adError, match=r"2 image topics .* name one"):
+        reader.image_topic()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.98])
+def test_a_cut_off_bag_is_one_sentence(bag: Path, share: float) -> None:
+    storage = bag / "drive.mcap"
+    storage.write_bytes(storage.read_bytes()[: int(storage.stat().st_size * share)])
+    with pytest.raises(Vl4adError, match="damaged or cut off"), BagReader(bag) as reader:
+        list(reader.images(reader.image_topic("/camera/image_raw")))
+
+
+def test_a_flipped_byte_is_an_error_not_a_picture(bag: Path) -> None:
+    storage = bag / "drive.mcap"
+    content = bytearray(storage.read_bytes())
+    content[len(content) // 3] ^= 0xFF  # Inside the compressed chunk.
+    storage.write_bytes(content)
+    with pytest.raises(Vl4adError, match="damaged or cut off"), BagReader(bag) as reader:
+        list(reader.images("/camera/image_raw"))
+
+
+def test_paths_that_are_no_bag(tmp_path: Path) -> None:
+    with pytest.raises(Vl4adError, match="There is no bag"):
+        BagReader(tmp_path / "none")
+    with pytest.raises(Vl4adError, match=r"is no bag: expected a folder with metadata\.yaml"):
+        BagReader(tmp_path)
+
+
+def test_an_existing_folder_is_not_overwritten(bag: Path) -> None:
+    with pytest.raises(Vl4adError, match="exists already"):
+        BagWriter(bag)

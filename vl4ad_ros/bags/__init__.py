@@ -1,0 +1,1 @@
+"""Reading and writing rosbag2 recordings (sqlite3 and MCAP) without ROS."""

@@ -1,0 +1,161 @@
+"""Reading camera streams out of a bag."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rosbags.highlevel import AnyReader
+from rosbags.typesys import Stores, get_typestore
+
+from vl4ad_ros.bags.images import message_to_array, message_to_rgb
+from vl4ad_ros.errors import Vl4adError
+
+IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+SUFFIXES = (".mcap", ".db3", ".bag")
+
+
+def is_bag(path: Path) -> bool:
+    """Return whether a path looks like a bag: a folder with metadata.yaml, or a storage file."""
+    return (path / "metadata.yaml").is_file() or path.suffix in SUFFIXES
+
+
+@dataclass(frozen=True)
+class BagImage:
+    """An image message.
+
+    Attributes:
+        stamp_ns: Its header's stamp, nanoseconds.
+        frame_id: Its header's frame.
+        log_ns: When the recorder received it, nanoseconds.
+        message: The message itself.
+    """
+
+    stamp_ns: int
+    frame_id: str
+    log_ns: int
+    message: Any
+
+    def rgb(self) -> NDArray[np.uint8]:
+        """Return the image as RGB, uint8 [H, W, 3]."""
+        return message_to_rgb(self.message)
+
+    def array(self) -> NDArray[Any]:
+        """Return the pixels as they are stored."""
+        return message_to_array(self.message)
+
+
+class BagReader:
+    """A bag open for reading; use it in a `with` statement.
+
+    Attributes:
+        path: The bag: a folder with metadata.yaml, or a single .mcap, .db3 (or ROS 1 .bag) file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Open the bag.
+
+        Raises:
+            Vl4adError: If it is missing, damaged or cut off.
+        """
+        self.path = Path(path)
+        if not self.path.exists():
+            raise Vl4adError(f"There is no bag {self.path}.")
+        if not is_bag(self.path):
+            raise Vl4adError(
+                f"{self.path} is no bag: expected a folder with metadata.yaml or a file {', '.join(SUFFIXES)}."
+            )
+        try:
+            self._reader = AnyReader([self.path], default_typestore=get_typestore(Stores.ROS2_HUMBLE))
+            self._reader.open()
+        except Exception as error:  # A damaged file raises whatever its parser stumbles over.
+            raise self._damaged(error) from error
+
+    def __enter__(self) -> BagReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the bag."""
+        self._reader.close()
+
+    def topics(self) -> dict[str, str]:
+        """Return the message type of each topic (`mixed` where a topic has several)."""
+        return {name: info.msgtype or "mixed" for name, info in sorted(self._reader.topics.items())}
+
+    def count(self, topic: str) -> int:
+        """Return the number of messages on a topic."""
+        return self._reader.topics[topic].msgcount
+
+    def image_topic(self, name: str | None = None) -> str:
+        """Return the name of a camera's topic: the given one, checked, or the only one there is.
+
+        Raises:
+            Vl4adError: If it is missing or carries no images, or none is named and there are several (or none).
+        """
+        topics = self.topics()
+        images = [topic for topic, kind in topics.items() if kind in IMAGE_TYPES]
+        if name is not None:
+            if name not in topics:
+                raise Vl4adError(f"{self.path} has no topic '{name}'; its image topics are {images}.")
+            if topics[name] not in IMAGE_TYPES:
+                raise Vl4adError(
+                    f"Topic '{name}' of {self.path} carries {topics[name]}, no images; its image topics are {images}."
+                )
+            return name
+        cameras = [topic for topic in images if not topic.rsplit("/", 1)[-1].startswith("label")]
+        if len(cameras) != 1:
+            raise Vl4adError(f"{self.path} has {len(cameras)} image topics {cameras}; name one of them.")
+        return cameras[0]
+
+    def raw(self, topics: Sequence[str]) -> Iterator[tuple[str, int, bytes]]:
+        """Yield (topic, log time in ns, serialised message), ordered by log time.
+
+        Raises:
+            Vl4adError: If the bag is damaged.
+        """
+        connections = [c for c in self._reader.connections if c.topic in topics]
+        if not connections:
+            return
+        try:
+            for connection, log_ns, data in self._reader.messages(connections):
+                yield connection.topic, log_ns, data
+        except Exception as error:  # As above.
+            raise self._damaged(error) from error
+
+    def deserialize(self, topic: str, data: bytes) -> Any:
+        """Return a serialised message as an object with the message's fields.
+
+        Raises:
+            Vl4adError: If the data are damaged.
+        """
+        try:
+            return self._reader.deserialize(data, self.topics()[topic])
+        except Exception as error:  # As above.
+            raise self._damaged(error) from error
+
+    def images(self, topic: str) -> Iterator[BagImage]:
+        """Yield the images of a topic (see `image_topic`), ordered by log time."""
+        kind = self.topics()[topic]
+        for _, log_ns, data in self.raw([topic]):
+            try:
+                message: Any = self._reader.deserialize(data, kind)
+            except Exception as error:  # As above.
+                raise self._damaged(error) from error
+            stamp = message.header.stamp
+            yield BagImage(
+                int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec), message.header.frame_id, log_ns, message
+            )
+
+    def _damaged(self, error: Exception) -> Vl4adError:
+        text = " ".join(str(error).split()) or type(error).__name__
+        return Vl4adError(f"{self.path} cannot be read, it is damaged or cut off ({text}).")
