@@ -1,0 +1,46 @@
+# make demo   play a drive through the live detector and write a report (fresh machine, no ROS, no GPU)
+# make test   check style, types and behaviour
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= out/demo
+BAG ?=
+TOPIC ?=
+
+PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt
+RUN = $(VENV)/bin/python
+MYPY_TESTS = --allow-any-generics --allow-subclassing-any --allow-untyped-calls --allow-untyped-decorators
+
+# A sourced ROS 2 installation would put its own packages, made for another Python, before those of the environment.
+unexport PYTHONPATH AMENT_PREFIX_PATH RMW_IMPLEMENTATION
+
+.PHONY: demo test lint clean
+.DELETE_ON_ERROR:
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 10) <= sys.version_info[:2] <= (3, 12) else f"Python 3.10 to 3.12 is needed, {sys.executable} is {sys.version.split()[0]}: name another one with make PYTHON=...")'
+	@$(PYTHON) -m venv $(VENV) || (echo "No virtual environment could be made; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1)
+
+$(VENV)/.installed-demo: setup.py requirements/constraints.txt | $(VENV)/bin/python
+	@echo "Installing the pinned dependencies of the demo into $(VENV) ..."
+	@$(PIP) -e '.[ros]'
+	@touch $@
+
+$(VENV)/.installed-test: setup.py requirements/constraints.txt | $(VENV)/bin/python
+	@echo "Installing the pinned dependencies of the tests into $(VENV) (PyTorch among them, some GB) ..."
+	@$(PIP) -e '.[ros,train,eval,dev]'
+	@touch $@ $(VENV)/.installed-demo
+
+demo: $(VENV)/.installed-demo
+	@$(RUN) -m vl4ad_ros.cli.main demo --out $(OUT) $(if $(BAG),--bag '$(BAG)') $(if $(TOPIC),--topic '$(TOPIC)')
+
+lint: $(VENV)/.installed-test
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	$(RUN) -m mypy $(MYPY_TESTS) test
+
+test: lint
+	$(RUN) -m pytest
+
+clean:
+	rm -rf $(VENV) out build install log *.egg-info .mypy_cache .ruff_cache .pytest_cache

