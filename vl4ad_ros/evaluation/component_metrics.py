@@ -1,0 +1,189 @@
+"""Component metrics as SegmentMeIfYouCan defines them (arXiv 2104.14812, section 4): adjusted IoU, precision, F1.
+
+The label image of the ground truth and that of the prediction are made once; one count over the pairs of labels that
+meet in a pixel then gives every intersection and union, whatever the number of components.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vl4ad_ros.errors import Vl4adError
+
+VOID = 255
+# As the evaluator computes them: comparisons at the edge depend on the last bit.
+IOU_THRESHOLDS: NDArray[np.float64] = np.linspace(0.25, 0.75, 11, endpoint=True)
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Track:
+    """Sizes below which components do not count.
+
+    Attributes:
+        name: Name of the benchmark's track.
+        min_segment: Smaller predicted components are dropped, pixels.
+        min_instance: Smaller ground-truth components become void, pixels.
+    """
+
+    name: str
+    min_segment: int
+    min_instance: int
+
+
+TRACKS: dict[str, Track] = {"anomaly": Track("anomaly", 500, 100), "obstacle": Track("obstacle", 50, 10)}
+
+
+def track(name: str) -> Track:
+    """Return a track by name.
+
+    Raises:
+        Vl4adError: If there is none of that name.
+    """
+    if name not in TRACKS:
+        raise Vl4adError(f"Unknown track: expected one of {sorted(TRACKS)}, got '{name}'.")
+    return TRACKS[name]
+
+
+@dataclass(frozen=True)
+class FrameComponents:
+    """The components of one frame: G of the ground truth, P predicted.
+
+    Attributes:
+        siou: float64 [G], adjusted IoU of each ground-truth component.
+        recall: float64 [G], share of each ground-truth component's pixels that is predicted.
+        size: int64 [G], pixels.
+        box: int64 [G, 4], x0, y0, x1, y1 in pixels, the last two exclusive.
+        precision: float64 [P], share of each predicted component that is ground truth (void left out).
+        predicted_size: int64 [P], pixels (void left out).
+    """
+
+    siou: Floats
+    recall: Floats
+    size: Ints
+    box: Ints
+    precision: Floats
+    predicted_size: Ints
+
+
+@dataclass(frozen=True)
+class ComponentResult:
+    """Component metrics of a set of frames; NaN where there was nothing to average.
+
+    Attributes:
+        sIoU_gt: Mean adjusted IoU over all ground-truth components.
+        prec_pred: Mean precision over all predicted components.
+        f1_mean: Mean of `f1`.
+        f1: F1 at each threshold.
+        tp: Ground-truth components with an adjusted IoU at or above each threshold.
+        fn: The other ground-truth components.
+        fp: Predicted components whose precision is below each threshold.
+    """
+
+    sIoU_gt: float
+    prec_pred: float
+    f1_mean: float
+    f1: list[float]
+    tp: list[int]
+    fn: list[int]
+    fp: list[int]
+
+    def as_dict(self) -> dict[str, float | list[float] | list[int]]:
+        """Return the fields as plain data."""
+        return asdict(self)
+
+
+def match_components(
+    mask: NDArray[np.bool_] | NDArray[np.uint8], labels: NDArray[np.uint8], track: Track
+) -> FrameComponents:
+    """Find the components (8-connected) of a frame and what they share.
+
+    Args:
+        mask: [H, W], nonzero = predicted anomalous.
+        labels: uint8 [H, W], 1 = anomaly, 0 = none, 255 = void.
+        track: Smallest sizes.
+
+    Raises:
+        Vl4adError: If the shapes differ.
+    """
+    if mask.shape != labels.shape:
+        raise Vl4adError(f"Mask and labels differ in size: {mask.shape} and {labels.shape}.")
+    _, truth_map, truth_stats, _ = cv2.connectedComponentsWithStats((labels == 1).astype(np.uint8), connectivity=8)
+    predicted = ((mask != 0) & (labels != VOID)).astype(np.uint8)
+    _, predicted_map, predicted_stats, _ = cv2.connectedComponentsWithStats(predicted, connectivity=8)
+    truth_area = truth_stats[:, cv2.CC_STAT_AREA].astype(np.int64)
+    predicted_area = predicted_stats[:, cv2.CC_STAT_AREA].astype(np.int64)
+
+    # New numbers: 1.. for what counts, 0 for background and dropped predictions, G + 1 for dropped ground truth.
+    truth_kept = np.flatnonzero(truth_area[1:] >= track.min_instance) + 1
+    predicted_kept = np.flatnonzero(predicted_area[1:] >= track.min_segment) + 1
+    count_truth, count_predicted = len(truth_kept), len(predicted_kept)
+    truth_number = np.full(len(truth_area), count_truth + 1)
+    truth_number[truth_kept] = np.arange(1, count_truth + 1)
+    predicted_number = np.zeros(len(predicted_area), np.int64)
+    predicted_number[predicted_kept] = np.arange(1, count_predicted + 1)
+
+    meet = (truth_map > 0) & (predicted_map > 0)
+    pair = truth_number[truth_map[meet]] * (count_predicted + 1) + predicted_number[predicted_map[meet]]
+    pairs, shared = _count_pairs(pair, (count_truth + 2) * (count_predicted + 1))
+    truth_of, predicted_of = pairs // (count_predicted + 1), pairs % (count_predicted + 1)
+    in_dropped = (truth_of == count_truth + 1) & (predicted_of > 0)
+    size_predicted = predicted_area[predicted_kept] - _sum(predicted_of, shared, in_dropped, count_predicted)
+    both = (truth_of >= 1) & (truth_of <= count_truth) & (predicted_of > 0)
+    covered = _sum(predicted_of, shared, both, count_predicted)
+    if truth_area[0] < track.min_instance:  # The evaluator counts the background as a component here.
+        size_predicted = covered
+
+    t, p, n = truth_of[both] - 1, predicted_of[both] - 1, shared[both]
+    size = truth_area[truth_kept]
+    shared_size = np.bincount(t, n, count_truth)
+    touching = np.bincount(t, size_predicted[p], count_truth)
+    # Predicted pixels that lie on other objects are not held against this one.
+    on_others = np.bincount(t, covered[p] - n, count_truth)
+    siou = shared_size / (touching + size - shared_size - on_others)
+    corner = truth_stats[truth_kept, :2].astype(np.int64)
+    box = np.concatenate([corner, corner + truth_stats[truth_kept, 2:4]], axis=1)
+    visible = size_predicted > 0
+    precision = covered[visible] / size_predicted[visible]
+    return FrameComponents(siou, shared_size / size, size, box, precision, size_predicted[visible])
+
+
+def _count_pairs(pair: Ints, possible: int) -> tuple[Ints, Ints]:
+    """Return the distinct pair ids and how often each occurs."""
+    if possible > 1 << 20:
+        return np.unique(pair, return_counts=True)
+    counts = np.bincount(pair, minlength=1)
+    present = np.flatnonzero(counts)
+    return present, counts[present]
+
+
+def _sum(number: Ints, counts: Ints, chosen: NDArray[np.bool_], length: int) -> Ints:
+    """Add up the counts by number (1..length), for the chosen ones."""
+    return np.bincount(number[chosen] - 1, counts[chosen], length).astype(np.int64)
+
+
+def summarise(frames: Iterable[FrameComponents]) -> ComponentResult:
+    """Average over all components of all frames and count at every threshold."""
+    collected = list(frames)
+    siou = np.concatenate([frame.siou for frame in collected] or [np.empty(0)])
+    precision = np.concatenate([frame.precision for frame in collected] or [np.empty(0)])
+    found = siou[:, None] >= IOU_THRESHOLDS
+    tp, fn = found.sum(axis=0), (~found).sum(axis=0)
+    fp = (precision[:, None] < IOU_THRESHOLDS).sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        f1 = 2 * tp / (2 * tp + fn + fp)
+    return ComponentResult(
+        sIoU_gt=float(siou.mean()) if len(siou) else float("nan"),
+        prec_pred=float(precision.mean()) if len(precision) else float("nan"),
+        f1_mean=float(f1.mean()),
+        f1=f1.tolist(),
+        tp=tp.tolist(),
+        fn=fn.tolist(),
+        fp=fp.tolist(),
+    )
