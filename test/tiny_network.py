@@ -1,0 +1,63 @@
+"""A small random mask network with the graph contract, and its bundle: for tests of export, engines and benches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from mock_bundle import LIMITS, ColourEncoder, mock_prompt_sets
+from torch import Tensor, nn
+
+from vl4ad_ros.bundle import BundleCard, InputSpec, ModelBundle
+from vl4ad_ros.export.bundle import write_bundle
+from vl4ad_ros.prompts.compile import compile_prompt_set
+from vl4ad_ros.scoring.graph import mask_score
+
+HEIGHT, WIDTH, STRIDE, QUERIES = 64, 96, 4, 6
+
+
+class TinyMaskNetwork(nn.Module):
+    """Convolutions, one attention layer from queries to pixels, masks and embeddings per query, the score."""
+
+    def __init__(self, channels: int = 16, seed: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.backbone = nn.Sequential(
+            nn.Conv2d(3, channels, 4, 4), nn.GELU(), nn.Conv2d(channels, channels, 3, padding=1)
+        )
+        self.queries = nn.Parameter(torch.randn(QUERIES, channels))
+        self.norm = nn.LayerNorm(channels)
+        self.embed = nn.Linear(channels, ColourEncoder.dim)
+
+    def forward(
+        self, image: Tensor, text_embeddings: Tensor, class_concepts: Tensor, class_mask: Tensor, settings: Tensor
+    ) -> Tensor:
+        x = (image.to(torch.float32) / 128 - 1).permute(0, 3, 1, 2)
+        features = self.backbone(x)
+        pixels = features.flatten(2).transpose(1, 2)
+        attention = torch.softmax(self.queries @ pixels.transpose(1, 2), dim=-1)
+        queries = self.norm(self.queries + attention @ pixels)
+        masks = torch.einsum("bnc,bchw->bnhw", queries, features)
+        embeddings = nn.functional.normalize(self.embed(queries), dim=-1)
+        return mask_score(masks, embeddings @ text_embeddings.T, class_concepts, class_mask, settings)
+
+
+def tiny_card(resize: Literal["stretch", "keep_aspect"] = "keep_aspect") -> BundleCard:
+    return BundleCard(
+        name="tiny",
+        input=InputSpec(height=HEIGHT, width=WIDTH, multiple_of=STRIDE, resize=resize),
+        text_encoder=ColourEncoder.id,
+        embedding_dim=ColourEncoder.dim,
+        num_queries=QUERIES,
+        stride=STRIDE,
+        temperature=0.5,
+        prompt_limits=LIMITS,
+        default_prompt_set="traffic",
+        licence="Apache-2.0",
+    )
+
+
+def write_tiny_bundle(path: Path, resize: Literal["stretch", "keep_aspect"] = "keep_aspect") -> ModelBundle:
+    compiled = [compile_prompt_set(s, ColourEncoder()) for s in mock_prompt_sets().values()]
+    return write_bundle(TinyMaskNetwork().eval(), path, tiny_card(resize), compiled)

@@ -1,0 +1,162 @@
+"""Writing a model bundle: the graph held against the network that it came from, prompt sets, card."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vl4ad_ros.bundle import PROMPTS, BundleCard, InputSpec, ModelBundle, write_card
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.export.onnx import export_onnx, run_onnx, run_torch
+from vl4ad_ros.prompts.compiled import CompiledPromptSet
+from vl4ad_ros.prompts.tensors import PromptTensors, pack
+from vl4ad_ros.scoring.names import METHODS, SCORINGS
+from vl4ad_ros.scoring.publish import to_uncertainty
+
+if TYPE_CHECKING:
+    import torch
+
+TOLERANCE = 2e-3
+"""Largest difference between a float32 graph's published map and that of the network it was exported from."""
+
+Run = Callable[[NDArray[np.uint8], PromptTensors], NDArray[np.float32]]
+
+
+def write_bundle(
+    network: torch.nn.Module,
+    folder: str | Path,
+    card: BundleCard,
+    prompt_sets: Sequence[CompiledPromptSet],
+    images: Sequence[NDArray[np.uint8]] = (),
+    tolerance: float = TOLERANCE,
+) -> ModelBundle:
+    """Export a network, hold the graph against it, and write the bundle; an old one there stays until all is well.
+
+    The card gets the error that was measured (`scores.onnx_check`) and the hashes.
+
+    Args:
+        network: In eval mode, float32, with the graph contract (`export_onnx`).
+        folder: The bundle's folder; made where it is missing. Prompt sets of other names in it stay.
+        card: The card; its hashes are filled in here.
+        prompt_sets: Compiled for the card's text encoder; the default one must be among them.
+        images: Batches uint8 [B, H, W, 3] at network size to compare on; by default noise of different grain.
+        tolerance: Largest difference of a published map that is accepted.
+
+    Raises:
+        Vl4adError: If the graph cannot be exported, differs from the network, or a prompt set does not fit.
+    """
+    folder = Path(folder)
+    (folder / PROMPTS).mkdir(parents=True, exist_ok=True)
+    default = [s for s in prompt_sets if s.name == card.default_prompt_set]
+    if not default:
+        raise Vl4adError(
+            f"The default prompt set '{card.default_prompt_set}' is not among {[s.name for s in prompt_sets]}."
+        )
+    for prompt_set in prompt_sets:
+        if prompt_set.encoder_id != card.text_encoder or prompt_set.dim != card.embedding_dim:
+            raise Vl4adError(
+                f"Prompt set '{prompt_set.name}' is of the text encoder '{prompt_set.encoder_id}' (dimension "
+                f"{prompt_set.dim}), the bundle's is '{card.text_encoder}' (dimension {card.embedding_dim})."
+            )
+        pack(prompt_set, card.prompt_limits, card.temperature)
+    part = folder / f".{card.onnx}.part"
+    try:
+        export_onnx(network, part, card.input, card.embedding_dim, card.prompt_limits)
+        batches = list(images) or noise_batches(card.input)
+        check = compare(
+            lambda i, p: run_torch(network, i, p),
+            lambda i, p: run_onnx(part, i, p),
+            every_setting(default[0], card),
+            batches,
+        )
+        if not check["max_abs_error"] <= tolerance:
+            raise Vl4adError(
+                f"The exported graph differs from the network by {check['max_abs_error']:.2g} in the published map of "
+                f"'{check['worst']}' (at most {tolerance:.2g} is accepted)."
+            )
+        part.replace(folder / card.onnx)
+    finally:
+        part.unlink(missing_ok=True)
+    for prompt_set in prompt_sets:
+        prompt_set.save(folder / PROMPTS / f"{prompt_set.name}.safetensors")
+    scores = {**card.scores, "onnx_check": {"against": f"PyTorch {_torch_version()}, float32", **check}}
+    return ModelBundle(folder, write_card(folder, card.model_copy(update={"scores": scores})))
+
+
+def every_setting(prompt_set: CompiledPromptSet, card: BundleCard) -> list[PromptTensors]:
+    """Return a prompt set packed with every scoring and method that the card's graph knows."""
+    settings = [pack(prompt_set, card.prompt_limits, card.temperature, scoring) for scoring in SCORINGS]
+    for method in METHODS[1:]:
+        if method in card.methods:
+            settings.append(pack(prompt_set, card.prompt_limits, card.temperature, method=method))
+    return settings
+
+
+def compare(
+    reference: Run, candidate: Run, prompts: Sequence[PromptTensors], images: Sequence[NDArray[np.uint8]]
+) -> dict[str, Any]:
+    """Run two forms of one graph on the same inputs and return how far their published maps are apart.
+
+    Args:
+        reference: What is taken to be right.
+        candidate: What is held against it.
+        prompts: Prompt inputs to try.
+        images: Batches uint8 [B, H, W, 3].
+
+    Returns:
+        `max_abs_error`, `mean_abs_error` (of the worst setting), `worst` (its scoring), `images`, `settings`.
+
+    Raises:
+        Vl4adError: If the candidate's map has another shape or holds values that are not finite.
+    """
+    worst = {"max_abs_error": -1.0, "mean_abs_error": 0.0, "worst": ""}
+    for tensors in prompts:
+        for batch in images:
+            wanted, got = reference(batch, tensors), candidate(batch, tensors)
+            if wanted.shape != got.shape:
+                raise Vl4adError(f"The maps differ in shape: expected {wanted.shape}, got {got.shape}.")
+            if not np.isfinite(got).all():
+                raise Vl4adError(f"The map of '{tensors.scoring}' holds values that are not finite.")
+            maps = [to_uncertainty(u, tensors.scoring, tensors.temperature) for u in (wanted, got)]
+            error = np.abs(maps[0] - maps[1])
+            if error.max() > worst["max_abs_error"]:
+                worst = {
+                    "max_abs_error": float(error.max()),
+                    "mean_abs_error": float(error.mean()),
+                    "worst": tensors.scoring,
+                }
+    return {**worst, "images": sum(len(batch) for batch in images), "settings": len(prompts)}
+
+
+def noise_batches(spec: InputSpec, batch: int = 2, seed: int = 0) -> list[NDArray[np.uint8]]:
+    """Return made-up images of coarse and fine grain: a batch at network size, with `keep_aspect` one of another size.
+
+    Random, so that no part of a graph can pass by answering with a constant.
+    """
+    rng = np.random.default_rng(seed)
+    sizes = [(spec.height, spec.width)]
+    if spec.resize == "keep_aspect":
+        step = spec.multiple_of
+        sizes.append((max(spec.height // 2 // step, 2) * step, max(spec.width // 2 // step, 3) * step))
+    batches = []
+    for height, width in sizes:
+        pictures = []
+        for index in range(batch):
+            grain = 32 if index % 2 == 0 else 4
+            coarse = rng.integers(0, 256, (-(-height // grain), -(-width // grain), 3))
+            picture = coarse.repeat(grain, 0).repeat(grain, 1)[:height, :width] + rng.integers(
+                -20, 21, (height, width, 3)
+            )
+            pictures.append(picture.clip(0, 255).astype(np.uint8))
+        batches.append(np.stack(pictures))
+    return batches
+
+
+def _torch_version() -> str:
+    import torch
+
+    return str(torch.__version__)
