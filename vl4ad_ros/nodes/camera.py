@@ -1,0 +1,183 @@
+"""One camera of the detector: its topics, its statistics, and what happened to its frames."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
+from rclpy.lifecycle import LifecycleNode
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Float64, Header, String
+
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.nodes import health, messages
+from vl4ad_ros.nodes.camera_info import rescale
+from vl4ad_ros.nodes.complaints import Complaints
+from vl4ad_ros.nodes.pipeline import Result, RoiMask, Wanted
+from vl4ad_ros.nodes.qos import OUTPUT, SENSOR
+from vl4ad_ros.nodes.stats import STAGES, CameraStats
+
+# Best-effort frames may overtake each other a little; a bag that starts over goes further back.
+JUMP_BACK_NS = 100_000_000
+
+
+class Camera:
+    """Topics and bookkeeping of one camera.
+
+    Attributes:
+        name: Its name; empty for the single camera on `image`.
+        roi: Its region of interest, or None.
+        stats: What happened to its frames.
+        swap: Version of the state that its last result was made with.
+        since: Stamp of the first result with that state.
+    """
+
+    def __init__(self, node: LifecycleNode, name: str, roi: RoiMask | None, vision_msgs: Any | None) -> None:
+        self._node = node
+        self.name = name
+        self.roi = roi
+        self.stats = CameraStats()
+        self.swap = 0
+        self.since: dict[str, int] = {}
+        self._vision_msgs = vision_msgs
+        self._complaints = Complaints(node.get_logger().warning)
+        self._info: CameraInfo | None = None
+        self._last_stamp_ns = 0
+        self._due = 0.0
+        self._subscriptions: list[Any] = []
+        prefix = f"~/{name}/" if name else "~/"
+
+        def publisher(message: type, topic: str) -> Any:
+            return node.create_publisher(message, prefix + topic, OUTPUT)
+
+        self._uncertainty = publisher(Image, "uncertainty")
+        self._mask = publisher(Image, "anomaly_mask")
+        self._camera_info = publisher(CameraInfo, "camera_info")
+        self._regions = publisher(String if vision_msgs is None else vision_msgs.Detection2DArray, "regions")
+        self._debug = {stage: publisher(Float64, f"debug/{stage}_ms") for stage in STAGES}
+
+    def subscribe(self, compressed: bool, on_image: Callable[[bytes], None]) -> None:
+        """Begin to receive; images come as serialized bytes, so that a frame that is dropped costs nothing more."""
+        prefix = f"{self.name}/" if self.name else ""
+        message, topic = (CompressedImage, "image/compressed") if compressed else (Image, "image")
+        arguments: Any = (message, prefix + topic, on_image, SENSOR)
+        try:
+            events = SubscriptionEventCallbacks(
+                message_lost=lambda lost: self.stats.count("lost in transport", lost.total_count_change)
+            )
+            images = self._node.create_subscription(*arguments, raw=True, event_callbacks=events)
+        except UnsupportedEventTypeError:
+            images = self._node.create_subscription(*arguments, raw=True)
+        infos = self._node.create_subscription(CameraInfo, prefix + "camera_info", self._on_info, SENSOR)
+        self._subscriptions = [images, infos]
+        self.stats = CameraStats()
+
+    def unsubscribe(self) -> None:
+        """Stop receiving."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions = []
+        self._info = None
+
+    def destroy(self) -> None:
+        """Remove the topics."""
+        self.unsubscribe()
+        for publisher in (self._uncertainty, self._mask, self._camera_info, self._regions, *self._debug.values()):
+            self._node.destroy_publisher(publisher)
+
+    def _on_info(self, info: CameraInfo) -> None:
+        self._info = info
+
+    def wanted(self) -> Wanted:
+        """Return which outputs somebody listens to."""
+        return Wanted(
+            uncertainty=self._uncertainty.get_subscription_count() > 0,
+            mask=self._mask.get_subscription_count() > 0,
+            regions=self._regions.get_subscription_count() > 0,
+        )
+
+    def is_too_soon(self, max_rate: float) -> bool:
+        """Return whether a frame that came now exceeds the rate; if not, count it as taken."""
+        if max_rate <= 0:
+            return False
+        now = time.monotonic()
+        # A tenth of a period early is on time: a 30 Hz camera under a limit of 30 Hz keeps all its frames.
+        if now < self._due - 0.1 / max_rate:
+            return True
+        self._due = max(self._due + 1 / max_rate, now)
+        return False
+
+    def bad(self, cause: str, sentence: str) -> None:
+        """Count and name an unusable frame."""
+        self.stats.count(f"bad: {cause}")
+        self.complain(cause, sentence)
+
+    def complain(self, cause: str, sentence: str) -> None:
+        """Log something about this camera, once in a while."""
+        self._complaints.add(cause, f"Camera {self.name or 'image'}: {sentence}")
+
+    def check_stamp(self, header: Header) -> None:
+        """Notice zero stamps and jumps back in time; the frame is processed all the same."""
+        stamp_ns = _nanoseconds(header)
+        if stamp_ns == 0:
+            self.stats.count("zero stamp")
+            self.complain("zero stamp", "an image has no stamp.")
+            return
+        if stamp_ns < self._last_stamp_ns - JUMP_BACK_NS:
+            back_s = (self._last_stamp_ns - stamp_ns) / 1e9
+            self.stats.count("time jumped back")
+            self.stats.forget_age()
+            self.swap = 0  # Stamps begin anew: say again since when the prompt set holds.
+            self.complain("time", f"time jumped back by {back_s:.1f} s.")
+        self._last_stamp_ns = stamp_ns
+
+    def publish(self, header: Header, result: Result, image_size: tuple[int, int], wanted: Wanted) -> None:
+        """Publish the outputs of a frame that somebody listens to, with the frame's own header."""
+        if wanted.uncertainty:
+            self._uncertainty.publish(messages.map_image(header, result.uncertainty))
+        if wanted.mask and result.mask is not None:
+            self._mask.publish(messages.map_image(header, result.mask))
+        if wanted.regions and result.regions is not None:
+            self._regions.publish(self._regions_message(header, result))
+        if self._info is not None and self._camera_info.get_subscription_count():
+            try:
+                size = result.uncertainty.shape
+                self._camera_info.publish(rescale(self._info, image_size, size, CameraInfo(header=header)))
+            except Vl4adError as error:
+                self.stats.count("camera_info does not fit")
+                self.complain("camera_info", str(error))
+
+    def _regions_message(self, header: Header, result: Result) -> Any:
+        regions = result.regions or ()
+        if self._vision_msgs is not None:
+            return messages.regions_detections(self._vision_msgs, header, regions)
+        return messages.regions_text(header, result.uncertainty.shape, regions)
+
+    def finish(self, header: Header, milliseconds: dict[str, float]) -> None:
+        """Book a published frame: statistics and the debug topics."""
+        stamp_ns = _nanoseconds(header)
+        if stamp_ns:
+            milliseconds["age"] = (self._node.get_clock().now().nanoseconds - stamp_ns) / 1e6
+        self.stats.published(milliseconds)
+        for stage, value in milliseconds.items():
+            if self._debug[stage].get_subscription_count():
+                self._debug[stage].publish(Float64(data=value))
+
+    def diagnose(self, limits: dict[str, Any], hardware_id: str) -> DiagnosticStatus:
+        """Return the camera's diagnostic status."""
+        summary = self.stats.summary()
+        level, sentence = health.judge(summary, limits, self.wanted().anything)
+        values: dict[str, object] = {"rate in (Hz)": summary.rate_in, "rate out (Hz)": summary.rate_out}
+        values |= dict(summary.totals)
+        for stage in summary.median_ms:
+            values[f"{stage} median (ms)"] = summary.median_ms[stage]
+            values[f"{stage} p95 (ms)"] = summary.p95_ms[stage]
+        name = f"{self._node.get_name()}: camera {self.name or 'image'}"
+        return messages.status(level, name, sentence, hardware_id, values)
+
+
+def _nanoseconds(header: Header) -> int:
+    return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)

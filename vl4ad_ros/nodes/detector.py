@@ -1,0 +1,299 @@
+"""The detector node: camera images in, uncertainty maps and anomaly masks out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter as RosParameter
+from std_msgs.msg import Header, String
+
+from vl4ad_ros.detector import Detector
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.nodes import health, messages
+from vl4ad_ros.nodes.camera import Camera
+from vl4ad_ros.nodes.declare import declare, read
+from vl4ad_ros.nodes.parameters import BY_NAME, PARAMETERS, check_values
+from vl4ad_ros.nodes.pipeline import RoiMask
+from vl4ad_ros.nodes.qos import LATCHED
+from vl4ad_ros.nodes.spin import run_node
+from vl4ad_ros.nodes.state import FrameState, next_state
+from vl4ad_ros.nodes.worker import Worker
+
+NAME = "detector"
+DIAGNOSTICS_PERIOD_S = 1.0
+# Swaps that ~/prompt_set tells of besides the one in force.
+HISTORY = 16
+
+
+class DetectorNode(LifecycleNode):
+    """Lifecycle node around `vl4ad_ros.detector.Detector`; its parameters are in `vl4ad_ros.nodes.parameters`."""
+
+    def __init__(self) -> None:
+        """Declare the parameters, and start where `autostart` says so.
+
+        Raises:
+            rclpy.exceptions.ParameterException: If an override has another type or is out of range.
+        """
+        super().__init__(NAME)
+        declare(self, PARAMETERS)
+        self._values = read(self, PARAMETERS)
+        self._vision_msgs = messages.find_vision_msgs()
+        self._detector: Detector | None = None
+        self._state: FrameState | None = None
+        self._cameras: list[Camera] = []
+        self._worker: Worker | None = None
+        self._info_publishers: dict[str, Any] = {}
+        self._swaps: deque[dict[str, object]] = deque(maxlen=HISTORY)
+        self._fault = ""
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        # On the steady clock: a paused simulation still wants to know how its nodes are.
+        self._clock_of_diagnostics = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(DIAGNOSTICS_PERIOD_S, self._diagnose, clock=self._clock_of_diagnostics)
+        self.add_on_set_parameters_callback(self._on_set)
+        if self._values["autostart"] and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+    # Lifecycle
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load and check everything: bundle, engine, prompt set, regions of interest."""
+        del state
+        try:
+            self._configure(read(self, PARAMETERS))
+        except Vl4adError as error:
+            self._free()
+            self._fault = str(error)
+            self.get_logger().error(f"Not configured: {error}")
+            return TransitionCallbackReturn.FAILURE
+        self._fault = ""
+        return TransitionCallbackReturn.SUCCESS
+
+    def _configure(self, values: dict[str, Any]) -> None:
+        check_values(values)
+        roi_paths = [path for path in values["roi_masks"] if path] and values["roi_masks"]
+        if roi_paths and len(roi_paths) != len(values["cameras"]):
+            raise Vl4adError(
+                f"roi_masks: expected one file ('' for none) per camera, got {len(roi_paths)} for "
+                f"{len(values['cameras'])} cameras."
+            )
+        rois = [RoiMask(path) if path else None for path in roi_paths or [""] * len(values["cameras"])]
+        self._detector = Detector.open(values["bundle"], values["backend"], values["threads"], values["device_id"])
+        self._state = next_state(self._detector, values, self._state)
+        self._values = values
+        self._info_publishers = {"prompt_set": self.create_publisher(String, "~/prompt_set", LATCHED)}
+        if self._vision_msgs is not None:
+            for topic, message in (
+                ("label_info", self._vision_msgs.LabelInfo),
+                ("vision_info", self._vision_msgs.VisionInfo),
+            ):
+                self._info_publishers[topic] = self.create_publisher(message, f"~/{topic}", LATCHED)
+        self._cameras = [
+            Camera(self, name, roi, self._vision_msgs) for name, roi in zip(values["cameras"], rois, strict=True)
+        ]
+        bundle, info, prompts = self._detector.bundle, self._detector.engine.info, self._state.prompts
+        self.get_logger().info(
+            f"Configured: bundle '{bundle.card.name}' ({bundle.path}), backend {info.backend} on {info.device} "
+            f"({info.library}, {info.precision}), prompt set '{prompts.prompt_set.name}' "
+            f"{prompts.prompt_set.version}, scoring {prompts.scoring}, threshold {self._state.threshold:g}"
+        )
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Begin to work."""
+        if self._detector is None or self._state is None:
+            return TransitionCallbackReturn.ERROR
+        self._worker = Worker(
+            self._detector,
+            self._cameras,
+            self._values["compressed"],
+            self._values["max_batch"] or len(self._cameras),
+            self._state_in_force,
+            self._before_publish,
+        )
+        for index, camera in enumerate(self._cameras):
+            camera.subscribe(self._values["compressed"], partial(self._on_image, index))
+        self._tell_prompt_set(self._state)
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop work after the frame in hand, and keep everything loaded."""
+        self._stop()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything."""
+        self._free()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop and free everything."""
+        self._free()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything; success leads to `unconfigured`, from where the node can be configured again."""
+        self._fault = f"The node failed while {state.label}; configure it again."
+        self.get_logger().error(self._fault)
+        self._free()
+        return TransitionCallbackReturn.SUCCESS
+
+    def destroy_node(self) -> None:
+        """Stop the worker before the topics go."""
+        self._free()
+        super().destroy_node()
+
+    def _stop(self) -> None:
+        for camera in self._cameras:
+            camera.unsubscribe()
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
+
+    def _free(self) -> None:
+        self._stop()
+        for camera in self._cameras:
+            camera.destroy()
+        self._cameras = []
+        for publisher in self._info_publishers.values():
+            self.destroy_publisher(publisher)
+        self._info_publishers = {}
+        if self._detector is not None:
+            self._detector.close()
+            self._detector = None
+
+    # Frames
+
+    def _state_in_force(self) -> FrameState:
+        assert self._state is not None
+        return self._state
+
+    def _on_image(self, index: int, raw: bytes) -> None:
+        camera, state = self._cameras[index], self._state_in_force()
+        camera.stats.received()
+        if self._worker is None:
+            return
+        if not state.enabled:
+            camera.stats.count("disabled")
+        elif not camera.wanted().anything:
+            camera.stats.count("nobody listens")
+        elif camera.is_too_soon(state.max_rate):
+            camera.stats.count("max_rate")
+        else:
+            self._worker.put(index, raw)
+
+    def _before_publish(self, camera: Camera, header: Header, state: FrameState) -> None:
+        """Tell of a swap before its first result on each camera goes out."""
+        if camera.swap != state.version:
+            camera.swap = state.version
+            camera.since = messages.stamp_dict(header)
+            self._tell_prompt_set(state)
+
+    # Prompt sets and parameters
+
+    def _on_set(self, parameters: Sequence[RosParameter]) -> SetParametersResult:
+        changes = {p.name: p.value for p in parameters if p.name in BY_NAME}
+        values = self._values | changes
+        try:
+            check_values(changes)
+            if self._detector is not None:
+                for name in changes:
+                    if not BY_NAME[name].live and changes[name] != self._values[name]:
+                        raise Vl4adError(
+                            f"{name} is read when the node is configured: clean it up first "
+                            f"(ros2 lifecycle set {self.get_fully_qualified_name()} cleanup)."
+                        )
+                state = next_state(self._detector, values, self._state, frozenset(changes))
+                swapped = self._state is None or state.version != self._state.version
+                self._state = state
+                if swapped and self._worker is not None:
+                    self._tell_prompt_set(state)
+        except Vl4adError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        self._values = values
+        return SetParametersResult(successful=True)
+
+    def _tell_prompt_set(self, state: FrameState) -> None:
+        """Publish what is in force, and since which stamp on each camera (docs/node.md says how to read it)."""
+        if self._detector is None:
+            return
+        prompts = state.prompts
+        since = {camera.name: camera.since for camera in self._cameras if camera.swap == state.version}
+        entry: dict[str, object] = {
+            "swap": state.version,
+            "name": prompts.prompt_set.name,
+            "version": prompts.prompt_set.version,
+            "since": since,
+        }
+        if self._swaps and self._swaps[-1]["swap"] == state.version:
+            self._swaps.pop()
+        previous = list(self._swaps)
+        self._swaps.append(entry)
+        content = prompts.prompt_set.summary() | entry
+        content |= {
+            "scoring": prompts.scoring,
+            "temperature": prompts.temperature,
+            "threshold": state.threshold,
+            "bundle": self._detector.bundle.card.name,
+            "engine": self._detector.engine.info.as_dict(),
+            "previous": previous,
+        }
+        self._info_publishers["prompt_set"].publish(messages.text(content))
+        if self._vision_msgs is not None:
+            header = Header(stamp=self.get_clock().now().to_msg())
+            topic = f"{self.get_fully_qualified_name()}/prompt_set"
+            self._info_publishers["label_info"].publish(
+                messages.label_info(self._vision_msgs, header, prompts.prompt_set, state.threshold)
+            )
+            self._info_publishers["vision_info"].publish(
+                messages.vision_info(self._vision_msgs, header, prompts.scoring, topic, state.version)
+            )
+
+    # Diagnostics
+
+    def _diagnose(self) -> None:
+        info = None if self._detector is None else self._detector.engine.info
+        hardware_id = "" if info is None else f"{info.backend} on {info.device}"
+        statuses = [self._engine_status(hardware_id)]
+        if self._worker is not None:
+            statuses += [camera.diagnose(self._values, hardware_id) for camera in self._cameras]
+        array = DiagnosticArray(status=statuses)
+        array.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(array)
+
+    def _engine_status(self, hardware_id: str) -> DiagnosticStatus:
+        name = f"{self.get_name()}: engine"
+        if self._detector is None or self._state is None:
+            level = health.ERROR if self._fault else health.WARN
+            return messages.status(level, name, self._fault or "unconfigured", hardware_id, {})
+        prompts = self._state.prompts
+        values: dict[str, object] = {
+            **self._detector.engine.info.as_dict(),
+            "bundle": self._detector.bundle.card.name,
+            "prompt set": prompts.prompt_set.name,
+            "prompt set version": prompts.prompt_set.version,
+            "swap": self._state.version,
+            "scoring": prompts.scoring,
+            "temperature": prompts.temperature,
+            "threshold": self._state.threshold,
+            "enabled": json.dumps(self._state.enabled),
+        }
+        if self._worker is None:
+            return messages.status(health.WARN, name, "inactive", hardware_id, values)
+        return messages.status(health.OK, name, "active", hardware_id, values)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node; the entry point `detector`."""
+    return run_node(DetectorNode, NAME, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

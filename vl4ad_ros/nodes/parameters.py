@@ -1,0 +1,176 @@
+"""The detector's parameters, declared once: the node, its checks and the documentation all read this table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vl4ad_ros.engines.factory import BACKENDS
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.scoring.names import METHODS, SCORINGS
+
+Value = bool | int | float | str | list[str]
+OUTPUT_SIZES = ("input", "network", "mask")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter.
+
+    Attributes:
+        name: Its ROS name.
+        default: Its default; gives the type.
+        description: What `ros2 param describe` and the documentation say.
+        live: Whether a change acts on the next frame; a static one is read when the node is configured.
+        low: Smallest value of a number.
+        high: Largest value of a number.
+        choices: Allowed texts; empty for any.
+    """
+
+    name: str
+    default: Value
+    description: str
+    live: bool = False
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+
+    @property
+    def full_description(self) -> str:
+        """The description with what applies to it: choices, and when a change acts."""
+        when = "Live: acts on the next frame." if self.live else "Static: read when the node is configured."
+        allowed = f" One of {', '.join(self.choices)}." if self.choices else ""
+        return f"{self.description}{allowed} {when}"
+
+    @property
+    def type_name(self) -> str:
+        """Name of the type, as in `ros2 param describe`."""
+        if isinstance(self.default, list):
+            return "string array"
+        return {bool: "bool", int: "integer", float: "double", str: "string"}[type(self.default)]
+
+
+PARAMETERS: tuple[Parameter, ...] = (
+    Parameter("bundle", "vl4ad-small", "Model bundle: the name of an installed one, or a folder."),
+    Parameter("backend", "onnxruntime", "Inference backend; what is not there is an error.", choices=BACKENDS),
+    Parameter("device_id", 0, "Number of the GPU, for the backends that use one.", low=0, high=63),
+    Parameter("threads", 0, "CPU threads of the engine (ONNX Runtime); 0 lets it choose.", low=0, high=256),
+    Parameter(
+        "cameras",
+        [""],
+        "Camera names. One empty name: a single camera on `image`. Names: each has `<name>/image` as input and "
+        "`~/<name>/...` as outputs, all on one engine.",
+    ),
+    Parameter("compressed", False, "Subscribe to `image/compressed` (sensor_msgs/CompressedImage), not to `image`."),
+    Parameter(
+        "roi_masks",
+        [""],
+        "Region of interest: one image file per camera, in the order of `cameras` (empty: none). Where it is black "
+        "(the own bonnet, the sky), the uncertainty is 0; it is stretched to the output's size.",
+    ),
+    Parameter(
+        "max_batch", 0, "Frames of different cameras in one engine call at most; 0: one per camera.", low=0, high=64
+    ),
+    Parameter(
+        "batch_wait_ms",
+        0.0,
+        "Once a frame is there, wait so long for those of the other cameras, to run them as one batch.",
+        live=True,
+        low=0.0,
+        high=1000.0,
+    ),
+    Parameter(
+        "autostart",
+        True,
+        "Configure and activate at start. false leaves the node unconfigured, for a lifecycle manager.",
+    ),
+    Parameter(
+        "prompt_set", "", "Prompt set of the bundle, or a .safetensors file; empty: the bundle's own.", live=True
+    ),
+    Parameter(
+        "threshold",
+        -1.0,
+        "Uncertainty at and above which a pixel is an anomaly; below 0: the bundle's own threshold.",
+        live=True,
+        low=-1.0,
+        high=1.0,
+    ),
+    Parameter("scoring", SCORINGS[0], "How the score is made.", live=True, choices=SCORINGS),
+    Parameter(
+        "method", METHODS[0], "Anomaly method, of those that the bundle has.", live=True, choices=(*METHODS, "both")
+    ),
+    Parameter("temperature", 0.0, "Softmax temperature T; 0: the prompt set's own.", live=True, low=0.0, high=1000.0),
+    Parameter(
+        "output_size",
+        "input",
+        "Size of the maps: the camera's, the network's input, or the score's own.",
+        live=True,
+        choices=OUTPUT_SIZES,
+    ),
+    Parameter("max_rate", 0.0, "Frames per second and camera at most; 0: no limit.", live=True, low=0.0, high=1000.0),
+    Parameter("enabled", True, "false drops every frame, with all memory kept.", live=True),
+    Parameter(
+        "min_region_area", 50, "Smaller regions (pixels of the mask) are not reported.", live=True, low=0, high=1 << 30
+    ),
+    Parameter(
+        "diagnostics.age_warn_ms", 200.0, "WARN where a result is older than this against its stamp; 0: never.",
+        live=True, low=0.0, high=3.6e6,
+    ),
+    Parameter(
+        "diagnostics.age_error_ms", 1000.0, "ERROR where a result is older than this against its stamp; 0: never.",
+        live=True, low=0.0, high=3.6e6,
+    ),
+    Parameter(
+        "diagnostics.rate_warn_hz", 0.0, "WARN where a camera's results come more slowly than this; 0: never.",
+        live=True, low=0.0, high=1000.0,
+    ),
+    Parameter(
+        "diagnostics.rate_error_hz", 0.0, "ERROR where a camera's results come more slowly than this; 0: never.",
+        live=True, low=0.0, high=1000.0,
+    ),
+    Parameter(
+        "diagnostics.silent_warn_s", 2.0, "WARN where a camera sent nothing for so long; 0: never.",
+        live=True, low=0.0, high=3600.0,
+    ),
+    Parameter(
+        "diagnostics.silent_error_s", 0.0, "ERROR where a camera sent nothing for so long; 0: never.",
+        live=True, low=0.0, high=3600.0,
+    ),
+    Parameter(
+        "diagnostics.bad_input_warn_ratio", 0.0,
+        "WARN where more than this share of a camera's frames of the last period was unusable.",
+        live=True, low=0.0, high=1.0,
+    ),
+    Parameter(
+        "diagnostics.bad_input_error_ratio", 0.5,
+        "ERROR where more than this share of a camera's frames of the last period was unusable.",
+        live=True, low=0.0, high=1.0,
+    ),
+)  # fmt: skip
+BY_NAME: dict[str, Parameter] = {parameter.name: parameter for parameter in PARAMETERS}
+
+
+def check_values(values: Mapping[str, Any]) -> None:
+    """Check what a range cannot say.
+
+    Raises:
+        Vl4adError: If a text is none of its parameter's choices, or the cameras contradict each other.
+    """
+    for name, value in values.items():
+        choices = BY_NAME[name].choices if name in BY_NAME else ()
+        if choices and value not in choices:
+            raise Vl4adError(f"{name}: expected one of {list(choices)}, got '{value}'.")
+    if "cameras" in values:
+        _check_cameras(list(values["cameras"]))
+
+
+def _check_cameras(cameras: list[str]) -> None:
+    if not cameras:
+        raise Vl4adError("cameras: expected at least one name ('' for the single camera on 'image').")
+    if len(set(cameras)) != len(cameras):
+        raise Vl4adError(f"cameras: a name stands twice in {cameras}.")
+    for name in cameras:
+        plain = name.isascii() and name.isidentifier() and not name.endswith("_") and "__" not in name
+        if not plain and not (name == "" and len(cameras) == 1):
+            raise Vl4adError(f"cameras: '{name}' is no topic name (letters, digits and _, a letter first).")

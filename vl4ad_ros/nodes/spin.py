@@ -1,0 +1,42 @@
+"""Running a node as a process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import rclpy
+from rclpy.exceptions import ParameterException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+
+
+def run_node(create: Callable[[], Node], name: str, args: Sequence[str] | None = None) -> int:
+    """Create a node and spin it until it is told to stop.
+
+    Args:
+        create: Makes the node.
+        name: For the log, where no node could be made.
+        args: Command line; None takes the process's own.
+
+    Returns:
+        0, or 2 when a parameter given at the start is of the wrong type or out of range.
+    """
+    rclpy.init(args=None if args is None else list(args))
+    try:
+        try:
+            node = create()
+        except ParameterException as error:
+            rclpy.logging.get_logger(name).fatal(f"{error}")
+            return 2
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        try:
+            executor.spin()
+        except (KeyboardInterrupt, ExternalShutdownException):
+            pass
+        finally:
+            executor.remove_node(node)
+            node.destroy_node()
+    finally:
+        rclpy.try_shutdown()
+    return 0

@@ -1,0 +1,77 @@
+"""What one frame is processed with: an immutable object, replaced as a whole between frames. Knows no ROS type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vl4ad_ros.detector import Detector
+from vl4ad_ros.prompts.tensors import PromptTensors
+
+
+@dataclass(frozen=True, eq=False)
+class FrameState:
+    """The live settings in force. A frame takes one reference and uses only that, so that no frame can mix two.
+
+    Attributes:
+        version: Counts up with each change that can alter a map, a mask or a region.
+        prompts: The prompt set with scoring, method and temperature, ready for the graph.
+        threshold: Of the anomaly mask, [0, 1].
+        output_size: `input`, `network` or `mask`.
+        min_region_area: Pixels.
+        max_rate: Frames per second and camera; 0 for no limit.
+        enabled: Whether frames are processed at all.
+        batch_wait_s: Patience for the frames of other cameras, seconds.
+    """
+
+    version: int
+    prompts: PromptTensors
+    threshold: float
+    output_size: str
+    min_region_area: int
+    max_rate: float
+    enabled: bool
+    batch_wait_s: float
+
+
+_OF_THE_PROMPTS = ("prompt_set", "scoring", "method", "temperature")
+_OF_THE_RESULT = (*_OF_THE_PROMPTS, "threshold", "output_size", "min_region_area")
+
+
+def next_state(
+    detector: Detector, values: Mapping[str, Any], previous: FrameState | None, changed: frozenset[str] | None = None
+) -> FrameState:
+    """Make the state that the parameters ask for.
+
+    Args:
+        detector: The loaded detector.
+        values: All parameters by name, as they shall be.
+        previous: The state in force, or None.
+        changed: Names of the parameters that were set; None for all. A prompt set that is named again is read
+            again, so that a file compiled anew is taken up.
+
+    Raises:
+        Vl4adError: If the prompt set, scoring, method or temperature cannot be used with this bundle.
+    """
+
+    def touched(names: tuple[str, ...]) -> bool:
+        return previous is None or changed is None or bool(changed & set(names))
+
+    prompts = previous.prompts if previous is not None else None
+    if prompts is None or touched(_OF_THE_PROMPTS):
+        prompts = detector.prompts(
+            values["prompt_set"] or None, values["scoring"], values["temperature"] or None, values["method"]
+        )
+    threshold = float(values["threshold"])
+    version = 1 if previous is None else previous.version + int(touched(_OF_THE_RESULT))
+    return FrameState(
+        version=version,
+        prompts=prompts,
+        threshold=threshold if threshold >= 0 else detector.bundle.card.default_threshold,
+        output_size=values["output_size"],
+        min_region_area=int(values["min_region_area"]),
+        max_rate=float(values["max_rate"]),
+        enabled=bool(values["enabled"]),
+        batch_wait_s=float(values["batch_wait_ms"]) / 1000,
+    )

@@ -1,0 +1,121 @@
+"""The thread that turns the newest frames into results; the ROS callbacks never wait for it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from vl4ad_ros.detector import Detector
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.nodes import pipeline
+from vl4ad_ros.nodes.camera import Camera
+from vl4ad_ros.nodes.images import BadImageError, decode, decode_compressed
+from vl4ad_ros.nodes.slots import Slots, Taken
+from vl4ad_ros.nodes.state import FrameState
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    camera: Camera
+    header: Header
+    job: pipeline.Job
+    decode_ms: float
+
+
+class Worker:
+    """Takes the newest frame of each camera, processes them with one state, and publishes."""
+
+    def __init__(
+        self,
+        detector: Detector,
+        cameras: Sequence[Camera],
+        compressed: bool,
+        max_batch: int,
+        state: Callable[[], FrameState],
+        before_publish: Callable[[Camera, Header, FrameState], None],
+    ) -> None:
+        """Start the thread.
+
+        Args:
+            detector: The loaded detector; only this thread runs its engine.
+            cameras: The cameras, by the index that `put` takes.
+            compressed: Whether messages are sensor_msgs/CompressedImage.
+            max_batch: Frames in one engine call at most.
+            state: Returns the state in force; asked once per batch.
+            before_publish: Called before the results of each frame go out.
+        """
+        self._detector = detector
+        self._cameras = cameras
+        self._compressed = compressed
+        self._max_batch = max_batch
+        self._state = state
+        self._before_publish = before_publish
+        self._slots: Slots[bytes] = Slots(len(cameras))
+        self._thread = threading.Thread(target=self._run, name="detector worker", daemon=True)
+        self._thread.start()
+
+    def put(self, camera: int, message: bytes) -> None:
+        """Offer a serialized image message; never blocks."""
+        if self._slots.put(camera, message):
+            self._cameras[camera].stats.count("replaced")
+
+    def stop(self) -> None:
+        """Drop what waits, and return when the frame in work is done."""
+        self._slots.close()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while frames := self._slots.take(self._max_batch, self._state().batch_wait_s):
+            decoded = [one for one in map(self._decode, frames) if one is not None]
+            if not decoded:
+                continue
+            try:
+                self._process(decoded, self._state())
+            except Exception as error:  # Whatever a frame does to a library, the next one gets its chance.
+                known = isinstance(error, Vl4adError)
+                for one in decoded:
+                    one.camera.stats.count("engine error")
+                    one.camera.complain("engine", str(error) if known else f"A frame failed: {error!r}.")
+
+    def _decode(self, taken: Taken[bytes]) -> _Decoded | None:
+        camera = self._cameras[taken.camera]
+        wanted = camera.wanted()
+        if not wanted.anything:
+            camera.stats.count("nobody listens")
+            return None
+        began = time.perf_counter()
+        try:
+            if self._compressed:
+                message: Any = deserialize_message(taken.item, CompressedImage)
+                image = decode_compressed(message.format, message.data)
+            else:
+                message = deserialize_message(taken.item, Image)
+                image = decode(
+                    message.encoding, message.height, message.width, message.step, bool(message.is_bigendian),
+                    message.data,
+                )  # fmt: skip
+        except BadImageError as error:
+            camera.bad(error.cause, str(error))
+            return None
+        except Exception as error:  # A message that does not even deserialize, or that OpenCV chokes on.
+            camera.bad("message", f"An image message cannot be read ({error!r}).")
+            return None
+        camera.check_stamp(message.header)
+        job = pipeline.Job(image, wanted, camera.roi)
+        return _Decoded(camera, message.header, job, (time.perf_counter() - began) * 1e3)
+
+    def _process(self, decoded: Sequence[_Decoded], state: FrameState) -> None:
+        results = pipeline.run(self._detector, [one.job for one in decoded], state)
+        for one, result in zip(decoded, results, strict=True):
+            began = time.perf_counter()
+            self._before_publish(one.camera, one.header, state)
+            one.camera.publish(one.header, result, one.job.image.shape[:2], one.job.wanted)
+            publish_ms = (time.perf_counter() - began) * 1e3
+            one.camera.finish(one.header, {"decode": one.decode_ms, **result.milliseconds, "publish": publish_ms})
