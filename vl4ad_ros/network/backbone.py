@@ -1,0 +1,111 @@
+"""The frozen image tower: a ConvNeXt of open_clip (or plain timm), giving features at strides 4, 8, 16 and 32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vl4ad_ros.errors import Vl4adError
+
+STRIDES = (4, 8, 16, 32)
+
+
+def _tower(name: str, embedding_dim: int) -> Any:
+    """Build open_clip's image tower without the text tower, with random weights and without any download."""
+    try:
+        import open_clip
+        import timm
+        from open_clip.timm_model import TimmModel
+    except ImportError as error:
+        raise Vl4adError(
+            f"The network needs open_clip ({error}); get it with: pip install 'vl4ad_ros[torch]'."
+        ) from error
+    source, _, model = name.partition(":")
+    if source == "timm":
+        if model not in timm.list_models("convnext*"):
+            raise Vl4adError(f"Unknown backbone '{name}': timm has no ConvNeXt of that name.")
+        return TimmModel(model, embed_dim=embedding_dim, image_size=256, pool="", proj="mlp")
+    settings = open_clip.get_model_config(model) if source == "open_clip" else None
+    vision = (settings or {}).get("vision_cfg", {})
+    if settings is None or not str(vision.get("timm_model_name", "")).startswith("convnext"):
+        known = [f"open_clip:{other}" for other in open_clip.list_models() if other.startswith("convnext")]
+        raise Vl4adError(f"Unknown backbone '{name}': expected one of {known}, or timm:MODEL with a ConvNeXt of timm.")
+    return TimmModel(
+        vision["timm_model_name"],
+        embed_dim=settings["embed_dim"],
+        image_size=vision["image_size"],
+        pool=vision.get("timm_pool", "avg"),
+        proj=vision.get("timm_proj", "linear"),
+        proj_bias=vision.get("timm_proj_bias", False),
+        drop=vision.get("timm_drop", 0.0),
+        drop_path=vision.get("timm_drop_path"),
+    )
+
+
+class ClipBackbone(nn.Module):
+    """CLIP's ConvNeXt image tower, frozen: always in evaluation mode, no gradients, never trained.
+
+    Attributes:
+        visual: open_clip's image tower; its state dict has the names below `visual.` of an open_clip checkpoint.
+        logit_scale: CLIP's own logit scale (logarithm), used by the out-of-vocabulary branch only.
+        channels: Channels of the four features.
+    """
+
+    visual: Any
+    logit_scale: Tensor
+
+    def __init__(self, name: str, embedding_dim: int) -> None:
+        """Build the tower with random weights.
+
+        Args:
+            name: `open_clip:MODEL` or `timm:MODEL`.
+            embedding_dim: Width of CLIP's joint space, for `timm:` towers (open_clip's configuration states its own).
+
+        Raises:
+            Vl4adError: If the name is unknown.
+        """
+        super().__init__()
+        self.visual = _tower(name, embedding_dim)
+        self.register_buffer("logit_scale", torch.tensor(100.0).log())
+        self.channels = tuple(int(info["num_chs"]) for info in self.visual.trunk.feature_info)
+        self.requires_grad_(False)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> ClipBackbone:
+        """Stay in evaluation mode whatever is asked: drop path and the like never apply to a frozen tower."""
+        super().train(False)
+        return self
+
+    def _stages(self, image: Tensor) -> Iterator[Tensor]:
+        x = self.visual.trunk.stem(image)
+        for stage in self.visual.trunk.stages:
+            x = stage(x)
+            yield x
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the features at strides 4, 8, 16, 32.
+
+        Args:
+            image: Normalised RGB, float [B, 3, H, W], H and W multiples of 32.
+
+        Returns:
+            Four tensors [B, channels[i], H / stride, W / stride].
+        """
+        with torch.no_grad():
+            res2, res3, res4, res5 = self._stages(image)
+        return res2, res3, res4, res5
+
+    def dense(self, res5: Tensor) -> Tensor:
+        """Return CLIP's dense feature, which may be pooled: the stride-32 feature behind the trunk's last norm."""
+        dense: Tensor = self.visual.trunk.norm_pre(res5)
+        return dense
+
+    def embed_pooled(self, pooled: Tensor) -> Tensor:
+        """Apply CLIP's own head to pooled dense features: [B, N, channels[3]] -> [B, N, D], not normalised."""
+        batch, queries, channels = pooled.shape
+        x = self.visual.trunk.head(pooled.reshape(batch * queries, channels, 1, 1))
+        embedding: Tensor = self.visual.head(x).reshape(batch, queries, -1)
+        return embedding

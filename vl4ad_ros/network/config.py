@@ -1,0 +1,134 @@
+"""The sizes of a VL4AD mask network, as a checked file: all that is needed to build it before weights are loaded."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from vl4ad_ros.checked import Checked
+
+# FC-CLIP's configuration file (0..255, RGB); CLIP's own normalisation times 255.
+CLIP_MEAN = (122.7709383, 116.7460125, 104.09373615)
+CLIP_STD = (68.5005327, 66.6321579, 70.32316305)
+
+
+class HeadConfig(Checked):
+    """Sizes of the pixel decoder, the query decoder and the class head.
+
+    The defaults are FC-CLIP's, on top of `convnext_large_d_320`.
+
+    Attributes:
+        feature_channels: Channels of the backbone's features at strides 4, 8, 16 and 32.
+        conv_dim: Channels inside the pixel decoder; a multiple of 32 (group norm) and of `num_heads`.
+        hidden_dim: Width of the queries; a multiple of `num_heads`.
+        mask_dim: Channels of the mask features; equal to `hidden_dim`, because pooled mask features are added to
+            the queries.
+        num_heads: Attention heads, in both decoders.
+        encoder_layers: Deformable-attention layers of the pixel decoder.
+        encoder_ffn: Inner width of their feed-forward nets.
+        decoder_layers: Masked-attention layers of the query decoder.
+        decoder_ffn: Inner width of their feed-forward nets.
+        num_queries: N.
+        embedding_dim: Width of the visual embedding v; D of the text embeddings.
+        input_projection: Whether the query decoder projects the pixel decoder's features although the widths agree.
+        classes: None: classes come as text embeddings. Names: the vision-only twin, a learned linear classifier
+            over exactly these classes.
+    """
+
+    feature_channels: tuple[int, int, int, int] = (192, 384, 768, 1536)
+    conv_dim: int = Field(default=256, ge=32, multiple_of=32)
+    hidden_dim: int = Field(default=256, ge=2, multiple_of=2)
+    mask_dim: int = Field(default=256, ge=1)
+    num_heads: int = Field(default=8, ge=1)
+    encoder_layers: int = Field(default=6, ge=1)
+    encoder_ffn: int = Field(default=1024, ge=1)
+    decoder_layers: int = Field(default=9, ge=1)
+    decoder_ffn: int = Field(default=2048, ge=1)
+    num_queries: int = Field(default=250, ge=1)
+    embedding_dim: int = Field(default=768, ge=1)
+    input_projection: bool = False
+    classes: tuple[str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> HeadConfig:
+        if self.mask_dim != self.hidden_dim:
+            raise ValueError(f"mask_dim ({self.mask_dim}) must equal hidden_dim ({self.hidden_dim})")
+        for name in ("conv_dim", "hidden_dim"):
+            if getattr(self, name) % self.num_heads:
+                raise ValueError(f"{name} ({getattr(self, name)}) is no multiple of num_heads ({self.num_heads})")
+        if self.classes is not None and (not self.classes or len(set(self.classes)) != len(self.classes)):
+            raise ValueError("classes must be different names, at least one")
+        return self
+
+    @property
+    def text_dim(self) -> int:
+        """D of the prompt inputs: of the text embeddings, or the number of classes of the vision-only twin."""
+        return self.embedding_dim if self.classes is None else len(self.classes)
+
+
+class EnsembleConfig(Checked):
+    """The out-of-vocabulary branch: geometric ensemble with CLIP's own mask-pooled features (FC-CLIP, sec. 3.4).
+
+    Attributes:
+        seen: Exponent of CLIP's own posterior for classes of the training vocabulary (FC-CLIP: 0.4).
+        unseen: The same for all other classes (FC-CLIP: 0.8).
+        vocabulary_size: Number of concepts in the training vocabulary, whose embeddings travel with the weights.
+    """
+
+    seen: float = Field(default=0.4, ge=0, le=1)
+    unseen: float = Field(default=0.8, ge=0, le=1)
+    vocabulary_size: int = Field(ge=1)
+
+
+class NetworkConfig(Checked):
+    """A whole network.
+
+    Attributes:
+        format: Version of this schema.
+        backbone: `open_clip:MODEL` (a ConvNeXt image tower of open_clip) or `timm:MODEL` (a plain ConvNeXt).
+        text_encoder: Id of the text encoder whose embeddings it understands.
+        head: Sizes of the head.
+        ensemble: The out-of-vocabulary branch, or None.
+        mean: Subtracted per RGB channel (0..255).
+        std: Divided by per RGB channel.
+        origin: Where the weights come from, one line for the bundle's card.
+    """
+
+    format: str = "vl4ad_ros.network/1"
+    backbone: str = "open_clip:convnext_large_d_320"
+    text_encoder: str = "open_clip:convnext_large_d_320/laion2b_s29b_b131k_ft_soup"
+    head: HeadConfig = HeadConfig()
+    ensemble: EnsembleConfig | None = None
+    mean: tuple[float, float, float] = CLIP_MEAN
+    std: tuple[float, float, float] = CLIP_STD
+    origin: str = "random initialisation"
+
+    @model_validator(mode="after")
+    def _fits(self) -> NetworkConfig:
+        if self.ensemble is not None and self.head.classes is not None:
+            raise ValueError("the vision-only twin has no out-of-vocabulary branch")
+        return self
+
+
+VL4AD_L = NetworkConfig()
+"""FC-CLIP's sizes: ConvNeXt-L, 250 queries, 9 decoder layers."""
+
+VL4AD_TINY = NetworkConfig(
+    backbone="timm:convnext_atto",
+    text_encoder="minilm:all-MiniLM-L6-v2",
+    head=HeadConfig(
+        feature_channels=(40, 80, 160, 320),
+        conv_dim=64,
+        hidden_dim=64,
+        mask_dim=64,
+        num_heads=4,
+        encoder_layers=2,
+        encoder_ffn=128,
+        decoder_layers=3,
+        decoder_ffn=128,
+        num_queries=32,
+        embedding_dim=384,
+    ),
+)
+"""The same structure in small, for tests and machines without a GPU: seconds instead of minutes."""
+
+PRESETS: dict[str, NetworkConfig] = {"vl4ad-l": VL4AD_L, "vl4ad-tiny": VL4AD_TINY}

@@ -1,0 +1,195 @@
+"""FC-CLIP's checkpoint layout (detectron2 style): names, sizes and tensors, translated to ours.
+
+The table is kept from our names to the reference's, so that one network's complete list of expected reference keys can
+be held against a checkpoint: whatever is missing, unexpected or of another shape is listed and refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.network.config import HeadConfig
+from vl4ad_ros.network.decoder import LEVELS, POINTS
+from vl4ad_ros.network.head import SegmentationHead
+
+PIXEL = "sem_seg_head.pixel_decoder."
+PREDICTOR = "sem_seg_head.predictor."
+CLIP = "backbone.clip_model."
+VISUAL = CLIP + "visual."
+CLIP_SCALE = CLIP + "logit_scale"
+
+# Buffers of the reference's training loss, which a checkpoint may carry and no network needs.
+_TRAINING_ONLY = {"criterion.empty_weight"}
+
+# Our name below the head -> the reference's name; applied in turn, every matching one.
+_RENAMES = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"^pixel_decoder\.input_projections\.", PIXEL + "input_proj."),
+        (r"^pixel_decoder\.mask_projection\.", PIXEL + "mask_features."),
+        (r"^pixel_decoder\.(level_embed|encoder\.)", PIXEL + r"transformer.\1"),
+        (r"^pixel_decoder\.((?:adapter|layer)_\d+)\.0\.", PIXEL + r"\1."),
+        (r"^pixel_decoder\.((?:adapter|layer)_\d+)\.1\.", PIXEL + r"\1.norm."),
+        (r"(encoder\.layers\.\d+)\.self_attn_layer_norm\.", r"\1.norm1."),
+        (r"(encoder\.layers\.\d+)\.final_layer_norm\.", r"\1.norm2."),
+        (
+            r"^query_decoder\.decoder\.layers\.(\d+)\.self_attn\.[qkv]_proj\.(weight|bias)$",
+            PREDICTOR + r"transformer_self_attention_layers.\1.self_attn.in_proj_\2",
+        ),
+        (
+            r"^query_decoder\.decoder\.layers\.(\d+)\.self_attn\.",
+            PREDICTOR + r"transformer_self_attention_layers.\1.self_attn.",
+        ),
+        (
+            r"^query_decoder\.decoder\.layers\.(\d+)\.self_attn_layer_norm\.",
+            PREDICTOR + r"transformer_self_attention_layers.\1.norm.",
+        ),
+        (
+            r"^query_decoder\.decoder\.layers\.(\d+)\.cross_attn\.",
+            PREDICTOR + r"transformer_cross_attention_layers.\1.multihead_attn.",
+        ),
+        (
+            r"^query_decoder\.decoder\.layers\.(\d+)\.cross_attn_layer_norm\.",
+            PREDICTOR + r"transformer_cross_attention_layers.\1.norm.",
+        ),
+        (r"^query_decoder\.decoder\.layers\.(\d+)\.fc", PREDICTOR + r"transformer_ffn_layers.\1.fc"),
+        (r"^query_decoder\.decoder\.layers\.(\d+)\.final_layer_norm\.", PREDICTOR + r"transformer_ffn_layers.\1.norm."),
+        (r"\.fc([12])\.", r".linear\1."),
+        (r"^query_decoder\.decoder\.mask_predictor\.mask_embedder\.(\d+)\.0\.", PREDICTOR + r"mask_embed.layers.\1."),
+        (r"^query_decoder\.decoder\.layernorm\.", PREDICTOR + "decoder_norm."),
+        (r"^query_decoder\.queries_features\.", PREDICTOR + "query_feat."),
+        (r"^query_decoder\.queries_embedder\.", PREDICTOR + "query_embed."),
+        (r"^query_decoder\.input_projections\.", PREDICTOR + "input_proj."),
+        (r"^query_decoder\.level_embed\.", PREDICTOR + "level_embed."),
+        (r"^class_head\.pool_norm\.", PREDICTOR + "_mask_pooling_proj.0."),
+        (r"^class_head\.pool_projection\.", PREDICTOR + "_mask_pooling_proj.1."),
+        (r"^class_head\.embed\.(\d+)\.0\.", PREDICTOR + r"class_embed.layers.\1."),
+        (r"^logit_scale$", PREDICTOR + "logit_scale"),
+        (r"^void_embedding$", "void_embedding.weight"),
+    )
+)
+
+_PART = re.compile(r"\.self_attn\.([qkv])_proj\.(?:weight|bias)$")
+
+
+def reference_key(name: str) -> str:
+    """Return the reference's key of a tensor of `SegmentationHead`; three of ours share one `in_proj_*`."""
+    for pattern, replacement in _RENAMES:
+        name = pattern.sub(replacement, name)
+    return name
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
+    """Read a checkpoint's tensors by the reference's keys, without running any code from the file.
+
+    Raises:
+        Vl4adError: If the file cannot be read safely or is no mapping of names to tensors.
+    """
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises whatever the damaged part of a file provokes
+        reason = str(error).split("\n")[0]
+        raise Vl4adError(f"{path}: cannot be read as a checkpoint with weights only ({reason}).") from error
+    state = content.get("model", content) if isinstance(content, dict) else None
+    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise Vl4adError(f"{path}: not an FC-CLIP checkpoint, expected names and tensors (under the key 'model').")
+    return {str(key): value for key, value in state.items() if key not in _TRAINING_ONLY}
+
+
+def head_config(state: Mapping[str, Tensor], source: str | Path, num_heads: int | None = None) -> HeadConfig:
+    """Infer a head's sizes from the shapes of a checkpoint.
+
+    Args:
+        state: Tensors by the reference's keys.
+        source: Named in errors.
+        num_heads: Attention heads; None infers them from the deformable attention, which has 3 scales and 4 points.
+
+    Raises:
+        Vl4adError: If a tensor that tells a size is missing, or the sizes are impossible.
+    """
+    encoder = PIXEL + "transformer.encoder.layers."
+    feed_forward = PREDICTOR + "transformer_ffn_layers."
+
+    def size(key: str, axis: int) -> int:
+        if key not in state:
+            raise Vl4adError(f"{source}: not an FC-CLIP checkpoint, {key} is missing.")
+        if state[key].ndim <= axis:
+            raise Vl4adError(f"{source}: {key} has the shape {tuple(state[key].shape)}, too few dimensions.")
+        return int(state[key].shape[axis])
+
+    def layers(prefix: str) -> int:
+        found = [re.match(re.escape(prefix) + r"(\d+)\.", key) for key in state]
+        return max((int(match[1]) + 1 for match in found if match), default=0)
+
+    heads = num_heads or size(encoder + "0.self_attn.attention_weights.weight", 0) // (LEVELS * POINTS)
+    try:
+        return HeadConfig(
+            feature_channels=(
+                size(PIXEL + "adapter_1.weight", 1),
+                size(PIXEL + "input_proj.2.0.weight", 1),
+                size(PIXEL + "input_proj.1.0.weight", 1),
+                size(PIXEL + "input_proj.0.0.weight", 1),
+            ),
+            conv_dim=size(PIXEL + "mask_features.weight", 1),
+            mask_dim=size(PIXEL + "mask_features.weight", 0),
+            hidden_dim=size(PREDICTOR + "query_feat.weight", 1),
+            num_heads=heads,
+            encoder_layers=layers(encoder),
+            encoder_ffn=size(encoder + "0.linear1.weight", 0),
+            decoder_layers=layers(feed_forward),
+            decoder_ffn=size(feed_forward + "0.linear1.weight", 0),
+            num_queries=size(PREDICTOR + "query_feat.weight", 0),
+            embedding_dim=size(PREDICTOR + "class_embed.layers.2.weight", 0),
+            input_projection=PREDICTOR + "input_proj.0.weight" in state,
+        )
+    except ValueError as error:
+        raise Vl4adError(f"{source}: the checkpoint's sizes are impossible ({error}).") from error
+
+
+def load_head(head: SegmentationHead, state: Mapping[str, Tensor], source: str | Path) -> None:
+    """Load the head's part of a checkpoint; keys under `backbone.` are left alone.
+
+    Raises:
+        Vl4adError: If a key is missing or unexpected or has another shape; every one of them is listed.
+    """
+    own = head.state_dict()
+    expected = {name: reference_key(name) for name in own}
+    given = {key: value for key, value in state.items() if not key.startswith("backbone.")}
+    shapes = {
+        expected[name]: (3 * tensor.shape[0], *tensor.shape[1:]) if _PART.search(name) else tuple(tensor.shape)
+        for name, tensor in own.items()
+    }
+    refuse_differences(shapes, given, source)
+    loaded = {}
+    for name, key in expected.items():
+        part = _PART.search(name)
+        loaded[name] = given[key].chunk(3)["qkv".index(part[1])] if part else given[key]
+    head.load_state_dict(loaded)
+
+
+def refuse_differences(shapes: Mapping[str, tuple[int, ...]], given: Mapping[str, Tensor], source: str | Path) -> None:
+    """Compare expected names and shapes with given tensors.
+
+    Raises:
+        Vl4adError: If they differ; every difference is listed, one a line.
+    """
+    missing = [f"missing: {key} {shape}" for key, shape in shapes.items() if key not in given]
+    unexpected = [f"unexpected: {key} {tuple(given[key].shape)}" for key in given if key not in shapes]
+    wrong = [
+        f"wrong shape: {key} {tuple(given[key].shape)}, expected {shape}"
+        for key, shape in shapes.items()
+        if key in given and tuple(given[key].shape) != shape
+    ]
+    if missing or unexpected or wrong:
+        faults = "\n  ".join([*missing, *unexpected, *wrong])
+        raise Vl4adError(
+            f"{source}: not a checkpoint of this network ({len(missing)} missing, {len(unexpected)} unexpected, "
+            f"{len(wrong)} of another shape):\n  {faults}"
+        )

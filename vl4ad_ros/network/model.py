@@ -1,0 +1,105 @@
+"""The VL4AD mask network: from uint8 images and prompt tensors to the raw anomaly score, as one exportable module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.network.backbone import ClipBackbone
+from vl4ad_ros.network.config import NetworkConfig
+from vl4ad_ros.network.ensemble import VocabularyEnsemble
+from vl4ad_ros.network.head import Prediction, SegmentationHead
+from vl4ad_ros.scoring.graph import mask_score, mask_score_from_weights
+
+
+class VL4ADNetwork(nn.Module):
+    """A frozen CLIP image tower, a trained segmentation head, and the score.
+
+    Attributes:
+        config: The sizes.
+        backbone: The frozen image tower.
+        head: What is trained.
+        ensemble: The out-of-vocabulary branch, or None.
+        stride: Network input pixels per score pixel.
+    """
+
+    stride = 4
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: NetworkConfig) -> None:
+        """Build the network with random weights; nothing is downloaded (`checkpoint.load_network` loads weights).
+
+        Raises:
+            Vl4adError: If the backbone is unknown or its features do not fit the head.
+        """
+        super().__init__()
+        self.config = config
+        self.backbone = ClipBackbone(config.backbone, config.head.embedding_dim)
+        if self.backbone.channels != config.head.feature_channels:
+            raise Vl4adError(
+                f"The backbone '{config.backbone}' has features of {self.backbone.channels} channels, "
+                f"but the head takes {config.head.feature_channels}."
+            )
+        self.head = SegmentationHead(config.head)
+        self.ensemble = VocabularyEnsemble(config.ensemble, config.head.text_dim) if config.ensemble else None
+        self.register_buffer("mean", torch.tensor(config.mean).reshape(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config.std).reshape(1, 3, 1, 1), persistent=False)
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """Turn uint8 RGB [B, H, W, 3] into the backbone's input [B, 3, H, W]."""
+        # Cast first: TensorRT has no transpose for 8-bit integers.
+        return (image.to(self.mean.dtype).permute(0, 3, 1, 2) - self.mean) / self.std
+
+    def features(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the frozen features of uint8 RGB images [B, H, W, 3], H and W multiples of 32, at strides 4 to 32."""
+        features: tuple[Tensor, Tensor, Tensor, Tensor] = self.backbone(self.normalise(image))
+        return features
+
+    def heads(self, features: tuple[Tensor, ...], auxiliary: bool = False) -> list[Prediction]:
+        """Predict masks and visual embeddings from `features`; see `SegmentationHead.forward`."""
+        predictions: list[Prediction] = self.head(features, auxiliary)
+        return predictions
+
+    def forward(
+        self, image: Tensor, text_embeddings: Tensor, class_concepts: Tensor, class_mask: Tensor, settings: Tensor
+    ) -> Tensor:
+        """Score images.
+
+        Args:
+            image: uint8 RGB [B, H, W, 3], H and W multiples of 32.
+            text_embeddings: float [P, D], unit rows.
+            class_concepts: int [C, L].
+            class_mask: float [2, C].
+            settings: float [8]; all four as `vl4ad_ros.prompts.tensors` packs them.
+
+        Returns:
+            Raw score u, float [B, H / 4, W / 4], higher = more anomalous.
+        """
+        features = self.features(image)
+        prediction = self.heads(features)[-1]
+        if self.ensemble is None:
+            cosines = torch.matmul(prediction.embeddings, text_embeddings.transpose(0, 1))
+            return mask_score(prediction.mask_logits, cosines, class_concepts, class_mask, settings, prediction.void)
+        weights = self.ensemble(
+            prediction,
+            self.backbone,
+            self.backbone.dense(features[-1]),
+            text_embeddings,
+            class_concepts,
+            class_mask,
+            settings,
+        )
+        return mask_score_from_weights(prediction.mask_logits.sigmoid(), weights, class_mask, settings)
+
+    @property
+    def temperature(self) -> float:
+        """The model's own T of Eq. 1: 1 / min(exp(logit_scale), 100); 1 for the vision-only twin."""
+        return 1.0 / float(self.head.scale().detach())
+
+    def trainable_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the parameters that are trained: the head's."""
+        yield from self.head.parameters()
