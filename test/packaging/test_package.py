@@ -1,0 +1,95 @@
+"""The package as colcon and pip see it, and what may be imported where."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import vl4ad_ros
+
+ROOT = Path(__file__).resolve().parents[2]
+VEHICLE_ROOMS = ("prompts", "scoring", "engines", "nodes")
+ROS_FREE_ROOMS = ("prompts", "scoring", "engines", "evaluation", "bags", "drive", "cli")
+
+
+def modules(*rooms: str) -> list[str]:
+    """Return the top modules of the package and every module of the given rooms."""
+    files = [*(ROOT / "vl4ad_ros").glob("*.py"), *(p for r in rooms for p in (ROOT / "vl4ad_ros" / r).glob("*.py"))]
+    names = {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for p in files}
+    return sorted(names)
+
+
+def import_without(blocked: tuple[str, ...], names: list[str]) -> str:
+    """Import modules in a fresh interpreter in which the blocked libraries do not exist; return what it says."""
+    code = (
+        f"import sys, importlib\n"
+        f"for b in {blocked!r}: sys.modules[b] = None\n"
+        f"for m in {names!r}: importlib.import_module(m)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    return done.stderr if done.returncode else ""
+
+
+def test_versions_agree() -> None:
+    in_xml = ET.parse(ROOT / "package.xml").getroot().findtext("version")
+    in_setup = re.search(r'^VERSION = "(.+)"$', (ROOT / "setup.py").read_text(), re.MULTILINE)
+    assert in_setup is not None
+    assert in_xml == in_setup.group(1) == vl4ad_ros.__version__
+
+
+def test_package_is_ament_python_with_its_marker() -> None:
+    root = ET.parse(ROOT / "package.xml").getroot()
+    assert root.findtext("export/build_type") == "ament_python"
+    assert root.findtext("name") == "vl4ad_ros"
+    assert (ROOT / "resource" / "vl4ad_ros").is_file()
+    scripts = (ROOT / "setup.cfg").read_text()
+    assert "install_scripts=$base/lib/vl4ad_ros" in scripts
+
+
+def test_core_imports_without_ros() -> None:
+    names = [m for m in modules(*ROS_FREE_ROOMS) if m not in TORCH_MODULES]
+    assert import_without(("rclpy",), names) == ""
+
+
+# Modules of the vehicle rooms that are for the workshop: they need torch and are imported only there.
+TORCH_MODULES = {"vl4ad_ros.scoring.graph", "vl4ad_ros.engines.torch"}
+
+
+def test_vehicle_path_imports_without_torch() -> None:
+    pytest.importorskip("rclpy", reason="the ros extra is not installed")
+    blocked = ("torch", "torchvision", "transformers", "open_clip", "sentence_transformers", "pickle5")
+    names = [m for m in modules(*VEHICLE_ROOMS) if m not in TORCH_MODULES]
+    assert import_without(blocked, names) == ""
+
+
+def test_wheel_carries_what_the_package_needs_at_run_time(tmp_path: Path) -> None:
+    # A copy: the build leaves folders behind, and would pack what earlier builds left.
+    source = tmp_path / "source"
+    left_out = shutil.ignore_patterns(".git", ".venv*", "build", "out", "runs", "*.egg-info", ".*_cache", "__pycache__")
+    shutil.copytree(ROOT, source, ignore=left_out)
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "-w", str(tmp_path), str(source)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    share = f"vl4ad_ros-{vl4ad_ros.__version__}.data/data/share/vl4ad_ros"
+    for folder in ("config", "launch", "models"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                assert f"{share}/{path.relative_to(ROOT)}" in names
+    for path in (ROOT / "vl4ad_ros").rglob("*"):
+        if path.is_file() and path.suffix != ".pyc":
+            assert str(path.relative_to(ROOT)) in names, f"{path} is not in the wheel"
+    assert f"{share}/package.xml" in names
+    assert not any("sample" in n and n.endswith(".mcap") for n in names)
