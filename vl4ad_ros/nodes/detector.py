@@ -43,10 +43,7 @@ class DetectorNode(LifecycleNode):
         Raises:
             rclpy.exceptions.ParameterException: If an override has another type or is out of range.
         """
-        super().__init__(NAME)
-        declare(self, PARAMETERS)
-        self._values = read(self, PARAMETERS)
-        self._vision_msgs = messages.find_vision_msgs()
+        # Before the base class: where a parameter is refused, it destroys the node that was begun.
         self._detector: Detector | None = None
         self._state: FrameState | None = None
         self._cameras: list[Camera] = []
@@ -54,6 +51,10 @@ class DetectorNode(LifecycleNode):
         self._info_publishers: dict[str, Any] = {}
         self._swaps: deque[dict[str, object]] = deque(maxlen=HISTORY)
         self._fault = ""
+        super().__init__(NAME)
+        declare(self, PARAMETERS)
+        self._values = read(self, PARAMETERS)
+        self._vision_msgs = messages.find_vision_msgs()
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # On the steady clock: a paused simulation still wants to know how its nodes are.
         self._clock_of_diagnostics = Clock(clock_type=ClockType.STEADY_TIME)

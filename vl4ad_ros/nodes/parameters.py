@@ -1,4 +1,4 @@
-"""The detector's parameters, declared once: the node, its checks and the documentation all read this table."""
+"""The nodes' parameters, declared once: the nodes, their checks and the documentation all read these tables."""
 
 from __future__ import annotations
 
@@ -148,6 +148,20 @@ PARAMETERS: tuple[Parameter, ...] = (
         live=True, low=0.0, high=1.0,
     ),
 )  # fmt: skip
+OVERLAY_PARAMETERS: tuple[Parameter, ...] = (
+    Parameter("detector", "detector", "Name of the detector node whose results are drawn, relative to the namespace."),
+    Parameter("camera", "", "Name of the camera, for a detector with several; empty for the single one."),
+    Parameter("compressed", False, "Take the camera's `image/compressed`, not `image`."),
+    Parameter("regions", True, "Draw the regions' boxes and scores (the detector then computes them)."),
+    Parameter(
+        "max_width",
+        960,
+        "Wider images are drawn at this width (pixels); 0: as wide as the camera's.",
+        low=0,
+        high=16384,
+    ),
+    Parameter("jpeg_quality", 85, "Quality of `~/image/compressed`.", low=1, high=100),
+)
 BY_NAME: dict[str, Parameter] = {parameter.name: parameter for parameter in PARAMETERS}
 
 

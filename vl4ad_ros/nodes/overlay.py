@@ -1,0 +1,183 @@
+"""The overlay node: draws a detector's results over the camera's image, for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.node import Node
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import String
+
+from vl4ad_ros.nodes import messages
+from vl4ad_ros.nodes.complaints import Complaints
+from vl4ad_ros.nodes.declare import declare, read
+from vl4ad_ros.nodes.images import BadImageError, decode, decode_compressed
+from vl4ad_ros.nodes.pairing import Pairing
+from vl4ad_ros.nodes.parameters import OVERLAY_PARAMETERS
+from vl4ad_ros.nodes.qos import LATCHED, OUTPUT
+from vl4ad_ros.nodes.regions import Region
+from vl4ad_ros.nodes.spin import run_node
+from vl4ad_ros.nodes.stats import Rate
+from vl4ad_ros.overlay import OUTLINE, draw_overlay
+
+NAME = "overlay"
+# Frames of the camera that wait for their result: half a second at 30 Hz.
+KEEP = 16
+LISTENER_CHECK_S = 0.2
+_IMAGES = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=4, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+class OverlayNode(Node):
+    """Draws uncertainty, mask outline, regions, prompt set and rates; subscribes only while somebody looks."""
+
+    def __init__(self) -> None:
+        """Declare the parameters and the outputs."""
+        super().__init__(NAME)
+        declare(self, OVERLAY_PARAMETERS)
+        self._values = read(self, OVERLAY_PARAMETERS)
+        self._vision_msgs = messages.find_vision_msgs()
+        self._complaints = Complaints(self.get_logger().warning)
+        self._raw = self.create_publisher(Image, "~/image", OUTPUT)
+        self._jpeg = self.create_publisher(CompressedImage, "~/image/compressed", OUTPUT)
+        self._inputs: list[Any] = []
+        self._prompt_set: dict[str, Any] = {}
+        self._rate = Rate()
+        self._pairing = self._new_pairing()
+        self.create_timer(LISTENER_CHECK_S, self._check_listeners)
+
+    def _new_pairing(self) -> Pairing:
+        parts = {"image", "uncertainty", "mask", "regions"}
+        return Pairing(frozenset(parts if self._values["regions"] else parts - {"regions"}), KEEP)
+
+    def _check_listeners(self) -> None:
+        listened_to = self._raw.get_subscription_count() + self._jpeg.get_subscription_count() > 0
+        if listened_to and not self._inputs:
+            self._subscribe()
+        elif not listened_to and self._inputs:
+            for subscription in self._inputs:
+                self.destroy_subscription(subscription)
+            self._inputs = []
+
+    def _subscribe(self) -> None:
+        camera, detector = self._values["camera"], self._values["detector"].rstrip("/")
+        image = f"{camera}/image" if camera else "image"
+        results = f"{detector}/{camera}" if camera else detector
+        regions_type = String if self._vision_msgs is None else self._vision_msgs.Detection2DArray
+        self._pairing = self._new_pairing()
+        self._rate = Rate()
+        sources: list[tuple[type, str, str, QoSProfile]] = [
+            (Image, f"{results}/uncertainty", "uncertainty", OUTPUT),
+            (Image, f"{results}/anomaly_mask", "mask", OUTPUT),
+        ]
+        if self._values["regions"]:
+            sources.append((regions_type, f"{results}/regions", "regions", OUTPUT))
+        if self._values["compressed"]:
+            sources.append((CompressedImage, f"{image}/compressed", "image", _IMAGES))
+        else:
+            sources.append((Image, image, "image", _IMAGES))
+        self._inputs = [
+            self.create_subscription(message, topic, partial(self._on_part, message, part), qos, raw=True)
+            for message, topic, part, qos in sources
+        ]
+        self._inputs.append(self.create_subscription(String, f"{detector}/prompt_set", self._on_prompt_set, LATCHED))
+
+    def _on_prompt_set(self, message: String) -> None:
+        self._prompt_set = json.loads(message.data)
+
+    def _on_part(self, message_type: type, part: str, raw: bytes) -> None:
+        try:
+            message: Any = deserialize_message(raw, message_type)
+            if part == "regions" and self._vision_msgs is None:
+                content = json.loads(message.data)
+                key = (content["stamp"]["sec"], content["stamp"]["nanosec"], content["frame_id"])
+            else:
+                key = (message.header.stamp.sec, message.header.stamp.nanosec, message.header.frame_id)
+            frame = self._pairing.add(key, part, message)
+            if frame is not None:
+                self._draw(frame)
+        except BadImageError as error:
+            self._complaints.add(error.cause, str(error))
+        except Exception as error:  # A hostile camera shall not end the picture for the next good frame.
+            self._complaints.add("drawing", f"A frame cannot be drawn ({error!r}).")
+
+    def _draw(self, frame: Mapping[str, Any]) -> None:
+        self._rate.tick()
+        picture = frame["image"]
+        if isinstance(picture, CompressedImage):
+            image = decode_compressed(picture.format, picture.data)
+        else:
+            image = decode(
+                picture.encoding, picture.height, picture.width, picture.step, bool(picture.is_bigendian), picture.data
+            )
+        uncertainty, mask = _pixels(frame["uncertainty"], np.float32), _pixels(frame["mask"], np.uint8)
+        limit = self._values["max_width"]
+        if limit and image.shape[1] > limit:
+            size = (limit, max(1, round(image.shape[0] * limit / image.shape[1])))
+            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        drawn = draw_overlay(image, uncertainty, mask, self._caption(frame["uncertainty"]))
+        if "regions" in frame:
+            _draw_regions(drawn, self._regions(frame["regions"]), mask.shape)
+        header = frame["uncertainty"].header
+        if self._raw.get_subscription_count():
+            self._raw.publish(messages.map_image(header, drawn))
+        if self._jpeg.get_subscription_count():
+            quality = [cv2.IMWRITE_JPEG_QUALITY, self._values["jpeg_quality"]]
+            _, encoded = cv2.imencode(".jpg", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), quality)
+            compressed = CompressedImage(header=header, format="rgb8; jpeg compressed bgr8", data=encoded.tobytes())
+            self._jpeg.publish(compressed)
+
+    def _caption(self, result: Image) -> list[str]:
+        known = self._prompt_set
+        lines = []
+        if known:
+            lines.append(
+                f"{known['name']} {known['version'][:6]}  {known['scoring']}  threshold {known['threshold']:.2f}"
+            )
+        stamp_ns = result.header.stamp.sec * 1_000_000_000 + result.header.stamp.nanosec
+        age_ms = (self.get_clock().now().nanoseconds - stamp_ns) / 1e6
+        # A bag played without simulated time has ages of years; they tell nothing.
+        age = f"  age {age_ms:.0f} ms" if 0 <= age_ms < 60_000 else ""
+        return [*lines, f"{self._rate.value():.1f} results/s{age}"]
+
+    def _regions(self, message: Any) -> list[Region]:
+        if self._vision_msgs is None:
+            return [Region(**region) for region in json.loads(message.data)["regions"]]
+        regions = []
+        for detection in message.detections:
+            box, score = detection.bbox, detection.results[0].hypothesis.score
+            width, height = round(box.size_x), round(box.size_y)
+            corner = round(box.center.position.x - width / 2), round(box.center.position.y - height / 2)
+            regions.append(Region(*corner, width, height, width * height, score, score))
+        return regions
+
+
+def _pixels(message: Image, dtype: type[np.generic]) -> NDArray[Any]:
+    return np.frombuffer(message.data, dtype=dtype).reshape(message.height, message.width)
+
+
+def _draw_regions(drawn: NDArray[np.uint8], regions: Sequence[Region], size: tuple[int, ...]) -> None:
+    """Draw boxes given in pixels of a map of `size` (rows, columns)."""
+    scale_y, scale_x = drawn.shape[0] / size[0], drawn.shape[1] / size[1]
+    for region in regions:
+        first = round(region.x * scale_x), round(region.y * scale_y)
+        last = round((region.x + region.width) * scale_x) - 1, round((region.y + region.height) * scale_y) - 1
+        cv2.rectangle(drawn, first, last, OUTLINE, 1)
+        cv2.putText(drawn, f"{region.mean:.2f}", (first[0], first[1] - 3), cv2.FONT_HERSHEY_PLAIN, 0.9, OUTLINE)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node; the entry point `overlay`."""
+    return run_node(OverlayNode, NAME, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
