@@ -14,6 +14,7 @@ from vl4ad_ros.engines.factory import create_engine
 from vl4ad_ros.engines.protocol import Engine
 from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.prompts.tensors import PromptTensors, pack
+from vl4ad_ros.random_word.bundled import graph_inputs
 from vl4ad_ros.scoring.names import DEFAULT_SCORING
 from vl4ad_ros.scoring.publish import to_uncertainty
 
@@ -63,7 +64,8 @@ class Detector:
             if name not in card.methods:
                 raise Vl4adError(f"Bundle '{card.name}' has no method '{name}': expected one of {card.methods}.")
         compiled = self.bundle.load_prompt_set(prompt_set)
-        return pack(compiled, card.prompt_limits, card.temperature, scoring, temperature, method)
+        random_word = graph_inputs(self.bundle, method)
+        return pack(compiled, card.prompt_limits, card.temperature, scoring, temperature, method, random_word)
 
     def preprocess(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Resize an RGB image uint8 [H, W, 3] to the network's input size.

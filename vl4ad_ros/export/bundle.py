@@ -14,7 +14,8 @@ from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.export.onnx import export_onnx, run_onnx, run_torch
 from vl4ad_ros.prompts.compiled import CompiledPromptSet
 from vl4ad_ros.prompts.tensors import PromptTensors, pack
-from vl4ad_ros.scoring.names import METHODS, SCORINGS
+from vl4ad_ros.random_word.network import graph_shapes
+from vl4ad_ros.scoring.names import SCORINGS
 from vl4ad_ros.scoring.publish import to_uncertainty
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def write_bundle(
         pack(prompt_set, card.prompt_limits, card.temperature)
     part = folder / f".{card.onnx}.part"
     try:
-        export_onnx(network, part, card.input, card.embedding_dim, card.prompt_limits)
+        random_word = "random_word" in card.methods
+        export_onnx(network, part, card.input, card.embedding_dim, card.prompt_limits, random_word=random_word)
         batches = list(images) or noise_batches(card.input)
         check = compare(
             lambda i, p: run_torch(network, i, p),
@@ -89,11 +91,17 @@ def write_bundle(
 
 def every_setting(prompt_set: CompiledPromptSet, card: BundleCard) -> list[PromptTensors]:
     """Return a prompt set packed with every scoring and method that the card's graph knows."""
-    settings = [pack(prompt_set, card.prompt_limits, card.temperature, scoring) for scoring in SCORINGS]
-    for method in METHODS[1:]:
-        if method in card.methods:
-            settings.append(pack(prompt_set, card.prompt_limits, card.temperature, method=method))
-    return settings
+    if "random_word" not in card.methods:
+        return [pack(prompt_set, card.prompt_limits, card.temperature, scoring) for scoring in SCORINGS]
+    # Noise stands in for a trained network: its probabilities reach from 0 to 1.
+    rng = np.random.default_rng(0)
+    shapes = graph_shapes(card.embedding_dim)
+    inputs = {name: (0.5 * rng.standard_normal(shape)).astype(np.float32) for name, shape in shapes.items()}
+    cases = [*((scoring, "vl4ad") for scoring in SCORINGS), ("vl4ad", "random_word"), ("max_logit", "both")]
+    return [
+        pack(prompt_set, card.prompt_limits, card.temperature, scoring, method=method, random_word=inputs)
+        for scoring, method in cases
+    ]
 
 
 def compare(

@@ -17,6 +17,7 @@ from vl4ad_ros.bundle import InputSpec
 from vl4ad_ros.engines.protocol import GRAPH_INPUTS, GRAPH_OUTPUT
 from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.prompts.tensors import PromptLimits, PromptTensors
+from vl4ad_ros.random_word.network import graph_shapes as random_word_shapes
 from vl4ad_ros.scoring.names import SETTINGS_SIZE
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def export_onnx(
     embedding_dim: int,
     limits: PromptLimits,
     opset: int = OPSET,
+    random_word: bool = False,
 ) -> None:
     """Export a network with the graph contract to one ONNX file, checked by `onnx.checker`.
 
@@ -51,6 +53,8 @@ def export_onnx(
         embedding_dim: D.
         limits: P, C and L.
         opset: ONNX opset, >= 18.
+        random_word: Whether the graph gets the random-word method: the network then takes two more inputs
+            (`vl4ad_ros.random_word.graph`).
 
     Raises:
         Vl4adError: If the network cannot be exported, the graph is larger than ONNX's 2 GB, or breaks the contract.
@@ -61,13 +65,17 @@ def export_onnx(
         raise Vl4adError("The network is in training mode: call eval() before the export.")
     dynamic = {0: _BATCH, 1: _HEIGHT, 2: _WIDTH} if spec.resize == "keep_aspect" else {0: _BATCH}
     # Two pictures: a batch of one would be taken for a constant.
-    arguments = (
+    arguments: tuple[torch.Tensor, ...] = (
         torch.zeros((2, spec.height, spec.width, 3), dtype=torch.uint8),
         torch.zeros((limits.concepts, embedding_dim)),
         torch.zeros((limits.columns, limits.concepts_per_column), dtype=torch.int32),
         torch.ones((2, limits.columns)),
         torch.ones(SETTINGS_SIZE),
     )
+    names = GRAPH_INPUTS
+    if random_word:
+        arguments += tuple(torch.zeros(shape) for shape in random_word_shapes(embedding_dim).values())
+        names += tuple(random_word_shapes(embedding_dim))
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
@@ -75,9 +83,9 @@ def export_onnx(
                 arguments,
                 dynamo=True,
                 opset_version=opset,
-                input_names=list(GRAPH_INPUTS),
+                input_names=list(names),
                 output_names=[GRAPH_OUTPUT],
-                dynamic_shapes=(dynamic, None, None, None, None),
+                dynamic_shapes=(dynamic, *(None for _ in names[1:])),
                 external_data=False,
                 verbose=False,
             )
@@ -87,7 +95,7 @@ def export_onnx(
     if program is None:
         raise Vl4adError("The exporter of this PyTorch returned no program; this needs torch 2.9 or later.")
     save_onnx(program.model_proto, path)
-    check_contract(path, spec, embedding_dim, limits)
+    check_contract(path, spec, embedding_dim, limits, random_word)
 
 
 def save_onnx(model: onnx.ModelProto, path: str | Path) -> None:
@@ -113,7 +121,9 @@ def save_onnx(model: onnx.ModelProto, path: str | Path) -> None:
         raise Vl4adError(f"{path}: onnx.checker refuses the graph ({error}).") from error
 
 
-def check_contract(path: str | Path, spec: InputSpec, embedding_dim: int, limits: PromptLimits) -> None:
+def check_contract(
+    path: str | Path, spec: InputSpec, embedding_dim: int, limits: PromptLimits, random_word: bool = False
+) -> None:
     """Check names, types and sizes of a graph's inputs and output, and what TensorRT would refuse.
 
     Raises:
@@ -128,6 +138,9 @@ def check_contract(path: str | Path, spec: InputSpec, embedding_dim: int, limits
         "class_mask": (onnx.TensorProto.FLOAT, (2, limits.columns)),
         "settings": (onnx.TensorProto.FLOAT, (SETTINGS_SIZE,)),
     }
+    if random_word:
+        shapes = random_word_shapes(embedding_dim)
+        expected |= {name: (onnx.TensorProto.FLOAT, shape) for name, shape in shapes.items()}
     found = {value.name: _type_and_shape(value) for value in model.graph.input}
     used = {name for graph in _graphs(model.graph) for node in graph.node for name in node.input}
     for name, wanted in expected.items():

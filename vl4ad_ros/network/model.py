@@ -12,6 +12,7 @@ from vl4ad_ros.network.backbone import ClipBackbone
 from vl4ad_ros.network.config import NetworkConfig
 from vl4ad_ros.network.ensemble import VocabularyEnsemble
 from vl4ad_ros.network.head import Prediction, SegmentationHead
+from vl4ad_ros.random_word.graph import add_to_masks
 from vl4ad_ros.scoring.graph import mask_score, mask_score_from_weights
 
 
@@ -65,7 +66,14 @@ class VL4ADNetwork(nn.Module):
         return predictions
 
     def forward(
-        self, image: Tensor, text_embeddings: Tensor, class_concepts: Tensor, class_mask: Tensor, settings: Tensor
+        self,
+        image: Tensor,
+        text_embeddings: Tensor,
+        class_concepts: Tensor,
+        class_mask: Tensor,
+        settings: Tensor,
+        random_word_rows: Tensor | None = None,
+        random_word_head: Tensor | None = None,
     ) -> Tensor:
         """Score images.
 
@@ -75,6 +83,8 @@ class VL4ADNetwork(nn.Module):
             class_concepts: int [C, L].
             class_mask: float [2, C].
             settings: float [8]; all four as `vl4ad_ros.prompts.tensors` packs them.
+            random_word_rows: float [H + 1, D], with the next one the second method's weights, or None.
+            random_word_head: float [3, H + 1], or None; both as `RandomWordNetwork.graph_inputs` gives them.
 
         Returns:
             Raw score u, float [B, H / 4, W / 4], higher = more anomalous.
@@ -83,17 +93,22 @@ class VL4ADNetwork(nn.Module):
         prediction = self.heads(features)[-1]
         if self.ensemble is None:
             cosines = torch.matmul(prediction.embeddings, text_embeddings.transpose(0, 1))
-            return mask_score(prediction.mask_logits, cosines, class_concepts, class_mask, settings, prediction.void)
-        weights = self.ensemble(
-            prediction,
-            self.backbone,
-            self.backbone.dense(features[-1]),
-            text_embeddings,
-            class_concepts,
-            class_mask,
-            settings,
-        )
-        return mask_score_from_weights(prediction.mask_logits.sigmoid(), weights, class_mask, settings)
+            raw = mask_score(prediction.mask_logits, cosines, class_concepts, class_mask, settings, prediction.void)
+        else:
+            weights = self.ensemble(
+                prediction,
+                self.backbone,
+                self.backbone.dense(features[-1]),
+                text_embeddings,
+                class_concepts,
+                class_mask,
+                settings,
+            )
+            raw = mask_score_from_weights(prediction.mask_logits.sigmoid(), weights, class_mask, settings)
+        if random_word_rows is None or random_word_head is None:
+            return raw
+        dots = torch.matmul(prediction.embeddings, random_word_rows.transpose(0, 1))
+        return add_to_masks(raw, prediction.mask_logits, dots, random_word_head, settings)
 
     @property
     def temperature(self) -> float:

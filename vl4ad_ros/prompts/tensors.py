@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,7 @@ class PromptTensors:
         prompt_set: What the tensors were made from.
         scoring: Name of the score.
         temperature: T in force.
+        random_word: The further inputs of a graph that has the random-word method, by name; empty for one without.
     """
 
     text_embeddings: NDArray[np.float32]
@@ -51,6 +53,7 @@ class PromptTensors:
     prompt_set: CompiledPromptSet
     scoring: str
     temperature: float
+    random_word: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def graph_inputs(self) -> dict[str, NDArray[np.float32] | NDArray[np.int32]]:
         """Return the tensors by the names of the graph's inputs."""
@@ -59,6 +62,7 @@ class PromptTensors:
             "class_concepts": self.class_concepts,
             "class_mask": self.class_mask,
             "settings": self.settings,
+            **self.random_word,
         }
 
 
@@ -69,6 +73,7 @@ def pack(
     scoring: str = DEFAULT_SCORING,
     temperature: float | None = None,
     method: str = "vl4ad",
+    random_word: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> PromptTensors:
     """Pad a compiled prompt set to a graph's sizes.
 
@@ -79,6 +84,7 @@ def pack(
         scoring: One of `SCORINGS`.
         temperature: Overrides both temperatures.
         method: `vl4ad`, `random_word` or `both` (the mean of the two).
+        random_word: The random-word network's inputs, for a graph that has the method.
 
     Raises:
         Vl4adError: If the set does not fit the graph, or a setting is out of range.
@@ -113,4 +119,4 @@ def pack(
     settings[1 + len(SCORINGS) :] = [0.5 if method == "both" else float(method == name) for name in METHODS]
     for array in (text, table, mask, settings):
         array.setflags(write=False)
-    return PromptTensors(text, table, mask, settings, prompt_set, scoring, float(in_force))
+    return PromptTensors(text, table, mask, settings, prompt_set, scoring, float(in_force), random_word or {})

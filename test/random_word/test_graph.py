@@ -1,0 +1,216 @@
+"""The method inside a graph: against NumPy, through torch.export, ONNX Runtime, a bundle and the detector."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mock_bundle import LIMITS, ColourEncoder, mock_prompt_sets
+from torch import Tensor, nn
+
+from vl4ad_ros.bundle import BundleCard, InputSpec, ModelBundle
+from vl4ad_ros.detector import Detector
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.export.bundle import write_bundle
+from vl4ad_ros.prompts.compile import compile_prompt_set
+from vl4ad_ros.prompts.tensors import PromptTensors, pack
+from vl4ad_ros.random_word.bundled import graph_inputs, install, load_bundled
+from vl4ad_ros.random_word.graph import add_to_dense, add_to_masks, blend
+from vl4ad_ros.random_word.network import RandomWordNetwork
+from vl4ad_ros.scoring.graph import dense_score
+from vl4ad_ros.scoring.names import SCORINGS
+from vl4ad_ros.scoring.publish import to_uncertainty
+
+TRAFFIC = compile_prompt_set(mock_prompt_sets()["traffic"], ColourEncoder())
+
+
+def make_network(dim: int = 3, hidden: int = 5, seed: int = 0, encoder_id: str = ColourEncoder.id) -> RandomWordNetwork:
+    rng = np.random.default_rng(seed)
+
+    def draw(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape).astype(np.float32)
+
+    return RandomWordNetwork(
+        draw(dim, hidden),
+        draw(hidden),
+        draw(hidden) * np.float32(3),
+        draw(1),
+        draw(dim) / np.float32(2),
+        draw(2, dim),
+        encoder_id,
+    )
+
+
+def tensors(scoring: str, method: str, network: RandomWordNetwork | None = None) -> PromptTensors:
+    inputs = (network or make_network()).graph_inputs()
+    return pack(TRAFFIC, LIMITS, 1.0, scoring, temperature=0.5, method=method, random_word=inputs)
+
+
+class Colours(nn.Module):
+    """A pixel's visual embedding is its normalised colour, as in the mock bundle; both methods."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_parameter("unused", nn.Parameter(torch.zeros(1)))
+
+    def forward(
+        self,
+        image: Tensor,
+        text_embeddings: Tensor,
+        class_concepts: Tensor,
+        class_mask: Tensor,
+        settings: Tensor,
+        random_word_rows: Tensor | None = None,
+        random_word_head: Tensor | None = None,
+    ) -> Tensor:
+        v = nn.functional.normalize(image.float()[:, ::4, ::4] + 1e-6, dim=-1)
+        raw = dense_score(v @ text_embeddings.T, class_concepts, class_mask, settings)
+        if random_word_rows is None or random_word_head is None:
+            return raw
+        return add_to_dense(raw, v @ random_word_rows.T, random_word_head, settings)
+
+
+@pytest.fixture(scope="module")
+def bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    card = BundleCard(
+        name="colours",
+        input=InputSpec(height=16, width=24, multiple_of=4, resize="keep_aspect"),
+        text_encoder=ColourEncoder.id,
+        embedding_dim=3,
+        stride=4,
+        temperature=1.0,
+        methods=["vl4ad", "random_word"],
+        prompt_limits=LIMITS,
+        default_prompt_set="traffic",
+        licence="Apache-2.0",
+    )
+    folder = tmp_path_factory.mktemp("bundles") / "colours"
+    write_bundle(Colours().eval(), folder, card, [TRAFFIC])
+    return folder
+
+
+def unit_rows(*shape: int, seed: int = 1) -> np.ndarray:
+    rows = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+    return np.asarray(rows / np.linalg.norm(rows, axis=-1, keepdims=True))
+
+
+@pytest.mark.parametrize("scoring", SCORINGS)
+def test_dense_graph_publishes_the_networks_probability(scoring: str) -> None:
+    network, v = make_network(), unit_rows(2, 4, 6, 3)
+    packed = tensors(scoring, "random_word")
+    rows, head = (torch.from_numpy(np.array(a)) for a in network.graph_inputs().values())
+    raw = torch.randn(2, 4, 6)
+    u = add_to_dense(raw, torch.from_numpy(v) @ rows.T, head, torch.from_numpy(np.array(packed.settings)))
+    p = network.probability(v)
+    assert p.std() > 0.02
+    np.testing.assert_allclose(to_uncertainty(u.numpy(), scoring, 0.5), p, atol=2e-6)
+    if scoring == "vl4ad":
+        np.testing.assert_allclose(u.numpy(), p - 1, atol=2e-6)
+
+
+@pytest.mark.parametrize("scoring", SCORINGS)
+def test_both_is_the_mean_of_the_published_maps_and_vl4ad_passes_untouched(scoring: str) -> None:
+    raw, p = torch.randn(1, 5, 7) - 0.5, torch.rand(1, 5, 7)
+    published = to_uncertainty(raw.numpy(), scoring, 0.5)
+    settings = torch.from_numpy(np.array(tensors(scoring, "both").settings))
+    mixed = to_uncertainty(blend(raw, p, settings).numpy(), scoring, 0.5)
+    np.testing.assert_allclose(mixed, (published + p.numpy()) / 2, atol=2e-6)
+    settings[-2:] = torch.tensor([3.0, 1.0])
+    mixed = to_uncertainty(blend(raw, p, settings).numpy(), scoring, 0.5)
+    np.testing.assert_allclose(mixed, 0.75 * published + 0.25 * p.numpy(), atol=2e-6)
+    alone = torch.from_numpy(np.array(tensors(scoring, "vl4ad").settings))
+    np.testing.assert_array_equal(blend(raw, p, alone).numpy(), raw.numpy())
+
+
+def test_mask_graph_is_the_mask_weighted_mean_of_the_queries() -> None:
+    network, v = make_network(), unit_rows(2, 5, 3)
+    logits = np.random.default_rng(2).standard_normal((2, 5, 4, 6)).astype(np.float32)
+    rows, head = (torch.from_numpy(np.array(a)) for a in network.graph_inputs().values())
+    settings = torch.from_numpy(np.array(tensors("vl4ad", "random_word").settings))
+    u = add_to_masks(torch.zeros(2, 4, 6), torch.from_numpy(logits), torch.from_numpy(v) @ rows.T, head, settings)
+    s, p = 1 / (1 + np.exp(-logits)), network.probability(v)
+    expected = np.einsum("bnhw,bn->bhw", s, p) / s.sum(axis=1)
+    np.testing.assert_allclose(1 + u.numpy(), expected, atol=2e-6)
+
+
+def test_low_rank_rows_are_exact() -> None:
+    rng = np.random.default_rng(3)
+    w, e = rng.standard_normal((8, 4)).astype(np.float32), rng.standard_normal((6, 4)).astype(np.float32)
+    network = make_network(dim=8, encoder_id="toy")
+    wide = e @ w.T
+    v = wide / np.linalg.norm(wide, axis=1, keepdims=True)
+    rows = network.graph_inputs()["random_word_rows"]
+    dots = (e @ (rows @ w).T) / np.sqrt(((e @ (w.T @ w)) * e).sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(dots, v @ rows.T, atol=1e-4)
+
+
+def test_padding_is_exact_and_too_many_units_are_refused() -> None:
+    inputs = make_network(hidden=5).graph_inputs()
+    assert {name: array.shape for name, array in inputs.items()} == {
+        "random_word_rows": (65, 3),
+        "random_word_head": (3, 65),
+    }
+    with pytest.raises(Vl4adError, match="65 hidden units.*at most 64"):  # noqa: RUF043
+        make_network(hidden=65).graph_inputs()
+
+
+def test_bundle_without_a_network_runs_vl4ad_and_says_how_to_get_one(bundle_dir: Path) -> None:
+    detector = Detector.open(bundle_dir, threads=1)
+    image = np.zeros((16, 24, 3), np.uint8)
+    image[..., 0] = 255
+    plain = detector.detect(image, detector.prompts())
+    np.testing.assert_allclose(plain, 1 - 1 / (1 + np.exp(-1)), atol=1e-5)
+    with pytest.raises(
+        Vl4adError, match="has no random-word network 'default'; train one with 'vl4ad random-word train"
+    ):
+        detector.prompts(method="both")
+    detector.close()
+
+
+def test_installed_network_runs_through_the_detector(bundle_dir: Path) -> None:
+    network = make_network(seed=4)
+    install(ModelBundle.load(bundle_dir), network)
+    detector = Detector.open(bundle_dir, threads=1)
+    try:
+        image = np.random.default_rng(0).integers(0, 256, (16, 24, 3)).astype(np.uint8)
+        colours = image[::4, ::4].astype(np.float32) + 1e-6
+        p = network.probability(colours / np.linalg.norm(colours, axis=2, keepdims=True))
+        maps = {
+            method: detector.infer([image], detector.prompts(method=method))[0]
+            for method in ("vl4ad", "random_word", "both")
+        }
+        np.testing.assert_allclose(maps["random_word"], p, atol=1e-5)
+        np.testing.assert_allclose(maps["both"], (maps["vl4ad"] + p) / 2, atol=1e-5)
+        assert np.abs(maps["vl4ad"] - p).max() > 0.1
+        np.testing.assert_array_equal(load_bundled(detector.bundle).w1, network.w1)
+    finally:
+        detector.close()
+
+
+def test_damaged_or_foreign_networks_are_refused(bundle_dir: Path) -> None:
+    install(ModelBundle.load(bundle_dir), make_network())
+    path = bundle_dir / "random_word" / "default.safetensors"
+    kept = path.read_bytes()
+    path.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    with pytest.raises(Vl4adError, match=r"random_word/default\.safetensors does not match"):
+        ModelBundle.load(bundle_dir)
+    path.write_bytes(kept)
+    bundle = ModelBundle.load(bundle_dir)
+    with pytest.raises(Vl4adError, match=r"'minilm' \(dimension 3\), but bundle 'colours' needs 'mock:rgb'"):
+        install(bundle, replace(make_network(), encoder_id="minilm"))
+    with pytest.raises(Vl4adError, match="dimension 4"):
+        graph_inputs(bundle, "both", make_network(dim=4))
+
+
+def test_bundle_whose_graph_lacks_the_method(mock_bundle: Path) -> None:
+    bundle = ModelBundle.load(mock_bundle)
+    assert graph_inputs(bundle) == {}
+    with pytest.raises(Vl4adError, match="no random-word inputs"):
+        install(bundle, make_network())
+    detector = Detector.open(mock_bundle, threads=1)
+    with pytest.raises(Vl4adError, match="has no method 'random_word'"):
+        detector.prompts(method="random_word")
+    detector.close()

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy_text import ANOMALOUS_WORDS, NORMAL_WORDS, ToyEncoder, toy_family
+
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.random_word.config import TrainSettings
+from vl4ad_ros.random_word.embed import embed
+from vl4ad_ros.random_word.network import RandomWordNetwork, cosine_network, load_network
+from vl4ad_ros.random_word.prompts import WordSettings
+from vl4ad_ros.random_word.training import Embedded, TextData, coverage, prepare, train, validate_network
+
+SETTINGS = TrainSettings(
+    samples=300, validation_samples=80, epochs=25, hidden=16, batch=64, rate=5e-3, text_encoder=ToyEncoder.id
+)
+
+
+@cache
+def data_for(seed: int = 0, words: int = 4) -> TextData:
+    settings = SETTINGS.model_copy(update={"seed": seed, "words": WordSettings(least=min(words, 1), most=words)})
+    return prepare(settings, toy_family(), ToyEncoder())
+
+
+def test_learns_the_axis_that_is_known_to_be_right() -> None:
+    network = train(data_for(), SETTINGS, ToyEncoder.id)
+    for name in ("words", "states", "templates", "all"):
+        result = network.card["validation"][name]
+        assert result["auroc"] > 0.95, name
+        assert result["accuracy"] > 0.9, name
+    # Words that it has never seen, in a text that is no template: the sign along axis 0 decides.
+    encoder = ToyEncoder()
+    good = encoder.encode([f"{word} quux" for word in NORMAL_WORDS])
+    bad = encoder.encode([f"{word} quux" for word in ANOMALOUS_WORDS])
+    assert network.probability(good).max() < 0.5 < network.probability(bad).min()
+    # The axis itself: one end normal, the other anomalous.
+    axis = np.zeros((2, encoder.dim), np.float32)
+    axis[:, 0] = [-1, 1]
+    p = network.probability(axis)
+    assert p[0] < 0.2
+    assert p[1] > 0.8
+
+
+def test_permuted_labels_destroy_the_score() -> None:
+    data = data_for()
+    labels = np.random.default_rng(0).permutation(data.train.labels)
+    network = train(TextData(Embedded(data.train.rows, labels), data.validation), SETTINGS, ToyEncoder.id)
+    assert abs(network.card["validation"]["all"]["auroc"] - 0.5) < 0.3
+    assert network.card["validation"]["all"]["auroc"] < 0.8
+    swapped = train(TextData(Embedded(data.train.rows, 1 - data.train.labels), data.validation), SETTINGS, "toy")
+    assert swapped.card["validation"]["all"]["auroc"] < 0.05
+
+
+def test_seeds_reproduce() -> None:
+    first, again = (train(data_for(), SETTINGS, ToyEncoder.id) for _ in range(2))
+    other = train(data_for(), SETTINGS.model_copy(update={"seed": 1}), ToyEncoder.id)
+    np.testing.assert_array_equal(first.w1, again.w1)
+    assert first.card["validation"] == again.card["validation"]
+    assert not np.array_equal(first.w1, other.w1)
+    np.testing.assert_array_equal(prepare(SETTINGS, toy_family(), ToyEncoder()).train.rows, data_for().train.rows)
+    assert not np.array_equal(data_for(seed=2).train.rows, data_for().train.rows)
+
+
+def test_more_random_words_widen_the_coverage_of_held_out_prompts() -> None:
+    for seed in (0, 1):
+        held = data_for(seed, 4).validation["all"]
+        none, one, two, four = (coverage(data_for(seed, words).train, held) for words in (0, 1, 2, 4))
+        assert none + 0.05 < one + 0.02 < two < four - 0.02, seed
+
+
+def test_coverage_on_paper() -> None:
+    axes = np.eye(3, dtype=np.float32)
+    labels = np.array([0, 1])
+    held = Embedded(np.array([[0.6, 0, 0.8], [0, 1, 0]], np.float32), labels)
+    assert coverage(Embedded(axes[[0, 1]], labels), held) == pytest.approx((0.36 + 1) / 2)
+    assert coverage(Embedded(axes[[0, 2]], labels), held) == pytest.approx((1 + 0) / 2)
+    # A direction with 1 of 100 parts of the energy lies outside the 95 %.
+    rare = Embedded(axes[[0] * 98 + [1, 2]], np.array([0, 1] * 50))
+    assert coverage(rare, held) == pytest.approx(0.36 / 2)
+
+
+def test_early_stopping_keeps_the_best_pass() -> None:
+    reports: list[tuple[int, float, float]] = []
+    settings = SETTINGS.model_copy(update={"epochs": 200, "patience": 3, "rate": 3e-2, "samples": 60})
+    data = prepare(settings, toy_family(), ToyEncoder())
+    network = train(data, settings, ToyEncoder.id, lambda *report: reports.append(report))
+    losses = [report[2] for report in reports]
+    assert network.card["epochs"] == len(losses) < 200
+    assert int(np.argmin(losses)) == len(losses) - 1 - 3
+    held = data.validation["all"]
+    p = np.clip(network.probability(held.rows).astype(np.float64), 1e-7, 1 - 1e-7)
+    loss = -np.where(held.labels == 1, np.log(p), np.log(1 - p)).mean()
+    assert loss == pytest.approx(min(losses), abs=1e-4)
+
+
+def test_validation_counts_what_it_says() -> None:
+    data = data_for()
+    axis = np.zeros((ToyEncoder.dim, 1), np.float32)
+    axis[0] = 1
+    perfect = RandomWordNetwork(
+        w1=axis, b1=np.ones(1, np.float32), w2=np.full(1, 50, np.float32), b2=np.full(1, -50, np.float32),
+        shift=np.zeros(ToyEncoder.dim, np.float32), text_means=np.zeros((2, ToyEncoder.dim), np.float32),
+        encoder_id=ToyEncoder.id,
+    )  # fmt: skip
+    for result in validate_network(perfect, data).values():
+        assert result["auroc"] == 1
+        assert result["accuracy"] == 1
+
+
+def test_file_round_trip_and_its_faults(tmp_path: Path) -> None:
+    network = train(data_for(), SETTINGS.model_copy(update={"epochs": 1}), ToyEncoder.id)
+    network.save(tmp_path / "n.safetensors")
+    loaded = load_network(tmp_path / "n.safetensors")
+    np.testing.assert_array_equal(loaded.w1, network.w1)
+    np.testing.assert_array_equal(loaded.text_means, network.text_means)
+    assert loaded.card == network.card
+    assert loaded.card["images"].startswith("none")
+    assert loaded.encoder_id == ToyEncoder.id
+    (tmp_path / "broken.safetensors").write_bytes(b"no")
+    with pytest.raises(Vl4adError, match="cannot be read as a random-word network"):
+        load_network(tmp_path / "broken.safetensors")
+    with pytest.raises(Vl4adError, match="cannot be read"):
+        load_network(tmp_path / "none.safetensors")
+    with pytest.raises(Vl4adError, match="b1 is not finite"):
+        replace(network, b1=network.b1 * np.float32("nan"))
+    with pytest.raises(Vl4adError, match="shapes"):
+        replace(network, b1=network.b1[:-1])
+
+
+def test_cosine_network_is_the_two_class_softmax() -> None:
+    rng = np.random.default_rng(0)
+    means = rng.standard_normal((2, 6)).astype(np.float32) * 3
+    rows = rng.standard_normal((10, 6)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    cosines = rows @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T
+    weights = np.exp(cosines / 0.07)
+    expected = weights[:, 1] / weights.sum(axis=1)
+    np.testing.assert_allclose(cosine_network(means, 0.07, "toy").probability(rows), expected, atol=1e-5)
+
+
+def test_embedding_is_cached_and_checked(tmp_path: Path) -> None:
+    class Counting(ToyEncoder):
+        seen: list[str]
+
+        def __init__(self) -> None:
+            self.seen = []
+
+        def encode(self, texts: list[str]) -> np.ndarray:
+            self.seen += texts
+            return super().encode(texts)
+
+    encoder = Counting()
+    texts = ["good oak", "bad oak", "good oak"]
+    rows = embed(texts, encoder, tmp_path, batch=1)
+    assert sorted(encoder.seen) == ["bad oak", "good oak"]
+    np.testing.assert_array_equal(rows, ToyEncoder().encode(texts))
+    np.testing.assert_array_equal(embed(texts[:2], encoder, tmp_path), rows[:2])
+    assert len(encoder.seen) == 2
+
+    class Wrong(ToyEncoder):
+        id = "toy:wrong"
+
+        def encode(self, texts: list[str]) -> np.ndarray:
+            return 2 * super().encode(texts)
+
+    with pytest.raises(Vl4adError, match=r"toy:wrong.*unit"):
+        embed(texts, Wrong())

@@ -1,0 +1,90 @@
+"""The random-word network inside a VL4AD graph: exportable, its weights are graph inputs like a prompt set.
+
+A network takes the two inputs behind the usual ones as optional arguments `random_word_rows` and `random_word_head`. It
+computes v . row for the rows exactly as it computes the cosines with the text: both are linear in the text, so this is
+also exact where v itself is never formed (a low-rank projection of the text). `add_to_dense` or `add_to_masks` does the
+rest.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vl4ad_ros.scoring.names import METHODS, SCORINGS
+
+
+def probability(dots: Tensor, head: Tensor) -> Tensor:
+    """p(anomalous) from dot products with the network's rows.
+
+    With x = normalise(v + shift), W1^T x = (W1^T v + W1^T shift) / |v + shift| and
+    |v + shift|^2 = 1 + 2 v . shift + |shift|^2.
+
+    Args:
+        dots: [..., GRAPH_HIDDEN + 1], v . row.
+        head: [3, GRAPH_HIDDEN + 1].
+
+    Returns:
+        [...], in [0, 1].
+    """
+    hidden = dots.shape[-1] - 1
+    squared = 1 + 2 * dots[..., hidden:] + head[0, hidden]
+    first = (dots[..., :hidden] + head[0, :hidden]) * torch.rsqrt(squared.clamp(min=1e-6)) + head[1, :hidden]
+    logits = torch.matmul(first.clamp(min=0), head[2, :hidden].unsqueeze(1)).squeeze(-1)
+    return torch.sigmoid(logits + head[1, hidden])
+
+
+def blend(raw: Tensor, p: Tensor, settings: Tensor) -> Tensor:
+    """Mix the two methods on the published range [0, 1], and return the raw score that publishes as the mix.
+
+    Args:
+        raw: VL4AD's u, [B, h, w].
+        p: p(anomalous), [B, h, w].
+        settings: [8]; the last two are the methods' weights. With a random-word weight of 0, `raw` passes untouched.
+
+    Returns:
+        [B, h, w]. For random_word alone, p - 1 (or what `to_uncertainty` maps to p for the scoring in force).
+    """
+    # `to_uncertainty` publishes clip(offset + raw * scale).
+    to_logits = settings[1 + SCORINGS.index("max_logit")]
+    scale = 1 + to_logits * (1 / settings[0] - 1)
+    offset = 1 - settings[1 + SCORINGS.index("entropy")]
+    weights = settings[-len(METHODS) :]
+    published = (offset + raw * scale).clamp(0, 1)
+    mixed = (weights[0] * published + weights[1] * p) / (weights[0] + weights[1]).clamp(min=1e-6)
+    return torch.where(weights[1] > 0, (mixed - offset) / scale, raw)
+
+
+def add_to_dense(raw: Tensor, dots: Tensor, head: Tensor, settings: Tensor) -> Tensor:
+    """Join the methods of a dense model.
+
+    Args:
+        raw: VL4AD's u, [B, h, w].
+        dots: [B, h, w, GRAPH_HIDDEN + 1], v . row for each of `random_word_rows`, v of unit length.
+        head: [3, GRAPH_HIDDEN + 1].
+        settings: [8].
+
+    Returns:
+        u, [B, h, w].
+    """
+    return blend(raw, probability(dots, head), settings)
+
+
+def add_to_masks(raw: Tensor, mask_logits: Tensor, dots: Tensor, head: Tensor, settings: Tensor) -> Tensor:
+    """Join the methods of a mask model; a pixel's p is the mean of the queries' p, weighted by their masks.
+
+    Args:
+        raw: VL4AD's u, [B, h, w].
+        mask_logits: [B, N, h, w].
+        dots: [B, N, GRAPH_HIDDEN + 1], v_i . row for each of `random_word_rows`.
+        head: [3, GRAPH_HIDDEN + 1].
+        settings: [8].
+
+    Returns:
+        u, [B, h, w].
+    """
+    batch, queries, height, width = mask_logits.shape
+    masks = mask_logits.sigmoid().reshape(batch, queries, height * width)
+    p = probability(dots, head).unsqueeze(1)
+    mean = torch.matmul(p, masks).squeeze(1) / masks.sum(dim=1).clamp(min=1e-6)
+    return blend(raw, mean.reshape(batch, height, width), settings)

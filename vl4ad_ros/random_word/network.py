@@ -1,0 +1,159 @@
+"""The trained network: a feed-forward head on unit embeddings, its card, and its form as graph inputs (NumPy only)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from vl4ad_ros.errors import Vl4adError
+
+FORMAT = "vl4ad_ros.random_word/1"
+GRAPH_HIDDEN = 64
+"""Hidden units of the graph's inputs; smaller networks are padded with zeros, which is exact."""
+GRAPH_ROWS = "random_word_rows"
+GRAPH_HEAD = "random_word_head"
+FOLDER = "random_word"
+DEFAULT = "default"
+_TENSORS = ("w1", "b1", "w2", "b2", "shift", "text_means")
+
+
+def graph_shapes(dim: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the inputs that a graph with this method has behind the usual ones, by name, in order."""
+    return {GRAPH_ROWS: (GRAPH_HIDDEN + 1, dim), GRAPH_HEAD: (3, GRAPH_HIDDEN + 1)}
+
+
+@dataclass(frozen=True, eq=False)
+class RandomWordNetwork:
+    """p(anomalous) = sigmoid(w2 . relu(W1^T x + b1) + b2) with x = normalise(v + shift), v a unit embedding.
+
+    Attributes:
+        w1: float32 [D, H].
+        b1: float32 [H].
+        w2: float32 [H].
+        b2: float32 [1].
+        shift: float32 [D], added to visual embeddings to bring their cloud onto the texts'; zero for texts.
+        text_means: float32 [2, D], mean embedding of the normal and of the anomalous training prompts.
+        encoder_id: The text encoder in whose space the network lives.
+        card: What the network was made from and how it validated, as plain data for JSON.
+    """
+
+    w1: NDArray[np.float32]
+    b1: NDArray[np.float32]
+    w2: NDArray[np.float32]
+    b2: NDArray[np.float32]
+    shift: NDArray[np.float32]
+    text_means: NDArray[np.float32]
+    encoder_id: str
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shapes = {name: np.shape(getattr(self, name)) for name in _TENSORS}
+        dim, hidden = shapes["w1"] if len(shapes["w1"]) == 2 else (0, 0)
+        expected = {"w1": (dim, hidden), "b1": (hidden,), "w2": (hidden,), "b2": (1,)}
+        expected |= {"shift": (dim,), "text_means": (2, dim)}
+        if shapes != expected or 0 in (dim, hidden):
+            raise Vl4adError(f"The random-word network is damaged: its tensors have the shapes {shapes}.")
+        for name in _TENSORS:
+            array = getattr(self, name)
+            if array.dtype != np.float32 or not np.isfinite(array).all():
+                raise Vl4adError(f"The random-word network is damaged: {name} is not finite float32.")
+            array.setflags(write=False)
+
+    @property
+    def dim(self) -> int:
+        """D, the length of an embedding."""
+        return int(self.w1.shape[0])
+
+    def probability(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return p(anomalous) in [0, 1] of unit embeddings [..., D]: float32 [...]."""
+        moved = embeddings + self.shift
+        moved = moved / np.maximum(np.linalg.norm(moved, axis=-1, keepdims=True), 1e-6)
+        logits = np.maximum(moved @ self.w1 + self.b1, 0) @ self.w2 + self.b2[0]
+        # tanh does not overflow.
+        return np.asarray(0.5 + 0.5 * np.tanh(0.5 * logits), dtype=np.float32)
+
+    def with_shift(self, shift: NDArray[np.float32], note: Mapping[str, Any]) -> RandomWordNetwork:
+        """Return the network with another shift of the visual embeddings, `note` on its card under `gap`."""
+        return replace(self, shift=np.asarray(shift, dtype=np.float32), card={**self.card, "gap": dict(note)})
+
+    def graph_inputs(self) -> dict[str, NDArray[np.float32]]:
+        """Return the network as inputs of the graph; see `vl4ad_ros.random_word.graph`.
+
+        Returns:
+            `random_word_rows` float32 [GRAPH_HIDDEN + 1, D]: rows whose dot products with v the graph needs (W1^T, then
+            the shift); `random_word_head` float32 [3, GRAPH_HIDDEN + 1]: their offsets (W1^T shift; |shift|^2), the
+            biases (b1; b2) and the output weights (w2; 0).
+
+        Raises:
+            Vl4adError: If the network has more hidden units than the graph.
+        """
+        hidden = self.w1.shape[1]
+        if hidden > GRAPH_HIDDEN:
+            raise Vl4adError(
+                f"The random-word network has {hidden} hidden units, the graph takes at most {GRAPH_HIDDEN}."
+            )
+        rows, head = (np.zeros(shape, dtype=np.float32) for shape in graph_shapes(self.dim).values())
+        rows[:hidden], rows[-1] = self.w1.T, self.shift
+        head[0, :hidden], head[0, -1] = self.shift @ self.w1, self.shift @ self.shift
+        head[1, :hidden], head[1, -1] = self.b1, self.b2[0]
+        head[2, :hidden] = self.w2
+        for array in (rows, head):
+            array.setflags(write=False)
+        return {GRAPH_ROWS: rows, GRAPH_HEAD: head}
+
+    def save(self, path: str | Path) -> None:
+        """Write the network as safetensors, the card in its metadata."""
+        meta = {"format": FORMAT, "text_encoder": self.encoder_id, "card": dict(self.card)}
+        tensors = {name: np.ascontiguousarray(getattr(self, name)) for name in _TENSORS}
+        save_file(tensors, str(path), metadata={"vl4ad": json.dumps(meta)})
+
+
+def load_network(path: str | Path) -> RandomWordNetwork:
+    """Read a network.
+
+    Raises:
+        Vl4adError: If the file is missing, not safetensors, not a random-word network, or inconsistent.
+    """
+    try:
+        with safe_open(str(path), framework="numpy") as stream:
+            entry = (stream.metadata() or {}).get("vl4ad")
+            tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118 - not a dict
+        meta = json.loads(entry or "{}")
+        if meta.get("format") != FORMAT or set(tensors) != set(_TENSORS):
+            raise Vl4adError(f"{path}: not a random-word network; make one with 'vl4ad random-word train'.")
+        return RandomWordNetwork(**tensors, encoder_id=meta["text_encoder"], card=meta["card"])
+    except (OSError, SafetensorError, json.JSONDecodeError, KeyError) as error:
+        raise Vl4adError(f"{path}: cannot be read as a random-word network ({error}).") from error
+
+
+def cosine_network(text_means: NDArray[np.float32], temperature: float, encoder_id: str) -> RandomWordNetwork:
+    """Return prompt-guided cosine scoring (as in WinCLIP) as a network, so that it runs wherever one runs.
+
+    softmax over [cos(v, normal), cos(v, anomalous)] / T equals sigmoid((anomalous - normal) . v / T), and a linear map
+    is the difference of two rectified ones.
+
+    Args:
+        text_means: float32 [2, D], means of the normal and of the anomalous prompts; they are normalised here.
+        temperature: T > 0.
+        encoder_id: The text encoder.
+    """
+    normal, anomalous = text_means / np.linalg.norm(text_means, axis=1, keepdims=True)
+    direction = np.asarray(anomalous - normal, dtype=np.float32)
+    return RandomWordNetwork(
+        w1=np.stack([direction, -direction], axis=1),
+        b1=np.zeros(2, dtype=np.float32),
+        w2=np.asarray([1 / temperature, -1 / temperature], dtype=np.float32),
+        b2=np.zeros(1, dtype=np.float32),
+        shift=np.zeros_like(direction),
+        text_means=np.asarray(text_means, dtype=np.float32),
+        encoder_id=encoder_id,
+        card={"kind": "prompt-guided cosine", "temperature": temperature},
+    )
