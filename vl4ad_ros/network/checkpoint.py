@@ -17,8 +17,8 @@ CONFIG = "network.json"
 WEIGHTS = "network.safetensors"
 
 
-def save_network(network: VL4ADNetwork, folder: str | Path) -> Path:
-    """Write a network's sizes and weights into a folder, made if needed; return the folder.
+def save_network(network: VL4ADNetwork, folder: str | Path) -> tuple[Path, Path]:
+    """Write a network's sizes and weights into a folder, made if needed; return the two files.
 
     The sizes are written last: a folder with a `network.json` is complete.
 
@@ -35,7 +35,7 @@ def save_network(network: VL4ADNetwork, folder: str | Path) -> Path:
         (path / CONFIG).write_text(network.config.model_dump_json(indent=1) + "\n", encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise Vl4adError(f"{path}: the network cannot be written ({error}).") from error
-    return path
+    return path / WEIGHTS, path / CONFIG
 
 
 def load_config(name_or_folder: str | Path) -> NetworkConfig:

@@ -1,4 +1,4 @@
-"""FC-CLIP's checkpoint layout (detectron2 style): names, sizes and tensors, translated to ours.
+"""FC-CLIP's checkpoint layout (detectron2 style): names and tensors, translated to ours.
 
 The table is kept from our names to the reference's, so that one network's complete list of expected reference keys can
 be held against a checkpoint: whatever is missing, unexpected or of another shape is listed and refused.
@@ -15,18 +15,15 @@ import torch
 from torch import Tensor
 
 from vl4ad_ros.errors import Vl4adError
-from vl4ad_ros.network.config import HeadConfig
-from vl4ad_ros.network.decoder import LEVELS, POINTS
 from vl4ad_ros.network.head import SegmentationHead
 
 PIXEL = "sem_seg_head.pixel_decoder."
 PREDICTOR = "sem_seg_head.predictor."
-CLIP = "backbone.clip_model."
-VISUAL = CLIP + "visual."
-CLIP_SCALE = CLIP + "logit_scale"
+BACKBONE = "backbone."
+CLIP = BACKBONE + "clip_model."
 
-# Buffers of the reference's training loss, which a checkpoint may carry and no network needs.
-_TRAINING_ONLY = {"criterion.empty_weight"}
+# Constants of the reference's training loss and of old open_clip versions, which a checkpoint may carry.
+_CONSTANTS = {"criterion.empty_weight", CLIP + "attn_mask"}
 
 # Our name below the head -> the reference's name; applied in turn, every matching one.
 _RENAMES = tuple(
@@ -100,57 +97,20 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     state = content.get("model", content) if isinstance(content, dict) else None
     if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise Vl4adError(f"{path}: not an FC-CLIP checkpoint, expected names and tensors (under the key 'model').")
-    return {str(key): value for key, value in state.items() if key not in _TRAINING_ONLY}
+    return {str(key): value for key, value in state.items() if key not in _CONSTANTS}
 
 
-def head_config(state: Mapping[str, Tensor], source: str | Path, num_heads: int | None = None) -> HeadConfig:
-    """Infer a head's sizes from the shapes of a checkpoint.
+def head_shapes(head: SegmentationHead) -> dict[str, tuple[int, ...]]:
+    """Return the reference's keys of a head, each with the shape that it must have."""
+    return {
+        reference_key(name): (3 * tensor.shape[0], *tensor.shape[1:]) if _PART.search(name) else tuple(tensor.shape)
+        for name, tensor in head.state_dict().items()
+    }
 
-    Args:
-        state: Tensors by the reference's keys.
-        source: Named in errors.
-        num_heads: Attention heads; None infers them from the deformable attention, which has 3 scales and 4 points.
 
-    Raises:
-        Vl4adError: If a tensor that tells a size is missing, or the sizes are impossible.
-    """
-    encoder = PIXEL + "transformer.encoder.layers."
-    feed_forward = PREDICTOR + "transformer_ffn_layers."
-
-    def size(key: str, axis: int) -> int:
-        if key not in state:
-            raise Vl4adError(f"{source}: not an FC-CLIP checkpoint, {key} is missing.")
-        if state[key].ndim <= axis:
-            raise Vl4adError(f"{source}: {key} has the shape {tuple(state[key].shape)}, too few dimensions.")
-        return int(state[key].shape[axis])
-
-    def layers(prefix: str) -> int:
-        found = [re.match(re.escape(prefix) + r"(\d+)\.", key) for key in state]
-        return max((int(match[1]) + 1 for match in found if match), default=0)
-
-    heads = num_heads or size(encoder + "0.self_attn.attention_weights.weight", 0) // (LEVELS * POINTS)
-    try:
-        return HeadConfig(
-            feature_channels=(
-                size(PIXEL + "adapter_1.weight", 1),
-                size(PIXEL + "input_proj.2.0.weight", 1),
-                size(PIXEL + "input_proj.1.0.weight", 1),
-                size(PIXEL + "input_proj.0.0.weight", 1),
-            ),
-            conv_dim=size(PIXEL + "mask_features.weight", 1),
-            mask_dim=size(PIXEL + "mask_features.weight", 0),
-            hidden_dim=size(PREDICTOR + "query_feat.weight", 1),
-            num_heads=heads,
-            encoder_layers=layers(encoder),
-            encoder_ffn=size(encoder + "0.linear1.weight", 0),
-            decoder_layers=layers(feed_forward),
-            decoder_ffn=size(feed_forward + "0.linear1.weight", 0),
-            num_queries=size(PREDICTOR + "query_feat.weight", 0),
-            embedding_dim=size(PREDICTOR + "class_embed.layers.2.weight", 0),
-            input_projection=PREDICTOR + "input_proj.0.weight" in state,
-        )
-    except ValueError as error:
-        raise Vl4adError(f"{source}: the checkpoint's sizes are impossible ({error}).") from error
+def given_head(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return all tensors of a checkpoint that are not the backbone's."""
+    return {key: value for key, value in state.items() if not key.startswith(BACKBONE)}
 
 
 def load_head(head: SegmentationHead, state: Mapping[str, Tensor], source: str | Path) -> None:
@@ -159,18 +119,12 @@ def load_head(head: SegmentationHead, state: Mapping[str, Tensor], source: str |
     Raises:
         Vl4adError: If a key is missing or unexpected or has another shape; every one of them is listed.
     """
-    own = head.state_dict()
-    expected = {name: reference_key(name) for name in own}
-    given = {key: value for key, value in state.items() if not key.startswith("backbone.")}
-    shapes = {
-        expected[name]: (3 * tensor.shape[0], *tensor.shape[1:]) if _PART.search(name) else tuple(tensor.shape)
-        for name, tensor in own.items()
-    }
-    refuse_differences(shapes, given, source)
+    refuse_differences(head_shapes(head), given_head(state), source)
     loaded = {}
-    for name, key in expected.items():
+    for name in head.state_dict():
         part = _PART.search(name)
-        loaded[name] = given[key].chunk(3)["qkv".index(part[1])] if part else given[key]
+        tensor = state[reference_key(name)]
+        loaded[name] = tensor.chunk(3)["qkv".index(part[1])] if part else tensor
     head.load_state_dict(loaded)
 
 

@@ -1,0 +1,190 @@
+"""Turning an FC-CLIP checkpoint into our files: the network, and CLIP's text tower for compiling prompt sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from pydantic import ValidationError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vl4ad_ros.checked import read_json
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.hashing import sha256_file
+from vl4ad_ros.network.checkpoint import save_network
+from vl4ad_ros.network.config import EnsembleConfig, HeadConfig, NetworkConfig
+from vl4ad_ros.network.fcclip import (
+    BACKBONE,
+    CLIP,
+    given_head,
+    head_shapes,
+    load_head,
+    read_checkpoint,
+    refuse_differences,
+)
+from vl4ad_ros.network.fcclip_sizes import head_config
+from vl4ad_ros.network.head import SegmentationHead
+from vl4ad_ros.network.model import VL4ADNetwork
+from vl4ad_ros.prompts.compiled import CompiledPromptSet
+
+TEXT_TOWER = "text_encoder.safetensors"
+"""CLIP's text tower, in open_clip's own names, beside the network."""
+
+
+class ImportedHead(NamedTuple):
+    """A head in evaluation mode, with the checkpoint that it came from.
+
+    Attributes:
+        head: The head.
+        state: All tensors of the checkpoint, by the reference's keys.
+        source: The checkpoint's file.
+    """
+
+    head: SegmentationHead
+    state: dict[str, Tensor]
+    source: Path
+
+
+def import_head(checkpoint: Path, num_heads: int | None = None) -> ImportedHead:
+    """Load the head of a checkpoint, its sizes read from the tensors' shapes.
+
+    Args:
+        checkpoint: The file; a backbone in it is left alone.
+        num_heads: Attention heads; None infers them.
+
+    Raises:
+        Vl4adError: If the file is no FC-CLIP checkpoint, or not a complete one of its head; differences are listed.
+    """
+    state = read_checkpoint(checkpoint)
+    head = SegmentationHead(head_config(state, checkpoint, num_heads))
+    load_head(head, state, checkpoint)
+    return ImportedHead(head.eval(), state, checkpoint)
+
+
+def heads_beside(record: Path) -> int | None:
+    """Return `num_heads` of the `config.json` beside recorded inputs and outputs, or None where there is none.
+
+    Raises:
+        Vl4adError: If the file states no positive whole number.
+    """
+    path = record.parent / "config.json"
+    if not path.is_file():
+        return None
+    content = read_json(path)
+    number = content.get("num_heads") if isinstance(content, dict) else None
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise Vl4adError(f"{path}: num_heads must be a whole number >= 1, got {number!r}.")
+    return number
+
+
+def import_network(
+    imported: ImportedHead,
+    backbone: str,
+    text_encoder: str,
+    clip_weights: Path | None = None,
+    vocabulary: CompiledPromptSet | None = None,
+) -> tuple[VL4ADNetwork, dict[str, Tensor]]:
+    """Join a head and CLIP's towers.
+
+    Args:
+        imported: The head.
+        backbone: `open_clip:MODEL`, the towers' architecture.
+        text_encoder: Id of the text encoder, for the record.
+        clip_weights: open_clip's own weights file, for checkpoints without `backbone.*`.
+        vocabulary: The compiled training vocabulary, which switches the out-of-vocabulary branch on.
+
+    Returns:
+        The network in evaluation mode, and the text tower's tensors by open_clip's names.
+
+    Raises:
+        Vl4adError: If the towers' weights are missing or are not of this architecture; differences are listed.
+    """
+    towers = _clip_state(imported, clip_weights)
+    shapes = _clip_shapes(backbone)
+    source = clip_weights or imported.source
+    if clip_weights is None:
+        refuse_differences(
+            head_shapes(imported.head) | {CLIP + key: shape for key, shape in shapes.items()},
+            given_head(imported.state) | {CLIP + key: value for key, value in towers.items()},
+            source,
+        )
+    else:
+        refuse_differences(shapes, towers, source)
+    head = imported.head.config
+    network = VL4ADNetwork(_config(head, backbone, text_encoder, imported.source, vocabulary))
+    network.head.load_state_dict(imported.head.state_dict())
+    visual = {key.removeprefix("visual."): value for key, value in towers.items() if key.startswith("visual.")}
+    network.backbone.visual.load_state_dict(visual)
+    network.backbone.logit_scale.copy_(towers["logit_scale"])
+    if network.ensemble is not None and vocabulary is not None:
+        network.ensemble.vocabulary.copy_(torch.from_numpy(vocabulary.embeddings.copy()))
+    text = {key: value for key, value in towers.items() if not key.startswith("visual.")}
+    return network.eval(), text
+
+
+def _config(
+    head: HeadConfig, backbone: str, text_encoder: str, source: Path, vocabulary: CompiledPromptSet | None
+) -> NetworkConfig:
+    if vocabulary is not None and (vocabulary.dim != head.embedding_dim or vocabulary.encoder_id != text_encoder):
+        raise Vl4adError(
+            f"The training vocabulary '{vocabulary.name}' was compiled for '{vocabulary.encoder_id}' (dimension "
+            f"{vocabulary.dim}), but the network needs '{text_encoder}' (dimension {head.embedding_dim})."
+        )
+    ensemble = None if vocabulary is None else EnsembleConfig(vocabulary_size=len(vocabulary.concepts))
+    origin = f"FC-CLIP checkpoint {source.name}, sha256 {sha256_file(source)}"
+    try:
+        return NetworkConfig(backbone=backbone, text_encoder=text_encoder, head=head, ensemble=ensemble, origin=origin)
+    except ValidationError as error:
+        raise Vl4adError(f"{source}: the checkpoint's sizes are impossible ({error}).") from error
+
+
+def _clip_state(imported: ImportedHead, clip_weights: Path | None) -> dict[str, Tensor]:
+    """Return CLIP's tensors by open_clip's names."""
+    if clip_weights is None:
+        state = {key.removeprefix(CLIP): value for key, value in imported.state.items() if key.startswith(BACKBONE)}
+        if not state:
+            raise Vl4adError(
+                f"{imported.source}: the checkpoint holds the head alone ({BACKBONE}* is missing); give open_clip's "
+                "weights with --clip-weights FILE, or only check the head with --verify."
+            )
+        return state
+    try:
+        from open_clip.factory import load_state_dict
+
+        loaded: Mapping[str, Tensor] = load_state_dict(str(clip_weights), weights_only=True)
+    except Exception as error:  # readers of damaged files raise whatever the damage provokes
+        reason = str(error).split("\n")[0]
+        raise Vl4adError(f"{clip_weights}: cannot be read as open_clip weights ({reason}).") from error
+    return dict(loaded)
+
+
+def _clip_shapes(backbone: str) -> dict[str, tuple[int, ...]]:
+    """Return names and shapes of open_clip's model, without allocating it."""
+    import open_clip
+
+    model = backbone.removeprefix("open_clip:")
+    settings = open_clip.get_model_config(model) if backbone.startswith("open_clip:") else None
+    if settings is None or settings.get("custom_text") or "hf_model_name" in settings["text_cfg"]:
+        known = [f"open_clip:{name}" for name in open_clip.list_models() if name.startswith("convnext")]
+        raise Vl4adError(f"Unknown backbone '{backbone}': expected one of {known}.")
+    with torch.device("meta"):
+        state = open_clip.CLIP(**settings).state_dict()
+    return {key: tuple(value.shape) for key, value in state.items()}
+
+
+def write_import(network: VL4ADNetwork, text: dict[str, Tensor], folder: Path) -> list[Path]:
+    """Write the text tower and the network into a folder; return the files.
+
+    Raises:
+        Vl4adError: If the folder cannot be written.
+    """
+    path = folder / TEXT_TOWER
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({key: value.contiguous() for key, value in text.items()}, str(path))
+    except OSError as error:
+        raise Vl4adError(f"{path}: cannot be written ({error}).") from error
+    return [path, *save_network(network, folder)]
