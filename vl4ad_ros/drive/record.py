@@ -1,0 +1,71 @@
+"""Writing a drive as a bag."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+
+from vl4ad_ros.bags.writer import BagWriter
+from vl4ad_ros.drive.camera import FOCAL_PER_WIDTH
+from vl4ad_ros.drive.render import Drive, DriveFrame
+
+IMAGE_TOPIC = "/camera/image_raw"
+INFO_TOPIC = "/camera/camera_info"
+LABEL_TOPIC = "/camera/label"
+FRAME_ID = "camera"
+# A fixed date, so that the same seed writes the same bag: 2026-01-01 00:00:00 UTC.
+START_NS = 1_767_225_600_000_000_000
+
+_drive: Drive | None = None
+
+
+def _prepare(seed: int, frames: int, width: int, height: int, rate: float) -> None:
+    global _drive
+    cv2.setNumThreads(1)
+    _drive = Drive(seed, frames, width, height, rate)
+
+
+def _draw(index: int) -> DriveFrame:
+    assert _drive is not None
+    return _drive.frame(index)
+
+
+def draw_all(drive: Drive, jobs: int) -> Iterator[DriveFrame]:
+    """Yield the frames of a drive in order, drawn by several processes."""
+    if jobs == 1:
+        yield from (drive.frame(index) for index in range(drive.frames))
+        return
+    settings = (drive.seed, drive.frames, drive.width, drive.height, drive.rate)
+    with ProcessPoolExecutor(jobs, get_context("spawn"), _prepare, settings) as pool:
+        yield from pool.map(_draw, range(drive.frames), chunksize=2)
+
+
+def record(drive: Drive, path: str | Path, jobs: int = 1, progress: Callable[[int], object] | None = None) -> None:
+    """Write a drive as a rosbag2 in MCAP with image, camera_info and label topics.
+
+    Args:
+        drive: The drive.
+        path: The bag's folder; it must not exist.
+        jobs: Processes that draw.
+        progress: Called with the number of frames written, after each.
+
+    Raises:
+        Vl4adError: If the folder exists or cannot be written.
+    """
+    with BagWriter(path) as bag:
+        bag.add_topic(IMAGE_TOPIC, "sensor_msgs/msg/Image")
+        bag.add_topic(INFO_TOPIC, "sensor_msgs/msg/CameraInfo")
+        bag.add_topic(LABEL_TOPIC, "sensor_msgs/msg/Image")
+        focal = FOCAL_PER_WIDTH * drive.width
+        for index, frame in enumerate(draw_all(drive, jobs)):
+            stamp = START_NS + round(index * 1e9 / drive.rate)
+            info = bag.camera_info(drive.width, drive.height, focal, stamp, FRAME_ID)
+            bag.write(INFO_TOPIC, stamp, info)
+            bag.write(IMAGE_TOPIC, stamp, bag.image(frame.image, "rgb8", stamp, FRAME_ID))
+            bag.write(LABEL_TOPIC, stamp, bag.image(frame.label, "mono8", stamp, FRAME_ID))
+            if progress is not None:
+                progress(index + 1)

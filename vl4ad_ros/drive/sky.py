@@ -1,0 +1,68 @@
+"""The sky with clouds, and the hills behind everything."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from vl4ad_ros.drive.camera import Camera
+from vl4ad_ros.drive.nature import hills
+from vl4ad_ros.drive.noise import Float, Random, clouds, ramp
+from vl4ad_ros.drive.weather import Weather, colour
+
+_HILL_ANGLE = 0.10  # Elevation of the panorama's upper edge, radians.
+
+
+class Sky:
+    """The sky of a drive."""
+
+    def __init__(self, random: Random) -> None:
+        self._clouds = clouds(random, (1024, 1024), 4, 6, 0.55)
+        panorama = hills(random)
+        self._hills: Float = np.dstack([panorama.rgb * panorama.alpha[..., None], panorama.alpha])
+        self._drift = float(random.uniform(0, 1024))
+
+    def paint(self, rgb: Float, camera: Camera, weather: Weather, seconds: float) -> None:
+        """Paint the sky into the rows of a picture above the ground."""
+        last = min(int(horizon_row(camera) + 0.05 * camera.height) + 2, camera.height)
+        rays = camera.rays()[:last]
+        length = np.sqrt((rays * rays).sum(axis=2))
+        elevation = np.maximum(rays[..., 1] / length, 0)
+        share = np.sqrt(np.clip(elevation / 0.55, 0, 1))[..., None]
+        zenith, horizon = colour(weather.zenith), colour(weather.horizon)
+        sky = horizon * (1 - share) + zenith * share
+        # A layer of clouds at one height: they crowd together towards the horizon.
+        scale = 190.0 / (elevation + 0.07)
+        seen = cv2.remap(
+            self._clouds,
+            (rays[..., 0] / length * scale + self._drift + 3.0 * seconds) % 1024,
+            (rays[..., 2] / length * scale) % 1024,
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_WRAP,
+        )
+        noise: Float = np.asarray(seen, dtype=np.float32)
+        threshold = 0.86 - 0.72 * weather.cover
+        cover = ramp(noise, threshold - 0.10, threshold + 0.25)
+        cover *= np.clip(0.25 + elevation / 0.10, 0, 1)
+        shade = 1.0 - 0.28 * np.clip((noise - threshold) / 0.4, 0, 1)
+        sky = sky * (1 - cover[..., None]) + colour(weather.cloud) * (shade * cover)[..., None]
+        rgb[:last] = self._behind(sky, rays, elevation, weather)
+
+    def _behind(self, sky: Float, rays: Float, elevation: Float, weather: Weather) -> Float:
+        """Paint the hills, faded by the haze, over the sky's lower part."""
+        rows, columns = self._hills.shape[:2]
+        azimuth = np.arctan2(rays[..., 0], rays[..., 2]) / (2 * np.pi) * columns
+        row = (1 - elevation / _HILL_ANGLE) * (rows - 1)
+        seen = cv2.remap(
+            self._hills, (azimuth % columns).astype(np.float32), row.astype(np.float32), cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_CONSTANT,
+        )  # fmt: skip
+        clear = float(np.exp(-weather.fog * 450))
+        alpha = seen[..., 3:] * min(1.0, 0.15 + 1.2 * clear)
+        lit = seen[..., :3] * colour(weather.light) * clear + seen[..., 3:] * colour(weather.horizon) * (1 - clear)
+        return np.asarray(sky * (1 - alpha) + lit * min(1.0, 0.15 + 1.2 * clear), dtype=np.float32)
+
+
+def horizon_row(camera: Camera) -> float:
+    """Return the row of the horizon in the middle of the picture."""
+    return float((camera.height - 1) / 2 - camera.focal * np.tan(camera.pitch))
