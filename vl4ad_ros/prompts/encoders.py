@@ -13,6 +13,7 @@ from vl4ad_ros.errors import Vl4adError
 
 MINILM_ID = "minilm:all-MiniLM-L6-v2"
 OPEN_CLIP_PREFIX = "open_clip:"
+CLASSES_PREFIX = "classes:"
 
 
 class TextEncoder(Protocol):
@@ -64,7 +65,8 @@ def create_encoder(encoder_id: str, weights: str | Path | None = None) -> TextEn
 
     Args:
         encoder_id: `minilm:all-MiniLM-L6-v2`, or `open_clip:MODEL/PRETRAINED`, e.g.
-            `open_clip:convnext_large_d_320/laion2b_s29b_b131k_ft_soup`.
+            `open_clip:convnext_large_d_320/laion2b_s29b_b131k_ft_soup`, or `classes:NAME|NAME|...` for a vision-only
+            network.
         weights: A local weights file for an open_clip model.
 
     Raises:
@@ -76,6 +78,11 @@ def create_encoder(encoder_id: str, weights: str | Path | None = None) -> TextEn
         from vl4ad_ros.prompts.open_clip_encoder import OpenClipEncoder
 
         return OpenClipEncoder(encoder_id, weights)
+    if encoder_id.startswith(CLASSES_PREFIX):
+        from vl4ad_ros.prompts.class_encoder import ClassEncoder
+
+        return ClassEncoder(encoder_id)
     raise Vl4adError(
-        f"Unknown text encoder '{encoder_id}': expected '{MINILM_ID}' or '{OPEN_CLIP_PREFIX}MODEL/PRETRAINED'."
+        f"Unknown text encoder '{encoder_id}': expected '{MINILM_ID}', '{OPEN_CLIP_PREFIX}MODEL/PRETRAINED' or "
+        f"'{CLASSES_PREFIX}NAME|NAME|...'."
     )

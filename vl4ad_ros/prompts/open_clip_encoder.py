@@ -1,0 +1,198 @@
+"""CLIP's text tower, through open_clip: from a local weights file, from the model hub's cache, or random for tests."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import logging
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vl4ad_ros.errors import Vl4adError
+
+PREFIX = "open_clip:"
+RANDOM = "random"
+
+# Names of the weights in a hub repository, the safe format first.
+_HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+
+# Texts per pass of the tower: bounds the memory, about 1 GB for the text tower of convnext_large_d_320.
+_BATCH = 64
+
+
+class OpenClipEncoder:
+    """A text tower of open_clip.
+
+    Attributes:
+        id: `open_clip:MODEL/PRETRAINED`.
+        dim: D, the width of CLIP's joint space.
+    """
+
+    def __init__(self, encoder_id: str, weights: str | Path | None = None) -> None:
+        """Load the text tower.
+
+        Args:
+            encoder_id: `open_clip:MODEL/PRETRAINED`, e.g. `open_clip:convnext_large_d_320/laion2b_s29b_b131k_ft_soup`.
+                `open_clip:MODEL/random` or `.../random-SEED` is untrained, for tests.
+            weights: A weights file of open_clip, or `text_encoder.safetensors` as `vl4ad import-fcclip` writes it.
+                None takes the model hub's cache, or downloads into it.
+
+        Raises:
+            Vl4adError: If open_clip is not installed, the model or its weights are unknown, or the weights cannot be
+                had; the sentence says which file to download from where, and where to put it.
+        """
+        try:
+            import open_clip
+        except ImportError as error:
+            raise Vl4adError(
+                f"The text encoder '{encoder_id}' needs open_clip ({error}); get it with: pip install open_clip_torch."
+            ) from error
+        model, pretrained = split_id(encoder_id)
+        settings = open_clip.get_model_config(model)
+        if settings is None:
+            near = difflib.get_close_matches(model, open_clip.list_models(), n=3, cutoff=0.4)
+            raise Vl4adError(f"open_clip has no model '{model}' (did you mean one of {near}?).")
+        self.id = encoder_id
+        self.dim = int(settings["embed_dim"])
+        level = logging.root.manager.disable
+        logging.disable(logging.WARNING)  # open_clip warns that it has no weights where we load them ourselves
+        try:
+            self._model: Any = _build(model, pretrained, None if weights is None else Path(weights))
+            self._tokenizer: Any = open_clip.get_tokenizer(model)
+        except OSError as error:  # tokenizers of some models are on the model hub
+            raise Vl4adError(f"The tokenizer of '{encoder_id}' cannot be loaded ({error}).") from error
+        finally:
+            logging.disable(level)
+
+    def encode(self, texts: list[str]) -> NDArray[np.float32]:
+        """Return float32 [len(texts), dim], rows of unit length."""
+        import torch
+
+        rows = np.empty((len(texts), self.dim), dtype=np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(texts), _BATCH):
+                tokens = self._tokenizer(texts[start : start + _BATCH])
+                rows[start : start + len(tokens)] = self._model.encode_text(tokens, normalize=True).float().numpy()
+        return rows
+
+
+def split_id(encoder_id: str) -> tuple[str, str]:
+    """Return MODEL and PRETRAINED of `open_clip:MODEL/PRETRAINED`.
+
+    Raises:
+        Vl4adError: If it is not of that form.
+    """
+    model, slash, pretrained = encoder_id.removeprefix(PREFIX).partition("/")
+    if not encoder_id.startswith(PREFIX) or not slash or not model or not pretrained:
+        raise Vl4adError(f"Unknown text encoder '{encoder_id}': expected '{PREFIX}MODEL/PRETRAINED'.")
+    return model, pretrained
+
+
+def _build(model: str, pretrained: str, weights: Path | None) -> Any:
+    import open_clip
+    import torch
+
+    seed = _seed(pretrained)
+    if seed is not None:
+        if weights is not None:
+            raise Vl4adError(f"'{PREFIX}{model}/{pretrained}' is random and takes no weights file.")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return open_clip.create_model(model, pretrained=None).eval()
+    file = weights or _cached_or_downloaded(model, pretrained)
+    if not file.is_file():
+        raise Vl4adError(f"There is no weights file {file} for '{PREFIX}{model}/{pretrained}'.")
+    try:
+        if _is_text_tower(file):
+            from safetensors.torch import load_file
+
+            built = open_clip.create_model(model, pretrained=None)
+            faults = built.load_state_dict(load_file(str(file)), strict=False)
+            missing = [key for key in faults.missing_keys if not key.startswith("visual.")]
+            if missing or faults.unexpected_keys:
+                raise Vl4adError(
+                    f"{file}: not the text tower of '{model}': missing {missing}, unexpected {faults.unexpected_keys}."
+                )
+        else:
+            built = open_clip.create_model(model, pretrained=str(file), weights_only=True)
+    except Vl4adError:
+        raise
+    except Exception as error:  # readers of damaged or foreign files raise whatever the damage provokes
+        reason = " ".join(str(error).split())[:300]
+        raise Vl4adError(f"{file}: cannot be read as weights of open_clip's '{model}' ({reason}).") from error
+    return built.eval()
+
+
+def _seed(pretrained: str) -> int | None:
+    """Return the seed of `random` (0) or `random-SEED`, or None for real weights."""
+    name, _, number = pretrained.partition("-")
+    if name != RANDOM:
+        return None
+    if number and not number.isdigit():
+        raise Vl4adError(f"Unknown weights '{pretrained}': expected '{RANDOM}' or '{RANDOM}-SEED'.")
+    return int(number or 0)
+
+
+def _is_text_tower(file: Path) -> bool:
+    """Whether a file holds the text tower alone, as `vl4ad import-fcclip` writes it."""
+    if file.suffix != ".safetensors":
+        return False
+    from safetensors import safe_open
+
+    with safe_open(str(file), framework="numpy") as stream:
+        return not any(key.startswith("visual.") for key in stream.keys())  # noqa: SIM118 - not a dict
+
+
+def _cached_or_downloaded(model: str, pretrained: str) -> Path:
+    """Return the weights' file in the model hub's cache, downloaded if needed and possible."""
+    import open_clip
+    from open_clip.pretrained import download_pretrained, get_pretrained_cfg
+
+    source = get_pretrained_cfg(model, pretrained)
+    if not source:
+        tags = open_clip.list_pretrained_tags_by_model(model)
+        raise Vl4adError(f"open_clip knows no weights '{pretrained}' for '{model}': expected one of {tags}.")
+    repository, _, name = str(source.get("hf_hub") or "").rpartition("/")
+    cached = _in_cache(repository, [name] if name else list(_HUB_FILES)) if repository else None
+    if cached is not None:
+        return cached
+    try:
+        if repository:
+            _reach_hub()
+        return Path(download_pretrained(source))
+    except Exception as error:  # the hub's client raises many kinds of errors
+        files = f"'{name}'" if name else " or ".join(f"'{file}'" for file in _HUB_FILES)
+        where = f"{files} of the Hugging Face repository '{repository}'" if repository else str(source.get("url"))
+        reason = " ".join(str(error).split())[:200]
+        raise Vl4adError(
+            f"The weights of '{PREFIX}{model}/{pretrained}' are not in the cache and cannot be downloaded from here "
+            f"({reason}). On a machine with internet download {where}, copy the file here, and give it as the weights "
+            "file (--weights FILE)."
+        ) from error
+
+
+def _in_cache(repository: str, names: list[str]) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    for name in names:
+        found = try_to_load_from_cache(repository, name)
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+def _reach_hub() -> None:
+    """Ask the model hub for a sign of life; the hub's client itself would try for the better part of a minute."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        raise OSError("HF_HUB_OFFLINE is set")
+    request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
+    # An answer that refuses is an answer.
+    with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(request, timeout=10):
+        pass
