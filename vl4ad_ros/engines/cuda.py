@@ -1,0 +1,159 @@
+"""What an engine needs of CUDA, through cuda-python: pinned and device memory, one stream, recorded graphs."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vl4ad_ros.engines.engine_card import Gpu
+from vl4ad_ros.errors import Vl4adError
+
+
+@dataclass(frozen=True)
+class RecordedGraph:
+    """A CUDA graph.
+
+    Attributes:
+        replay: Enqueues all that was recorded, with one call.
+        close: Frees the graph.
+    """
+
+    replay: Callable[[], object]
+    close: Callable[[], object]
+
+
+class CudaDevice:
+    """One GPU with one stream. Owns what it hands out; `close` frees all of it.
+
+    Attributes:
+        stream: The stream's handle, as a number.
+    """
+
+    def __init__(self, device_id: int = 0, runtime: Any = None) -> None:
+        """Open a GPU.
+
+        Args:
+            device_id: Number of the GPU.
+            runtime: The module `cuda.bindings.runtime`, or a stand-in for tests.
+
+        Raises:
+            Vl4adError: If cuda-python is not installed, there is no usable GPU, or none of this number.
+        """
+        self._rt = runtime or _import_runtime()
+        self._device_id = device_id
+        error, count = self._rt.cudaGetDeviceCount()
+        if int(error) != 0 or not count:
+            raise Vl4adError(
+                f"No NVIDIA GPU can be used here ({self._describe(error) if int(error) else 'none found'})."
+            )
+        if device_id >= count:
+            raise Vl4adError(f"There is no GPU {device_id}: this machine has {count}, numbered from 0.")
+        self._free: list[Callable[[], object]] = []
+        self.select()
+        stream = self._do("cudaStreamCreateWithFlags", self._rt.cudaStreamNonBlocking)
+        self.stream = int(stream)
+        self._free.append(lambda: self._rt.cudaStreamDestroy(stream))
+
+    def _describe(self, error: Any) -> str:
+        return str(self._rt.cudaGetErrorString(error)[1].decode())
+
+    def _do(self, name: str, *arguments: Any) -> Any:
+        """Call a function of the CUDA runtime and return its result; a CUDA error becomes a sentence."""
+        error, *results = getattr(self._rt, name)(*arguments)
+        if int(error) != 0:
+            raise Vl4adError(f"CUDA failed in {name}: {self._describe(error)}.")
+        return results[0] if len(results) == 1 else results
+
+    def select(self) -> None:
+        """Make this GPU the calling thread's current one; CUDA keeps that per thread."""
+        self._do("cudaSetDevice", self._device_id)
+
+    def gpu(self) -> Gpu:
+        """Return the GPU's name and compute capability."""
+        properties = self._do("cudaGetDeviceProperties", self._device_id)
+        name = properties.name.decode() if isinstance(properties.name, bytes) else str(properties.name)
+        return Gpu(name=name.rstrip("\0"), compute_capability=f"{properties.major}.{properties.minor}")
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of driver and runtime, e.g. `13.0`."""
+
+        def words(number: int) -> str:
+            return f"{number // 1000}.{number % 1000 // 10}"
+
+        return {
+            "cuda_driver": words(self._do("cudaDriverGetVersion")),
+            "cuda_runtime": words(self._do("cudaRuntimeGetVersion")),
+        }
+
+    def used_bytes(self) -> int:
+        """Return the GPU memory in use, by this and every other process."""
+        free, total = self._do("cudaMemGetInfo")
+        return int(total) - int(free)
+
+    def pinned(self, nbytes: int) -> NDArray[np.uint8]:
+        """Return page-locked host memory, uint8 [nbytes], zeroed."""
+        pointer = self._do("cudaMallocHost", nbytes)
+        self._free.append(lambda: self._rt.cudaFreeHost(pointer))
+        memory = np.ctypeslib.as_array(ctypes.cast(int(pointer), ctypes.POINTER(ctypes.c_uint8)), (nbytes,))
+        memory[:] = 0
+        return memory
+
+    def device(self, nbytes: int) -> int:
+        """Return the address of device memory."""
+        pointer = int(self._do("cudaMalloc", nbytes))
+        self._free.append(lambda: self._rt.cudaFree(pointer))
+        return pointer
+
+    def upload(self, device: int, host: NDArray[Any], nbytes: int) -> None:
+        """Enqueue a copy of the first bytes of a pinned array to the device."""
+        kind = self._rt.cudaMemcpyKind.cudaMemcpyHostToDevice
+        self._do("cudaMemcpyAsync", device, host.ctypes.data, nbytes, kind, self.stream)
+
+    def download(self, host: NDArray[Any], device: int, nbytes: int) -> None:
+        """Enqueue a copy from the device to the first bytes of a pinned array."""
+        kind = self._rt.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        self._do("cudaMemcpyAsync", host.ctypes.data, device, nbytes, kind, self.stream)
+
+    def synchronize(self) -> None:
+        """Wait for everything that was enqueued."""
+        self._do("cudaStreamSynchronize", self.stream)
+
+    def capture(self, enqueue: Callable[[], None]) -> RecordedGraph:
+        """Record what a function enqueues as a CUDA graph; the caller closes it before the device."""
+        # Only this thread: another thread's CUDA calls (a second camera's engine) must not break the recording.
+        self._do("cudaStreamBeginCapture", self.stream, self._rt.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)
+        try:
+            enqueue()
+        except BaseException:
+            self._rt.cudaStreamEndCapture(self.stream)
+            raise
+        graph = self._do("cudaStreamEndCapture", self.stream)
+        recorded = self._do("cudaGraphInstantiate", graph, 0)
+        self._do("cudaGraphDestroy", graph)
+        return RecordedGraph(
+            lambda: self._do("cudaGraphLaunch", recorded, self.stream),
+            lambda: self._do("cudaGraphExecDestroy", recorded),
+        )
+
+    def close(self) -> None:
+        """Wait for the stream and free everything."""
+        if self._free:
+            self.select()
+            self._rt.cudaStreamSynchronize(self.stream)
+        while self._free:
+            self._free.pop()()
+
+
+def _import_runtime() -> Any:
+    try:
+        return importlib.import_module("cuda.bindings.runtime")
+    except ImportError as error:
+        raise Vl4adError(
+            f"The TensorRT backend needs cuda-python ({error}); get it with: pip install cuda-python."
+        ) from error

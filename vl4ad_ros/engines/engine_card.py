@@ -1,0 +1,176 @@
+"""What stands beside a TensorRT engine: what it was built from and for, and whether it may still be used."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from vl4ad_ros.bundle import ModelBundle
+from vl4ad_ros.checked import Checked, read_json, validate
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.hashing import sha256_file
+
+ENGINES = "engines"
+NOT_CHECKED = "not checked: no GPU here"
+
+
+class ImageProfile(Checked):
+    """The image shapes that an engine accepts: batch 1 to `max_batch`, sizes from `min_size` to `max_size`.
+
+    Attributes:
+        max_batch: Largest batch (the number of cameras).
+        min_size: Smallest height and width.
+        best_size: Height and width that the engine is tuned for.
+        max_size: Largest height and width.
+    """
+
+    max_batch: int = Field(ge=1)
+    min_size: tuple[int, int]
+    best_size: tuple[int, int]
+    max_size: tuple[int, int]
+
+    def accepts(self, batch: int, height: int, width: int) -> bool:
+        """Tell whether an image batch of this shape may enter."""
+        return 1 <= batch <= self.max_batch and all(
+            low <= side <= high for low, side, high in zip(self.min_size, (height, width), self.max_size, strict=True)
+        )
+
+
+class Gpu(Checked):
+    """A GPU by name and compute capability.
+
+    Attributes:
+        name: As the driver gives it.
+        compute_capability: `major.minor`, e.g. `8.9`.
+    """
+
+    name: str
+    compute_capability: str
+
+
+class EngineCard(Checked):
+    """The JSON beside an engine.
+
+    Attributes:
+        format: Version of this schema.
+        bundle: Name of the bundle.
+        onnx_sha256: Hash of the graph that the engine was built from.
+        engine_sha256: Hash of the engine.
+        engine_bytes: Size of the engine.
+        library: `tensorrt` or `tensorrt_rtx`.
+        version: The library's version.
+        gpu: The GPU that it was built on; None if there was none (TensorRT for RTX).
+        compute_capabilities: What it was built for; empty: every one that the library supports.
+        precision: Of the graph.
+        image: Image shapes that it accepts.
+        workspace_mib: Limit of the scratch memory, or None.
+        build_seconds: How long the build took.
+        check: Measured difference to ONNX Runtime, or `NOT_CHECKED`.
+    """
+
+    format: Literal["vl4ad_ros.engine/1"] = "vl4ad_ros.engine/1"
+    bundle: str
+    onnx_sha256: str
+    engine_sha256: str
+    engine_bytes: int
+    library: Literal["tensorrt", "tensorrt_rtx"]
+    version: str
+    gpu: Gpu | None
+    compute_capabilities: list[str]
+    precision: str
+    image: ImageProfile
+    workspace_mib: int | None
+    build_seconds: float
+    check: dict[str, Any] | str
+
+    def write(self, engine: Path) -> None:
+        """Write the card beside its engine, in one step."""
+        path = card_path(engine)
+        part = path.with_suffix(".part")
+        part.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        part.replace(path)
+
+
+def engine_path(bundle: ModelBundle, library: str) -> Path:
+    """Return where a bundle's engine for a library lies; one for each library."""
+    return bundle.path / ENGINES / f"{library}.engine"
+
+
+def card_path(engine: Path) -> Path:
+    """Return where the card of an engine lies."""
+    return engine.with_suffix(".json")
+
+
+def build_command(bundle: ModelBundle, library: str, image: ImageProfile | None = None) -> str:
+    """Return the command that builds a bundle's engine, with the shapes of the one that it replaces."""
+    words = ["vl4ad", "export", "tensorrt", str(bundle.path), "--library", library]
+    if image is not None:
+        words += ["--max-batch", str(image.max_batch)]
+        if bundle.card.input.resize == "keep_aspect":
+            for option, size in (("min", image.min_size), ("best", image.best_size), ("max", image.max_size)):
+                words += [f"--{option}-size", f"{size[0]}x{size[1]}"]
+    return shlex.join(words)
+
+
+def load_engine_card(bundle: ModelBundle, library: str) -> EngineCard:
+    """Read the card of a bundle's engine.
+
+    Raises:
+        Vl4adError: If there is no engine, or its card is missing or damaged; says how to build it.
+    """
+    engine = engine_path(bundle, library)
+    path = card_path(engine)
+    if not (engine.is_file() and path.is_file()):
+        missing = path if engine.is_file() else engine
+        raise Vl4adError(
+            f"Bundle '{bundle.card.name}' has no {library} engine ({missing} is missing); build it with: "
+            f"{build_command(bundle, library)}"
+        )
+    return validate(EngineCard, read_json(path), path)
+
+
+def stale_part(card: EngineCard, bundle: ModelBundle, version: str, gpu: Gpu) -> str | None:
+    """Return what no longer fits between an engine and what it should run with here, or None.
+
+    TensorRT's engines hold kernels chosen for one GPU model and one library version; those of TensorRT for RTX hold
+    none, but are tied to the version and to the compute capabilities that they were built for.
+
+    Args:
+        card: The engine's card.
+        bundle: The bundle that it belongs to.
+        version: Version of the TensorRT library here.
+        gpu: The GPU here.
+    """
+    if card.onnx_sha256 != bundle.onnx_sha256:
+        return f"the graph {bundle.card.onnx} is another one ({bundle.onnx_sha256[:12]}, was {card.onnx_sha256[:12]})"
+    if card.version != version:
+        return f"the library is {card.library} {version}, was {card.version}"
+    if card.library == "tensorrt" and card.gpu != gpu:
+        was = f"{card.gpu.name} ({card.gpu.compute_capability})" if card.gpu else "unknown"
+        return f"the GPU is {gpu.name} ({gpu.compute_capability}), was {was}"
+    if card.compute_capabilities and gpu.compute_capability not in card.compute_capabilities:
+        return (
+            f"the GPU's compute capability is {gpu.compute_capability} ({gpu.name}), "
+            f"it was built for {', '.join(card.compute_capabilities)}"
+        )
+    engine = engine_path(bundle, card.library)
+    if sha256_file(engine) != card.engine_sha256:
+        return f"the file {engine.name} does not match the sha256 on its card"
+    return None
+
+
+def check_fresh(card: EngineCard, bundle: ModelBundle, version: str, gpu: Gpu) -> None:
+    """Refuse an engine that does not fit.
+
+    Raises:
+        Vl4adError: Names the part that differs and the command that rebuilds the engine.
+    """
+    part = stale_part(card, bundle, version, gpu)
+    if part is not None:
+        raise Vl4adError(
+            f"The engine {engine_path(bundle, card.library)} is stale: {part}; rebuild it with: "
+            f"{build_command(bundle, card.library, card.image)}"
+        )

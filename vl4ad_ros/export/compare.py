@@ -1,0 +1,97 @@
+"""Holding two forms of one graph against each other: what each backend, engine and precision has to pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vl4ad_ros.bundle import BundleCard, InputSpec
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.prompts.compiled import CompiledPromptSet
+from vl4ad_ros.prompts.tensors import PromptTensors, pack
+from vl4ad_ros.random_word.network import graph_shapes
+from vl4ad_ros.scoring.names import SCORINGS
+from vl4ad_ros.scoring.publish import to_uncertainty
+
+TOLERANCES = {"float32": 2e-3, "float16": 2e-2}
+"""Largest difference of two published maps that is accepted, by the graph's precision (docs/export.md)."""
+
+Run = Callable[[NDArray[np.uint8], PromptTensors], NDArray[np.float32]]
+
+
+def every_setting(prompt_set: CompiledPromptSet, card: BundleCard) -> list[PromptTensors]:
+    """Return a prompt set packed with every scoring and method that the card's graph knows."""
+    if "random_word" not in card.methods:
+        return [pack(prompt_set, card.prompt_limits, card.temperature, scoring) for scoring in SCORINGS]
+    # Noise stands in for a trained network: its probabilities reach from 0 to 1.
+    rng = np.random.default_rng(0)
+    shapes = graph_shapes(card.embedding_dim)
+    inputs = {name: (0.5 * rng.standard_normal(shape)).astype(np.float32) for name, shape in shapes.items()}
+    cases = [*((scoring, "vl4ad") for scoring in SCORINGS), ("vl4ad", "random_word"), ("max_logit", "both")]
+    return [
+        pack(prompt_set, card.prompt_limits, card.temperature, scoring, method=method, random_word=inputs)
+        for scoring, method in cases
+    ]
+
+
+def compare(
+    reference: Run, candidate: Run, prompts: Sequence[PromptTensors], images: Sequence[NDArray[np.uint8]]
+) -> dict[str, Any]:
+    """Run two forms of one graph on the same inputs and return how far their published maps are apart.
+
+    Args:
+        reference: What is taken to be right.
+        candidate: What is held against it.
+        prompts: Prompt inputs to try.
+        images: Batches uint8 [B, H, W, 3].
+
+    Returns:
+        `max_abs_error`, `mean_abs_error` (of the worst setting), `worst` (its scoring), `images`, `settings`.
+
+    Raises:
+        Vl4adError: If the candidate's map has another shape or holds values that are not finite.
+    """
+    worst = {"max_abs_error": -1.0, "mean_abs_error": 0.0, "worst": ""}
+    for tensors in prompts:
+        for batch in images:
+            wanted, got = reference(batch, tensors), candidate(batch, tensors)
+            if wanted.shape != got.shape:
+                raise Vl4adError(f"The maps differ in shape: expected {wanted.shape}, got {got.shape}.")
+            if not np.isfinite(got).all():
+                raise Vl4adError(f"The map of '{tensors.scoring}' holds values that are not finite.")
+            maps = [to_uncertainty(u, tensors.scoring, tensors.temperature) for u in (wanted, got)]
+            error = np.abs(maps[0] - maps[1])
+            if error.max() > worst["max_abs_error"]:
+                worst = {
+                    "max_abs_error": float(error.max()),
+                    "mean_abs_error": float(error.mean()),
+                    "worst": tensors.scoring,
+                }
+    return {**worst, "images": sum(len(batch) for batch in images), "settings": len(prompts)}
+
+
+def noise_batches(spec: InputSpec, batch: int = 2, seed: int = 0) -> list[NDArray[np.uint8]]:
+    """Return made-up images of coarse and fine grain: a batch at network size, with `keep_aspect` one of another size.
+
+    Random, so that no part of a graph can pass by answering with a constant.
+    """
+    rng = np.random.default_rng(seed)
+    sizes = [(spec.height, spec.width)]
+    if spec.resize == "keep_aspect":
+        step = spec.multiple_of
+        sizes.append((max(spec.height // 2 // step, 2) * step, max(spec.width // 2 // step, 3) * step))
+    batches = []
+    for height, width in sizes:
+        pictures = []
+        for index in range(batch):
+            grain = 32 if index % 2 == 0 else 4
+            coarse = rng.integers(0, 256, (-(-height // grain), -(-width // grain), 3))
+            picture = coarse.repeat(grain, 0).repeat(grain, 1)[:height, :width] + rng.integers(
+                -20, 21, (height, width, 3)
+            )
+            pictures.append(picture.clip(0, 255).astype(np.uint8))
+        batches.append(np.stack(pictures))
+    return batches

@@ -1,0 +1,243 @@
+"""Building a TensorRT engine from a bundle's graph, with `tensorrt` 10 and 11 and `tensorrt_rtx` alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vl4ad_ros.bundle import InputSpec, ModelBundle
+from vl4ad_ros.engines.cuda import CudaDevice
+from vl4ad_ros.engines.engine_card import NOT_CHECKED, EngineCard, Gpu, ImageProfile, engine_path
+from vl4ad_ros.engines.tensorrt_library import TensorRtLibrary, load_library
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.hashing import sha256_file
+
+Progress = Callable[[str, int, int], None]
+"""Called with the phase's name, the steps done and the steps in all."""
+
+Size = tuple[int, int]
+
+
+def image_profile(
+    spec: InputSpec,
+    max_batch: int = 1,
+    min_size: Size | None = None,
+    best_size: Size | None = None,
+    max_size: Size | None = None,
+) -> ImageProfile:
+    """Return the image shapes to build for.
+
+    Args:
+        spec: The bundle's input.
+        max_batch: Largest batch, the number of cameras that share the engine.
+        min_size: Smallest height and width; by default half of the card's, for a fixed-size graph the card's.
+        best_size: The size to tune for; by default the card's.
+        max_size: Largest height and width; by default twice the card's.
+
+    Raises:
+        Vl4adError: If a size does not fit the graph, or they are not in order.
+    """
+    own = (spec.height, spec.width)
+    if spec.resize == "stretch":
+        if any(size not in (None, own) for size in (min_size, best_size, max_size)):
+            raise Vl4adError(f"The graph's image size is fixed at {own[0]}x{own[1]}; leave the size options out.")
+        return ImageProfile(max_batch=max_batch, min_size=own, best_size=own, max_size=own)
+    step = spec.multiple_of
+    half = tuple(max(side // 2 // step, 1) * step for side in own)
+    low, best, high = min_size or (half[0], half[1]), best_size or own, max_size or (2 * own[0], 2 * own[1])
+    for size in (low, best, high):
+        if any(side < step or side % step for side in size):
+            raise Vl4adError(f"The graph takes image sides that are multiples of {step}, got {size[0]}x{size[1]}.")
+    if not all(a <= b <= c for a, b, c in zip(low, best, high, strict=True)):
+        raise Vl4adError(f"The image sizes are not in order: smallest {low}, best {best}, largest {high}.")
+    return ImageProfile(max_batch=max_batch, min_size=low, best_size=best, max_size=high)
+
+
+def build_engine(
+    bundle: ModelBundle,
+    library: TensorRtLibrary | str = "auto",
+    image: ImageProfile | None = None,
+    workspace_mib: int | None = None,
+    compute_capabilities: Sequence[str] = (),
+    timing_cache: Path | None = None,
+    device_id: int = 0,
+    cuda: CudaDevice | None = None,
+    progress: Progress | None = None,
+) -> EngineCard:
+    """Build a bundle's engine and write it, with its card, to `engines/` in the bundle.
+
+    The network is strongly typed: precision is what the graph says. An engine that is there stays until the new one is
+    whole. `tensorrt` builds on the GPU that it will run on; `tensorrt_rtx` needs none.
+
+    Args:
+        bundle: The bundle.
+        library: A loaded library, its name, or `auto`.
+        image: Image shapes; by default `image_profile(bundle.card.input)`.
+        workspace_mib: Limit of the scratch memory in MiB.
+        compute_capabilities: For `tensorrt_rtx`: what to build for, e.g. `8.9`; by default all that it supports.
+        timing_cache: For `tensorrt`: file that keeps kernel timings from one build to the next.
+        device_id: Number of the GPU, for `tensorrt`.
+        cuda: The GPU, if it is already open.
+        progress: Called while building.
+
+    Returns:
+        The card; `check` is `NOT_CHECKED` (see `vl4ad_ros.export.verify`).
+
+    Raises:
+        Vl4adError: If the library or, for `tensorrt`, a GPU is missing, the graph has an operator that it cannot
+            take, or the build fails.
+    """
+    library = load_library(library) if isinstance(library, str) else library
+    image = image or image_profile(bundle.card.input)
+    gpu = _gpu(library, device_id, cuda)
+    if compute_capabilities and not library.is_rtx:
+        raise Vl4adError("Only tensorrt_rtx builds for named compute capabilities; tensorrt builds for the GPU here.")
+    started = time.monotonic()
+    plan = _build(bundle, library, image, workspace_mib, compute_capabilities, timing_cache, progress)
+    seconds = time.monotonic() - started
+    path = engine_path(bundle, library.name)
+    path.parent.mkdir(exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_bytes(plan)
+    part.replace(path)
+    card = EngineCard(
+        bundle=bundle.card.name,
+        onnx_sha256=bundle.onnx_sha256,
+        engine_sha256=sha256_file(path),
+        engine_bytes=len(plan),
+        library="tensorrt_rtx" if library.is_rtx else "tensorrt",
+        version=library.version,
+        gpu=gpu,
+        compute_capabilities=list(compute_capabilities),
+        precision=bundle.card.precision,
+        image=image,
+        workspace_mib=workspace_mib,
+        build_seconds=round(seconds, 1),
+        check=NOT_CHECKED,
+    )
+    card.write(path)
+    return card
+
+
+def _gpu(library: TensorRtLibrary, device_id: int, cuda: CudaDevice | None) -> Gpu | None:
+    """Return the GPU to build on; TensorRT for RTX does without one."""
+    if cuda is not None:
+        return cuda.gpu()
+    if library.is_rtx:
+        return None
+    try:
+        device = CudaDevice(device_id)
+    except Vl4adError as error:
+        raise Vl4adError(f"tensorrt builds engines on the GPU that they run on. {error}") from error
+    try:
+        return device.gpu()
+    finally:
+        device.close()
+
+
+def _build(
+    bundle: ModelBundle,
+    library: TensorRtLibrary,
+    image: ImageProfile,
+    workspace_mib: int | None,
+    compute_capabilities: Sequence[str],
+    timing_cache: Path | None,
+    progress: Progress | None,
+) -> bytes:
+    if TYPE_CHECKING:
+        import tensorrt as trt
+    else:
+        trt = library.module
+    builder = trt.Builder(library.log)
+    # TensorRT 11 knows strongly typed networks only and may have dropped the flag.
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    network = builder.create_network(0 if flag is None else 1 << int(flag))
+    parser = trt.OnnxParser(network, library.log)
+    if not parser.parse_from_file(str(bundle.onnx_path)):
+        reasons = "; ".join(_parser_error(parser.get_error(i)) for i in range(parser.num_errors))
+        raise Vl4adError(f"{library.name} {library.version} cannot take {bundle.onnx_path}: {reasons}.")
+    config = builder.create_builder_config()
+    if workspace_mib is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_mib << 20)
+    if progress is not None:
+        config.progress_monitor = _monitor(trt, progress)
+    profile: Any = builder.create_optimization_profile()
+    profile.set_shape(
+        "image",
+        (1, *image.min_size, 3),
+        (image.max_batch, *image.best_size, 3),
+        (image.max_batch, *image.max_size, 3),
+    )
+    if config.add_optimization_profile(profile) < 0:
+        raise Vl4adError(f"{library.name} refuses the image shapes {image}: {library.last_errors()}.")
+    _set_compute_capabilities(library, config, compute_capabilities)
+    cache = _open_timing_cache(library, config, timing_cache)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise Vl4adError(f"{library.name} {library.version} could not build the engine: {library.last_errors()}.")
+    if cache is not None and timing_cache is not None:
+        timing_cache.write_bytes(bytes(memoryview(cache.serialize())))
+    return bytes(memoryview(plan))
+
+
+def _parser_error(error: Any) -> str:
+    where = f"{error.node_operator()} '{error.node_name()}': " if error.node_operator() else ""
+    return where + " ".join(str(error.desc()).split())
+
+
+def _set_compute_capabilities(library: TensorRtLibrary, config: Any, wanted: Sequence[str]) -> None:
+    if not wanted:
+        return
+    known = {
+        f"{name[2:-1]}.{name[-1]}": value
+        for name, value in vars(library.module.ComputeCapability).items()
+        if name.startswith("SM")
+    }
+    config.num_compute_capabilities = len(wanted)
+    for index, capability in enumerate(wanted):
+        if capability not in known:
+            raise Vl4adError(
+                f"{library.name} {library.version} cannot build for compute capability {capability}: "
+                f"expected one of {sorted(known, key=float)}."
+            )
+        config.set_compute_capability(known[capability], index)
+
+
+def _open_timing_cache(library: TensorRtLibrary, config: Any, path: Path | None) -> Any:
+    if path is None:
+        return None
+    if library.is_rtx:
+        raise Vl4adError("tensorrt_rtx times no kernels while it builds; leave the timing cache out.")
+    cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
+    # A cache of another GPU or version is refused here; a fresh one takes its place.
+    if cache is None or not config.set_timing_cache(cache, False):
+        cache = config.create_timing_cache(b"")
+        config.set_timing_cache(cache, False)
+    return cache
+
+
+def _monitor(trt: Any, progress: Progress) -> Any:
+    class Monitor(trt.IProgressMonitor):
+        """Tells of the outermost phases; the inner ones come and go in milliseconds."""
+
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self._steps: dict[str, int] = {}
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            if not parent_phase or parent_phase in self._steps:
+                self._steps[phase_name] = num_steps
+                progress(phase_name, 0, num_steps)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            if phase_name in self._steps:
+                progress(phase_name, step + 1, self._steps[phase_name])
+            return True
+
+        def phase_finish(self, phase_name: str) -> None:
+            if phase_name in self._steps:
+                progress(phase_name, self._steps[phase_name], self._steps.pop(phase_name))
+
+    return Monitor()
