@@ -1,0 +1,197 @@
+"""Pictures and videos in; maps and pictures out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vl4ad_ros.errors import Vl4adError
+
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """Read a picture as RGB, uint8 [H, W, 3]; 16 bits are scaled to 8, transparency is dropped.
+
+    Raises:
+        Vl4adError: If it is missing or no picture.
+    """
+    if not path.is_file():
+        raise Vl4adError(f"There is no file {path}.")
+    # From memory: OpenCV's own reading says the same for a missing, an unreadable and a broken file.
+    try:
+        data = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+    except OSError as error:
+        raise Vl4adError(f"{path}: cannot be read ({error}).") from error
+    pixels = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if pixels is None:
+        raise Vl4adError(f"{path}: not a picture, or damaged ({data.size} bytes).")
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+class Video:
+    """A video open for reading; use it in a `with` statement.
+
+    Attributes:
+        rate: Frames per second.
+        count: Number of frames, as the file says.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the video.
+
+        Raises:
+            Vl4adError: If it is missing or cannot be decoded.
+        """
+        if not path.is_file():
+            raise Vl4adError(f"There is no file {path}.")
+        self.path = path
+        self._capture = cv2.VideoCapture(str(path))
+        self.rate = float(self._capture.get(cv2.CAP_PROP_FPS)) or 25.0
+        self.count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        if not self._capture.isOpened() or self.count < 1:
+            raise Vl4adError(f"{path}: not a video that OpenCV can decode, or damaged.")
+
+    def __enter__(self) -> Video:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._capture.release()
+
+    def frames(self) -> Iterator[NDArray[np.uint8]]:
+        """Yield the frames from the beginning as RGB, uint8 [H, W, 3]."""
+        self._capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
+        while True:
+            read, pixels = self._capture.read()
+            if not read:
+                return
+            yield np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture to process: a name for its results, where it is from, and its pixels (RGB)."""
+
+    stem: str
+    source: Path
+    image: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input of the command line, looked at but not read yet.
+
+    Attributes:
+        path: The file.
+        stem: Name for its results, unique among the inputs.
+        count: Number of pictures in it.
+    """
+
+    path: Path
+    stem: str
+    count: int
+
+    def pictures(self) -> Iterator[Picture]:
+        """Read its pictures; a video's frames are named STEM_000000 and on.
+
+        Raises:
+            Vl4adError: If it cannot be read.
+        """
+        if self.path.suffix.lower() in VIDEOS:
+            with Video(self.path) as video:
+                for index, image in enumerate(video.frames()):
+                    yield Picture(f"{self.stem}_{index:06d}", self.path, image)
+        else:
+            yield Picture(self.stem, self.path, read_picture(self.path))
+
+
+def find_inputs(paths: Sequence[Path]) -> list[Input]:
+    """Expand files and folders to a list of pictures and videos.
+
+    Args:
+        paths: Pictures, videos, and folders, whose pictures and videos count (not those of folders inside).
+
+    Raises:
+        Vl4adError: If a path does not exist, a file is of another kind, or a folder has nothing of the kind.
+    """
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in (*PICTURES, *VIDEOS))
+            if not inside:
+                raise Vl4adError(f"The folder {path} has no pictures or videos.")
+            files += inside
+        elif not path.exists():
+            raise Vl4adError(f"There is no file or folder {path}.")
+        elif path.suffix.lower() in (*PICTURES, *VIDEOS):
+            files.append(path)
+        else:
+            raise Vl4adError(
+                f"{path}: neither a picture nor a video by its name; expected one of {' '.join((*PICTURES, *VIDEOS))}."
+            )
+    inputs: list[Input] = []
+    taken: set[str] = set()
+    for file in files:
+        stem, number = file.stem, 2
+        while stem in taken:
+            stem, number = f"{file.stem}_{number}", number + 1
+        taken.add(stem)
+        count = 1
+        if file.suffix.lower() in VIDEOS:
+            with Video(file) as video:
+                count = video.count
+        inputs.append(Input(file, stem, count))
+    return inputs
+
+
+def write_uncertainty(folder: Path, stem: str, uncertainty: NDArray[np.float32], kind: str) -> Path:
+    """Write an uncertainty map: `npy` as float32, `png16` as 16-bit grey (value = uncertainty * 65535, rounded).
+
+    Args:
+        folder: Where.
+        stem: Name of the picture.
+        uncertainty: float32 [H, W] in [0, 1].
+        kind: `npy` or `png16`.
+
+    Returns:
+        The file.
+    """
+    if kind == "npy":
+        path = folder / f"{stem}.uncertainty.npy"
+        np.save(path, uncertainty, allow_pickle=False)
+        return path
+    path = folder / f"{stem}.uncertainty.png"
+    _write(path, np.round(uncertainty * 65535).astype(np.uint16))
+    return path
+
+
+def write_mask(folder: Path, stem: str, mask: NDArray[np.uint8]) -> Path:
+    """Write a mask, 0 or 255, as PNG."""
+    path = folder / f"{stem}.mask.png"
+    _write(path, mask)
+    return path
+
+
+def write_overlay(folder: Path, stem: str, overlay: NDArray[np.uint8]) -> Path:
+    """Write an RGB picture as JPEG."""
+    path = folder / f"{stem}.overlay.jpg"
+    _write(path, cv2.cvtColor(overlay, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])
+    return path
+
+
+def _write(path: Path, pixels: Any, options: Sequence[int] = ()) -> None:
+    _, data = cv2.imencode(path.suffix, pixels, list(options))
+    try:
+        path.write_bytes(data.tobytes())
+    except OSError as error:
+        raise Vl4adError(f"{path}: cannot be written ({error}).") from error

@@ -1,0 +1,249 @@
+"""The player: a bag, a video or pictures onto a live image topic, with /clock."""
+
+from __future__ import annotations
+
+import json
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from builtin_interfaces.msg import Time
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.serialization import serialize_message
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+
+from vl4ad_ros.bags.reader import BagReader, is_bag
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.media import Video
+from vl4ad_ros.nodes.messages import map_image
+
+NS = 1_000_000_000
+# Reliable publishers match every subscriber; a queue of frames helps nobody.
+SENSOR_OUT = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
+CLOCK_PERIOD_S = 0.02
+TYPES = {
+    "sensor_msgs/msg/Image": Image,
+    "sensor_msgs/msg/CompressedImage": CompressedImage,
+    "sensor_msgs/msg/CameraInfo": CameraInfo,
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to play.
+
+    Attributes:
+        source: A bag or a video.
+        topic: The bag's image topic; None takes the only one. Of a video: ignored.
+        to: Topic to publish on; None takes the bag's own (a video: `/camera/image_raw`).
+        rate: Speed, 1 = as recorded.
+        clock: Whether to publish /clock from the stamps.
+        loop: Whether to play again and again; stamps go on growing.
+        restamp: Whether stamps become the moment of sending.
+        subscribers: How many subscribers of the images to wait for.
+        timeout_s: How long to wait for them.
+        log: Where to write one JSON line per image: `stamp_ns` and `sent_ns` (this machine's clock, since 1970).
+    """
+
+    source: Path
+    topic: str | None = None
+    to: str | None = None
+    rate: float = 1.0
+    clock: bool = False
+    loop: bool = False
+    restamp: bool = False
+    subscribers: int = 0
+    timeout_s: float = 30.0
+    log: Path | None = None
+
+
+@dataclass(frozen=True)
+class Item:
+    """A message to send: its topic, its stamp, when it is due (nanoseconds of the recording), and its bytes."""
+
+    topic: str
+    stamp_ns: int
+    due_ns: int
+    data: bytes
+
+
+def stamp_of(data: bytes) -> int:
+    """Return the stamp of a serialised message that begins with a Header, in nanoseconds."""
+    sec, nanosec = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, 4)
+    return int(sec) * NS + int(nanosec)
+
+
+def with_stamp(data: bytes, stamp_ns: int) -> bytes:
+    """Return a serialised message that begins with a Header with another stamp."""
+    changed = bytearray(data)
+    struct.pack_into("<iI" if data[1] & 1 else ">iI", changed, 4, *divmod(stamp_ns, NS))
+    return bytes(changed)
+
+
+class Player(Node):
+    """Plays one source."""
+
+    def __init__(self, settings: Settings, stack: ExitStack) -> None:
+        """Open the source and announce the topics.
+
+        Args:
+            settings: How to play.
+            stack: Keeps the files open.
+
+        Raises:
+            Vl4adError: If the source is missing or damaged, or a setting is out of range.
+        """
+        if not settings.rate > 0:
+            raise Vl4adError(f"--rate must be more than 0, got {settings.rate:g}.")
+        self._settings = settings
+        self._open: Callable[[], Iterator[Item]]
+        self.total: int
+        if is_bag(settings.source):
+            reader = stack.enter_context(BagReader(settings.source))
+            source = reader.image_topic(settings.topic)
+            self.image_topic = settings.to or source
+            kinds = {self.image_topic: reader.topics()[source]}
+            names = {source: self.image_topic}
+            info = source.removesuffix("/compressed").rsplit("/", 1)[0] + "/camera_info"
+            if reader.topics().get(info) == "sensor_msgs/msg/CameraInfo":
+                names[info] = self.image_topic.removesuffix("/compressed").rsplit("/", 1)[0] + "/camera_info"
+                kinds[names[info]] = "sensor_msgs/msg/CameraInfo"
+            self.total = reader.count(source)
+            self._open = lambda: _bag_items(reader, names)
+        else:
+            video = stack.enter_context(Video(settings.source))
+            self.image_topic = settings.to or "/camera/image_raw"
+            kinds = {self.image_topic: "sensor_msgs/msg/Image"}
+            start = time.time_ns()
+            self.total = video.count
+            self._open = lambda: _video_items(video, self.image_topic, start)
+        super().__init__("player")
+        # Not `_publishers`: that is the base class's own.
+        self._outputs = {topic: self.create_publisher(TYPES[kind], topic, SENSOR_OUT) for topic, kind in kinds.items()}
+        self._clock_out = self.create_publisher(Clock, "/clock", 1) if settings.clock else None
+        self._log = stack.enter_context(settings.log.open("w", encoding="utf-8")) if settings.log else None
+
+    def wait(self) -> None:
+        """Wait until the images have enough subscribers.
+
+        Raises:
+            Vl4adError: If they do not come in time.
+        """
+        settings, deadline = self._settings, time.monotonic() + self._settings.timeout_s
+        images = self._outputs[self.image_topic]
+        while images.get_subscription_count() < settings.subscribers:
+            if time.monotonic() > deadline:
+                raise Vl4adError(
+                    f"{images.get_subscription_count()} of {settings.subscribers} subscribers came to "
+                    f"{self.image_topic} within {settings.timeout_s:g} s; start the detector, and check ROS_DOMAIN_ID "
+                    "and the topic's name."
+                )
+            time.sleep(0.02)
+
+    def play(self, sent: Callable[[], object]) -> None:
+        """Send everything at its time.
+
+        Args:
+            sent: Called after each image.
+        """
+        offset = 0
+        for _ in count() if self._settings.loop else range(1):
+            begin: int | None = None
+            last = step = 0
+            started = time.monotonic()
+            for item in self._open():
+                begin = item.due_ns if begin is None else begin
+                self._sleep_until(started + (item.due_ns - begin) / NS / self._settings.rate, item, offset)
+                self._send(item, offset)
+                if item.topic == self.image_topic:
+                    step, last = max(item.due_ns - last, 0) if last else step, item.due_ns
+                    sent()
+            if begin is None:
+                raise Vl4adError(f"{self._settings.source} has no images to play.")
+            offset += last - begin + step
+
+    def finish(self) -> None:
+        """Wait until reliable subscribers have the last frame."""
+        for publisher in self._outputs.values():
+            publisher.wait_for_all_acked(Duration(seconds=2))
+
+    def _send(self, item: Item, offset: int) -> None:
+        now = time.time_ns()
+        stamp = now if self._settings.restamp else item.stamp_ns + offset
+        data = item.data if stamp == item.stamp_ns else with_stamp(item.data, stamp)
+        if self._clock_out is not None:
+            self._tell_time(stamp)
+        if self._log is not None and item.topic == self.image_topic:
+            self._log.write(json.dumps({"stamp_ns": stamp, "sent_ns": time.time_ns()}) + "\n")
+            self._log.flush()
+        self._outputs[item.topic].publish(data)
+
+    def _sleep_until(self, moment: float, item: Item, offset: int) -> None:
+        """Sleep, and tell the time meanwhile where /clock is wanted."""
+        while (left := moment - time.monotonic()) > 0:
+            if not rclpy.ok():
+                raise KeyboardInterrupt
+            if self._clock_out is not None and not self._settings.restamp:
+                self._tell_time(item.stamp_ns + offset - round(left * self._settings.rate * NS))
+            time.sleep(min(left, CLOCK_PERIOD_S))
+
+    def _tell_time(self, now_ns: int) -> None:
+        sec, nanosec = divmod(max(now_ns, 0), NS)
+        assert self._clock_out is not None
+        self._clock_out.publish(Clock(clock=Time(sec=sec, nanosec=nanosec)))
+
+
+def _bag_items(reader: BagReader, names: dict[str, str]) -> Iterator[Item]:
+    for topic, log_ns, data in reader.raw(list(names)):
+        yield Item(names[topic], stamp_of(data), log_ns, data)
+
+
+def _video_items(video: Video, topic: str, start_ns: int) -> Iterator[Item]:
+    for index, image in enumerate(video.frames()):
+        stamp = start_ns + round(index * NS / video.rate)
+        header = Header(stamp=Time(sec=stamp // NS, nanosec=stamp % NS), frame_id="camera")
+        yield Item(topic, stamp, stamp, bytes(serialize_message(map_image(header, image))))
+
+
+def play(settings: Settings, progress: Callable[[int | None], Any]) -> int:
+    """Play a source until its end.
+
+    Args:
+        settings: How to play.
+        progress: Makes a progress bar (with `update`) for a number of images, None for endless.
+
+    Returns:
+        Images sent.
+
+    Raises:
+        Vl4adError: If the source is missing or damaged, or nobody listens in time.
+    """
+    number = 0
+    rclpy.init()
+    try:
+        with ExitStack() as stack:
+            player = Player(settings, stack)
+            player.wait()
+            bar = stack.enter_context(progress(None if settings.loop else player.total))
+
+            def sent() -> None:
+                nonlocal number
+                number += 1
+                bar.update()
+
+            player.play(sent)
+            player.finish()
+            player.destroy_node()
+    finally:
+        rclpy.try_shutdown()
+    return number

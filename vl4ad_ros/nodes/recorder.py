@@ -1,0 +1,116 @@
+"""The recorder: what the detector publishes, as it arrives, into a bag.
+
+Messages are written as they came over the wire, unopened. Their log time is the moment of arrival on this machine's
+clock, in nanoseconds since 1970. Minus `sent_ns` of the log of `vl4ad_ros.nodes.player`, that is the time
+from the camera's message to the detector's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.utilities import remove_ros_args
+from sensor_msgs.msg import Image
+from std_msgs.msg import String
+
+from vl4ad_ros.bags.writer import BagWriter
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.nodes.qos import LATCHED
+
+# Printed on standard output when everything that is recorded has a publisher and the prompt set has come.
+READY = "recording"
+OUTPUTS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE)
+
+
+class Recorder(Node):
+    """Writes the outputs of one detector into a bag.
+
+    Attributes:
+        counts: Messages written, by topic.
+    """
+
+    def __init__(self, detector: str, bag: BagWriter) -> None:
+        """Subscribe.
+
+        Args:
+            detector: The detector's full name, e.g. `/detector`.
+            bag: An open bag without topics.
+        """
+        super().__init__("recorder")
+        self._bag = bag
+        self._last = time.monotonic()
+        self.counts: dict[str, int] = {}
+        for name, message, qos in (
+            ("prompt_set", String, LATCHED),
+            ("uncertainty", Image, OUTPUTS),
+            ("anomaly_mask", Image, OUTPUTS),
+        ):
+            topic = f"{detector}/{name}"
+            self.counts[topic] = 0
+            bag.add_topic(topic, f"{message.__module__.split('.')[0]}/msg/{message.__name__}")
+            self.create_subscription(message, topic, partial(self._write, topic), qos, raw=True)
+
+    def _write(self, topic: str, data: bytes) -> None:
+        arrived = time.time_ns()
+        self._last = time.monotonic()
+        self.counts[topic] += 1
+        self._bag.write_raw(topic, arrived, data)
+
+    def ready(self) -> bool:
+        """Return whether every topic has a publisher and the detector has told its prompt set."""
+        prompt_set = next(iter(self.counts))
+        return self.counts[prompt_set] > 0 and all(self.count_publishers(topic) > 0 for topic in self.counts)
+
+    def quiet_s(self) -> float:
+        """Return the seconds since the last message; 0 as long as no map has come."""
+        return time.monotonic() - self._last if sum(self.counts.values()) > 1 else 0.0
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Record until nothing has come for a while, or until interrupted."""
+    parser = argparse.ArgumentParser(prog="recorder", description="Write the detector's outputs into a bag.")
+    parser.add_argument("out", type=Path, help="folder of the new bag")
+    parser.add_argument("--detector", default="/detector", help="full name of the detector node")
+    parser.add_argument("--idle", type=float, default=0.0, help="stop this many seconds after the last map; 0: never")
+    given = list(sys.argv if args is None else args)
+    options = parser.parse_args(remove_ros_args(given)[1:])
+    rclpy.init(args=given)
+    try:
+        with BagWriter(options.out, compress=False) as bag:
+            _record(Recorder(options.detector, bag), options.idle)
+    except Vl4adError as error:
+        print(f"recorder: {error}", file=sys.stderr)  # noqa: T201 - a program of its own
+        return 2
+    finally:
+        rclpy.try_shutdown()
+    return 0
+
+
+def _record(node: Recorder, idle: float) -> None:
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    told = False
+    try:
+        while rclpy.ok() and (not idle or node.quiet_s() < idle):
+            executor.spin_once(timeout_sec=0.2)
+            if not told and node.ready():
+                told = True
+                print(READY, flush=True)  # noqa: T201 - whoever started it waits for this line
+    except (KeyboardInterrupt, ExternalShutdownException):
+        node.get_logger().info(f"Stopped: {node.counts}")
+    finally:
+        executor.remove_node(node)
+        node.destroy_node()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
