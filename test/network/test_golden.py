@@ -1,0 +1,98 @@
+"""The imported head against the reference implementation's recorded outputs, and against heads of other sizes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from reference_head import Sizes, expected_outputs, random_state
+
+from vl4ad_ros.cli.main import main
+from vl4ad_ros.network.importing import heads_beside, import_head
+from vl4ad_ros.network.verify import OUTPUTS, errors, read_record
+
+OTHER_SIZES = (
+    Sizes((8, 12, 20, 28), 32, 32, 4, 1, 40, 2, 48, 7, 24),
+    Sizes((24, 8, 16, 12), 96, 96, 6, 3, 64, 5, 80, 9, 33),
+    # The query decoder wider than the pixel decoder: input projections.
+    Sizes((16, 16, 16, 16), 32, 48, 8, 2, 32, 4, 32, 5, 16),
+)
+
+
+def write_case(folder: Path, sizes: Sizes, seed: int = 3) -> tuple[Path, Path]:
+    """A random checkpoint with inputs and expected outputs, as files in the golden's layout."""
+    generator = torch.Generator().manual_seed(seed)
+    state = random_state(sizes, seed)
+    features = [
+        torch.randn(channels, 96 // stride, 64 // stride, generator=generator)
+        for channels, stride in zip(sizes.channels, (4, 8, 16, 32), strict=True)
+    ]
+    counts = [1, 3, 2]
+    text = F.normalize(torch.randn(sum(counts), sizes.clip_dim, generator=generator), dim=-1)
+    record = {f"res{index + 2}": feature[None].numpy() for index, feature in enumerate(features)}
+    record |= {"text": text.numpy(), "num_templates": np.array(counts)}
+    record |= expected_outputs(state, features, text, counts, sizes.heads)
+    torch.save({"model": state}, folder / "checkpoint.pth")
+    np.savez(folder / "io.npz", **record)  # type: ignore[arg-type]
+    (folder / "config.json").write_text(json.dumps({"num_heads": sizes.heads}))
+    return folder / "checkpoint.pth", folder / "io.npz"
+
+
+def test_the_golden_holds(shared_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    golden = shared_dir / "golden" / "fcclip_head"
+    status = main(["import-fcclip", str(golden / "checkpoint.pth"), "--verify", str(golden / "io.npz")])
+    printed = capsys.readouterr().out
+    assert status == 0, printed
+    assert "12 queries, 2 + 3 layers of 8 heads" in printed
+    for name in OUTPUTS:
+        (line,) = (line for line in printed.splitlines() if line.split()[0] == name and "(inference)" not in line)
+        assert float(line.split()[1]) < 1e-5
+
+
+def test_the_plain_reference_agrees_with_the_golden(shared_dir: Path) -> None:
+    golden = shared_dir / "golden" / "fcclip_head"
+    state = torch.load(golden / "checkpoint.pth", weights_only=True)["model"]
+    with np.load(golden / "io.npz") as record:
+        features = [torch.from_numpy(record[f"res{index}"][0]) for index in range(2, 6)]
+        outputs = expected_outputs(state, features, torch.from_numpy(record["text"]), list(record["num_templates"]), 8)
+        for name in OUTPUTS:
+            np.testing.assert_allclose(outputs[name], record[name], atol=2e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("sizes", OTHER_SIZES, ids=["small", "odd", "projected"])
+def test_heads_of_other_sizes_hold(tmp_path: Path, sizes: Sizes) -> None:
+    checkpoint, io = write_case(tmp_path, sizes)
+    head = import_head(checkpoint, heads_beside(io)).head
+    config = head.config
+    assert (config.feature_channels, config.conv_dim, config.hidden_dim) == (sizes.channels, sizes.dim, sizes.hidden)
+    assert (config.encoder_layers, config.decoder_layers) == (sizes.encoder_layers, sizes.decoder_layers)
+    assert (config.encoder_ffn, config.decoder_ffn) == (sizes.encoder_ffn, sizes.decoder_ffn)
+    assert (config.num_queries, config.embedding_dim) == (sizes.queries, sizes.clip_dim)
+    found = errors(head, read_record(io))
+    assert max(found.values()) < 1e-4, found
+    # The heads can be told from the checkpoint, too.
+    assert import_head(checkpoint).head.config == config
+
+
+def test_verify_fails_where_an_output_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint, io = write_case(tmp_path, OTHER_SIZES[0])
+    with np.load(io) as stream:
+        record = dict(stream)
+    record["pred_logits"][0, 0, 0] += 0.01
+    np.savez(io, **record)
+    assert main(["import-fcclip", str(checkpoint), "--verify", str(io)]) == 1
+    printed = capsys.readouterr().out
+    (line,) = (line for line in printed.splitlines() if line.startswith("pred_logits  "))
+    assert float(line.split()[1]) == pytest.approx(0.01, abs=1e-4) and "above 0.0001" in line
+    assert main(["import-fcclip", str(checkpoint), "--verify", str(io), "--tolerance", "0.1"]) == 0
+
+
+def test_wrong_attention_heads_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint, io = write_case(tmp_path, OTHER_SIZES[0])
+    (tmp_path / "config.json").write_text(json.dumps({"num_heads": 8}))
+    assert main(["import-fcclip", str(checkpoint), "--verify", str(io)]) == 2
+    assert "attention_weights.weight (48, 32), expected (96, 32)" in capsys.readouterr().err
