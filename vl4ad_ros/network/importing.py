@@ -158,6 +158,8 @@ def _clip_state(imported: ImportedHead, clip_weights: Path | None) -> dict[str, 
     except Exception as error:  # readers of damaged files raise whatever the damage provokes
         reason = str(error).split("\n")[0]
         raise Vl4adError(f"{clip_weights}: cannot be read as open_clip weights ({reason}).") from error
+    if not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise Vl4adError(f"{clip_weights}: not open_clip weights, expected names and tensors.")
     return dict(loaded)
 
 
