@@ -15,6 +15,7 @@ from vl4ad_ros.engines.protocol import Engine
 from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.prompts.tensors import PromptTensors, pack
 from vl4ad_ros.random_word.bundled import graph_inputs
+from vl4ad_ros.random_word.network import DEFAULT, RandomWordNetwork
 from vl4ad_ros.scoring.names import DEFAULT_SCORING
 from vl4ad_ros.scoring.publish import to_uncertainty
 
@@ -47,6 +48,7 @@ class Detector:
         scoring: str = DEFAULT_SCORING,
         temperature: float | None = None,
         method: str = "vl4ad",
+        random_word: str | Path | RandomWordNetwork = DEFAULT,
     ) -> PromptTensors:
         """Load a compiled prompt set of the bundle and pack it for the graph.
 
@@ -55,17 +57,19 @@ class Detector:
             scoring: Name of the score.
             temperature: Overrides the set's and the model's temperature.
             method: `vl4ad`, `random_word` or `both`.
+            random_word: The random-word network: its name in the bundle, a file, or the network itself.
 
         Raises:
-            Vl4adError: If the set is missing, damaged or of another text encoder, or a setting is out of range.
+            Vl4adError: If the set or the network is missing, damaged or of another text encoder, or a setting is out of
+                range.
         """
         card = self.bundle.card
         for name in ("vl4ad", "random_word") if method == "both" else (method,):
             if name not in card.methods:
                 raise Vl4adError(f"Bundle '{card.name}' has no method '{name}': expected one of {card.methods}.")
         compiled = self.bundle.load_prompt_set(prompt_set)
-        random_word = graph_inputs(self.bundle, method)
-        return pack(compiled, card.prompt_limits, card.temperature, scoring, temperature, method, random_word)
+        inputs = graph_inputs(self.bundle, method, random_word)
+        return pack(compiled, card.prompt_limits, card.temperature, scoring, temperature, method, inputs)
 
     def preprocess(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Resize an RGB image uint8 [H, W, 3] to the network's input size.

@@ -68,6 +68,18 @@ class OpenClipEncoder:
             raise Vl4adError(f"The tokenizer of '{encoder_id}' cannot be loaded ({error}).") from error
         finally:
             logging.disable(level)
+        self._text_alone = weights is not None and _is_text_tower(Path(weights))
+
+    @property
+    def visual(self) -> Any:
+        """The image tower of the same model, in evaluation mode.
+
+        Raises:
+            Vl4adError: If the weights file holds the text tower alone.
+        """
+        if self._text_alone:
+            raise Vl4adError(f"The weights file of '{self.id}' holds the text tower alone; give the whole model's.")
+        return self._model.visual
 
     def encode(self, texts: list[str]) -> NDArray[np.float32]:
         """Return float32 [len(texts), dim], rows of unit length."""

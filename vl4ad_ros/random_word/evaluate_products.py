@@ -1,0 +1,65 @@
+"""Evaluating the method on product inspection data with CLIP's image tower."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+from vl4ad_ros.random_word.clip_detector import ClipWindowDetector
+from vl4ad_ros.random_word.gap import Reference
+from vl4ad_ros.random_word.product_metrics import ProductMetrics
+from vl4ad_ros.random_word.products import ProductCategory
+
+Progress = Callable[[str, int, int], None]
+
+
+def evaluate_products(
+    detector: ClipWindowDetector,
+    categories: Sequence[ProductCategory],
+    side: int = 256,
+    batch: int = 4,
+    gap: Reference | None = None,
+    gap_images: int = 16,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Score every test picture and return the figures by category and their mean.
+
+    Args:
+        detector: The detector.
+        categories: What to evaluate.
+        side: Pictures are resized to side x side before they are scored, masks alike, as is usual for these data sets.
+        batch: Pictures at a time.
+        gap: Close the gap between image and text embeddings with the category's first training pictures, which are
+            all normal: no label and no defect is seen. None leaves it open.
+        gap_images: How many of them.
+        progress: Called with (category, pictures done, pictures in all).
+
+    Returns:
+        `categories`: name -> figures; `mean`: their means over the categories.
+    """
+
+    def sized(image: np.ndarray) -> np.ndarray:
+        return np.asarray(cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+    results: dict[str, dict[str, float | int]] = {}
+    for category in categories:
+        ready = detector
+        if gap is not None and category.train:
+            seen = [sized(picture.read()) for picture in category.train[:gap_images]]
+            ready = detector.with_gap_closed(seen, gap, batch)
+        metrics = ProductMetrics()
+        for start in range(0, len(category.test), batch):
+            pictures = category.test[start : start + batch]
+            detections = ready.detect([sized(picture.read()) for picture in pictures])
+            for picture, detection in zip(pictures, detections, strict=True):
+                mask = picture.read_mask(side, side)
+                metrics.add(detection.score, detection.map, mask, picture.anomalous)
+            if progress is not None:
+                progress(category.name, min(start + batch, len(category.test)), len(category.test))
+        results[category.name] = metrics.result().as_dict()
+    figures = [key for key in next(iter(results.values())) if key not in ("images", "regions")] if results else []
+    mean = {key: float(np.nanmean([result[key] for result in results.values()])) for key in figures}
+    return {"categories": results, "mean": mean}

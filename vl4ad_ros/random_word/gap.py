@@ -1,0 +1,110 @@
+"""The gap between image and text embeddings: measured on unlabelled images, closed by a shift of the visual cloud.
+
+Images and texts of one model lie in two separate clouds on the sphere (the modality gap, arXiv 2203.02053). A network
+that has seen texts alone would judge the gap instead of the content. So the visual embedding v enters as
+normalise(v + shift), shift = mean text embedding - mean visual embedding, both within the directions that the network's
+first layer looks at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vl4ad_ros.bundle import ModelBundle
+from vl4ad_ros.engines.protocol import Engine
+from vl4ad_ros.prompts.compiled import CompiledPromptSet
+from vl4ad_ros.prompts.tensors import PromptTensors, pack
+from vl4ad_ros.random_word.bundled import graph_inputs
+from vl4ad_ros.random_word.network import RandomWordNetwork
+
+Reference = Literal["normal", "all"]
+Progress = Callable[[int, int], None]
+
+
+def directions(network: RandomWordNetwork) -> NDArray[np.float32]:
+    """Return an orthonormal basis [r, D] of what the network's first layer looks at, r <= hidden units."""
+    rows, sizes, _ = np.linalg.svd(network.w1.astype(np.float64), full_matrices=False)
+    return np.ascontiguousarray(rows[:, sizes > 1e-6 * sizes[0]].T, dtype=np.float32)
+
+
+def close_gap(
+    network: RandomWordNetwork,
+    basis: NDArray[np.float32],
+    visual_mean: NDArray[np.float32],
+    reference: Reference,
+    note: dict[str, Any],
+) -> RandomWordNetwork:
+    """Return the network with the shift that brings the mean visual embedding onto the mean text embedding.
+
+    Args:
+        network: The network.
+        basis: `directions(network)`, [r, D].
+        visual_mean: float32 [r], mean of the unit visual embeddings along the basis.
+        reference: `normal`: the images show normal scenes, their mean goes onto that of the normal prompts. `all`: onto
+            the mean of all prompts.
+        note: How the images' mean was measured, for the card.
+    """
+    text = network.text_means[0] if reference == "normal" else network.text_means.mean(axis=0)
+    moved = basis @ text - visual_mean
+    length = float(np.linalg.norm(moved))
+    return network.with_shift(moved @ basis, {"kind": "shift", "reference": reference, "length": length, **note})
+
+
+def probe(basis_row: NDArray[np.float32], bundle: ModelBundle, scoring: str, temperature: float) -> PromptTensors:
+    """Return prompt inputs with one concept: with `max_logit` at T = 1, the score is then -sum_i s_i v_i . row."""
+    single = CompiledPromptSet(
+        name="probe",
+        description="",
+        columns=("probe",),
+        members=(("probe",),),
+        concepts=("probe",),
+        concept_column=np.zeros(1, dtype=np.int32),
+        embeddings=np.asarray(basis_row, dtype=np.float32)[None].copy(),
+        num_id=1,
+        temperature=temperature,
+        encoder_id=bundle.card.text_encoder,
+        source_sha256="",
+    )
+    return pack(single, bundle.card.prompt_limits, 1.0, scoring, random_word=graph_inputs(bundle, "vl4ad"))
+
+
+def mean_visual_embedding(
+    engine: Engine,
+    bundle: ModelBundle,
+    inputs: Sequence[NDArray[np.uint8]],
+    basis: NDArray[np.float32],
+    progress: Progress | None = None,
+) -> NDArray[np.float32]:
+    """Measure the mean unit embedding of all pixels (of a mask model: of all queries, weighted by their masks).
+
+    A graph gives out nothing but its score, and that is enough: one run of each image for each direction, with the
+    direction itself as the only concept. So this works with every bundle and backend.
+
+    Args:
+        engine: The bundle's engine.
+        bundle: The bundle.
+        inputs: Images uint8 [H, W, 3] at network size.
+        basis: float32 [r, D], unit rows.
+        progress: Called with (runs done, runs in all).
+
+    Returns:
+        float32 [r].
+    """
+    total = len(inputs) * (len(basis) + 1)
+    sums, mass, done = np.zeros(len(basis)), 0.0, 0
+    # At 1/T near 0 a softmax over one class (and perhaps void) is a constant: the score is -sum_i s_i, times that.
+    share = 0.5 if bundle.card.void else 1.0
+    weigher = probe(basis[0], bundle, "vl4ad", 1e6)
+    probes = [probe(row, bundle, "max_logit", 1.0) for row in basis]
+    for image in inputs:
+        mass -= float(engine.infer(image[None], weigher).sum(dtype=np.float64)) / share
+        for index, tensors in enumerate(probes):
+            sums[index] -= float(engine.infer(image[None], tensors).sum(dtype=np.float64))
+            done += 1
+            if progress is not None:
+                progress(done, total)
+    return np.asarray(sums / mass, dtype=np.float32)

@@ -1,0 +1,165 @@
+"""Sliding windows over CLIP's image tower, and the way from window scores to a map (documented practice: WinCLIP).
+
+A window is k x k patches of the tower's grid, at every position. Patch tokens (or a convolutional trunk's features) are
+computed once per image and shared by all windows; the windows of a scale run as one batch. In a vision transformer a
+window's embedding is that of its own tokens and the class token alone; in a ConvNeXt tower, that of the head on the
+window's features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vl4ad_ros.errors import Vl4adError
+
+
+class WindowTower(Protocol):
+    """An image tower that embeds windows.
+
+    Attributes:
+        grid: Patches in a column and in a row.
+    """
+
+    grid: tuple[int, int]
+
+    def shared(self, images: Tensor) -> Tensor:
+        """Normalised images [B, 3, H, W] -> what all windows share."""
+        ...
+
+    def embed(self, shared: Tensor, index: Tensor) -> Tensor:
+        """Embed windows.
+
+        Args:
+            shared: Of B images.
+            index: int64 [n, k], patches of each window, row-major.
+
+        Returns:
+            [B, n, D], unit rows.
+        """
+        ...
+
+
+class TransformerTower:
+    """open_clip's own vision transformer."""
+
+    def __init__(self, visual: Any, batch: int = 256) -> None:
+        """Wrap a tower.
+
+        Args:
+            visual: `open_clip.transformer.VisionTransformer`.
+            batch: Windows that run at once.
+        """
+        self.visual, self.batch = visual, batch
+        self.grid: tuple[int, int] = tuple(visual.grid_size)
+
+    def shared(self, images: Tensor) -> Tensor:
+        """Return the tokens in front of the transformer, [B, 1 + patches, width], class token first."""
+        tokens: Tensor = self.visual._embeds(images)
+        return tokens
+
+    def embed(self, shared: Tensor, index: Tensor) -> Tensor:
+        """See `WindowTower.embed`."""
+        count, width = len(index), shared.shape[-1]
+        patches = shared[:, 1:][:, index.flatten()].reshape(-1, index.shape[1], width)
+        first = shared[:, :1].expand(-1, count, -1).reshape(-1, 1, width)
+        tokens = torch.cat([first, patches], dim=1)
+        parts = []
+        for part in tokens.split(self.batch):
+            pooled, _ = self.visual._pool(self.visual.transformer(part))
+            parts.append(pooled if self.visual.proj is None else pooled @ self.visual.proj)
+        return F.normalize(torch.cat(parts), dim=-1).reshape(len(shared), count, -1)
+
+
+class ConvolutionalTower:
+    """A timm trunk with a feature map and a pooling head (ConvNeXt) in open_clip's wrapper."""
+
+    def __init__(self, visual: Any, image_size: tuple[int, int], batch: int = 256) -> None:
+        """Wrap a tower.
+
+        Args:
+            visual: `open_clip.timm_model.TimmModel`.
+            image_size: Rows and columns of the input.
+            batch: Windows that run at once.
+        """
+        self.visual, self.batch = visual, batch
+        reduction = int(visual.trunk.feature_info[-1]["reduction"])
+        self.grid: tuple[int, int] = (image_size[0] // reduction, image_size[1] // reduction)
+
+    def shared(self, images: Tensor) -> Tensor:
+        """Return the trunk's features, [B, C, rows, columns]."""
+        features: Tensor = self.visual.trunk.forward_features(images)
+        return features
+
+    def embed(self, shared: Tensor, index: Tensor) -> Tensor:
+        """See `WindowTower.embed`."""
+        count, channels = len(index), shared.shape[1]
+        cells = shared.flatten(2)[:, :, index.flatten()].reshape(len(shared), channels, count, -1)
+        # The head averages over all places: one row of k places does as well as a square.
+        crops = cells.transpose(1, 2).reshape(len(shared) * count, channels, 1, -1)
+        parts = [self.visual.head(self.visual.trunk.forward_head(part)) for part in crops.split(self.batch)]
+        return F.normalize(torch.cat(parts), dim=-1).reshape(len(shared), count, -1)
+
+
+def wrap_tower(visual: Any, image_size: tuple[int, int], batch: int = 256) -> WindowTower:
+    """Return the window form of an open_clip image tower.
+
+    Raises:
+        Vl4adError: If it is neither a vision transformer of open_clip's own nor a convolutional timm trunk.
+    """
+    if hasattr(visual, "_embeds") and hasattr(visual, "grid_size"):
+        return TransformerTower(visual, batch)
+    trunk = getattr(visual, "trunk", None)
+    if hasattr(trunk, "stages") and hasattr(trunk, "forward_head"):
+        return ConvolutionalTower(visual, image_size, batch)
+    raise Vl4adError(
+        f"Windows need an open_clip vision transformer (ViT-...) or a ConvNeXt tower, got {type(visual).__name__}."
+    )
+
+
+def window_index(grid: tuple[int, int], size: int) -> Tensor:
+    """Return the patches of every k x k window, int64 [n, k * k], row-major; a larger k is cut to the grid.
+
+    Args:
+        grid: Patches in a column and in a row.
+        size: k.
+    """
+    height, width = min(size, grid[0]), min(size, grid[1])
+    patches = torch.arange(grid[0] * grid[1]).reshape(grid)
+    windows = patches.unfold(0, height, 1).unfold(1, width, 1)
+    return windows.reshape(-1, height * width)
+
+
+def harmonic_map(scores: Tensor, index: Tensor, patches: int) -> Tensor:
+    """Spread window scores over patches: the harmonic mean of the windows that cover a patch.
+
+    Args:
+        scores: [B, n], > 0.
+        index: int64 [n, k].
+        patches: Patches of the grid, each covered at least once.
+
+    Returns:
+        [B, patches].
+    """
+    inverse = (1 / scores).unsqueeze(-1).expand(-1, -1, index.shape[1]).flatten(1)
+    flat = index.flatten()
+    total = torch.zeros(len(scores), patches, dtype=scores.dtype).index_add_(1, flat, inverse)
+    count = torch.bincount(flat, minlength=patches).to(scores.dtype)
+    return count / total
+
+
+def harmonic_mean(maps: Sequence[Tensor]) -> Tensor:
+    """Return the harmonic mean of equally large tensors, element by element."""
+    stacked = torch.stack(list(maps))
+    return len(maps) / (1 / stacked).sum(dim=0)
+
+
+def scales(tower: WindowTower, sizes: Sequence[int]) -> Iterator[Tensor]:
+    """Yield the window index of the whole image, then that of each size."""
+    yield window_index(tower.grid, max(tower.grid))
+    for size in sizes:
+        yield window_index(tower.grid, size)
