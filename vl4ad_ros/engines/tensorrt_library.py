@@ -30,6 +30,9 @@ _HOW_TO_GET = {
     "tensorrt_rtx": "pip install 'vl4ad_ros[rtx]' (docs/tensorrt.md)",
 }
 
+# TensorRT warns of this and builds an engine that cannot run.
+_INCONSISTENT = "not self-consistent"
+
 _logger = logging.getLogger("vl4ad_ros.tensorrt")
 
 
@@ -57,7 +60,7 @@ class TensorRtLibrary:
 
     @cached_property
     def log(self) -> trt.ILogger:
-        """TensorRT's logger, which writes to Python's logging under `vl4ad_ros.tensorrt` and keeps the last errors."""
+        """TensorRT's logger, which writes to Python's logging under `vl4ad_ros.tensorrt` and keeps what went wrong."""
         return cast("trt.ILogger", _make_logger(self.module))
 
     def last_errors(self) -> str:
@@ -65,6 +68,13 @@ class TensorRtLibrary:
         errors: list[str] = cast(Any, self.log).errors
         text = "; ".join(errors[-3:]) or "TensorRT gave no reason"
         errors.clear()
+        return text
+
+    def inconsistencies(self) -> str:
+        """Return what TensorRT said about image sizes that the graph cannot take, and forget it."""
+        found: list[str] = cast(Any, self.log).inconsistent
+        text = "; ".join(found[:2])
+        found.clear()
         return text
 
 
@@ -129,10 +139,13 @@ def _make_logger(module: Any) -> object:
         def __init__(self) -> None:
             module.ILogger.__init__(self)
             self.errors: list[str] = []
+            self.inconsistent: list[str] = []
 
         def log(self, level: Any, message: str) -> None:
             if levels[level] == logging.ERROR:
                 self.errors.append(" ".join(message.split()))
+            if _INCONSISTENT in message:
+                self.inconsistent.append(" ".join(message.split()))
             _logger.log(levels[level], "%s", message)
 
     return Log()

@@ -177,6 +177,8 @@ def _build(
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise Vl4adError(f"{library.name} {library.version} could not build the engine: {library.last_errors()}.")
+    if inconsistent := library.inconsistencies():
+        raise Vl4adError(f"{bundle.onnx_path} cannot run at all sizes that its inputs allow: {inconsistent}")
     if cache is not None and timing_cache is not None:
         timing_cache.write_bytes(bytes(memoryview(cache.serialize())))
     return bytes(memoryview(plan))

@@ -1,0 +1,201 @@
+"""Real builds with TensorRT for RTX, ahead of time and without a GPU: what it would refuse on a vehicle shows here."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from tiny_network import tiny_card, write_tiny_bundle
+
+from vl4ad_ros.bundle import BundleCard, InputSpec, ModelBundle, write_card
+from vl4ad_ros.engines.engine_card import NOT_CHECKED, engine_path, load_engine_card
+from vl4ad_ros.engines.tensorrt_library import TensorRtLibrary, load_library
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.export.onnx import export_onnx
+from vl4ad_ros.export.tensorrt import build_engine, image_profile
+from vl4ad_ros.prompts.tensors import PromptLimits
+from vl4ad_ros.resources import bundle_dirs
+
+
+@pytest.fixture(scope="module")
+def library() -> TensorRtLibrary:
+    try:
+        return load_library("tensorrt_rtx")
+    except Vl4adError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
+    return write_tiny_bundle(tmp_path_factory.mktemp("rtx") / "tiny")
+
+
+def copy_of(bundle: ModelBundle, path: Path) -> ModelBundle:
+    shutil.copytree(bundle.path, path, ignore=shutil.ignore_patterns("engines"))
+    return ModelBundle.load(path)
+
+
+def test_engine_and_card(library: TensorRtLibrary, tiny: ModelBundle, tmp_path: Path) -> None:
+    bundle = copy_of(tiny, tmp_path / "copy")
+    steps: list[tuple[str, int, int]] = []
+    card = build_engine(
+        bundle,
+        library,
+        image_profile(bundle.card.input, 4),
+        workspace_mib=512,
+        compute_capabilities=["8.6", "8.9"],
+        progress=lambda *step: steps.append(step),
+    )
+    path = engine_path(bundle, "tensorrt_rtx")
+    assert path.stat().st_size == card.engine_bytes > 10_000
+    assert card == load_engine_card(bundle, "tensorrt_rtx")
+    assert card.library == "tensorrt_rtx"
+    assert card.version == library.version
+    assert card.gpu is None
+    assert card.compute_capabilities == ["8.6", "8.9"]
+    assert card.check == NOT_CHECKED
+    assert card.image.max_batch == 4
+    assert card.onnx_sha256 == bundle.onnx_sha256
+    assert steps[0][1] == 0
+    assert steps[-1][1] == steps[-1][2]
+    ModelBundle.load(bundle.path)
+
+
+def test_the_shipped_bundle_builds(library: TensorRtLibrary, tmp_path: Path) -> None:
+    if "vl4ad-small" not in bundle_dirs():
+        pytest.skip("this checkout has no models/vl4ad-small")
+    shipped = ModelBundle.load("vl4ad-small")
+    bundle = copy_of(shipped, tmp_path / "small")
+    card = build_engine(bundle, library, image_profile(bundle.card.input, 2), compute_capabilities=["8.9"])
+    assert card.engine_bytes > 0.5 * bundle.onnx_path.stat().st_size
+
+
+def test_the_mask_network_builds_at_a_reduced_size(library: TensorRtLibrary, tmp_path: Path) -> None:
+    """Deformable attention (GridSample), masked attention, mask pooling, score: the large network's own operators."""
+    from vl4ad_ros.network.config import VL4AD_TINY
+    from vl4ad_ros.network.model import VL4ADNetwork
+
+    torch.manual_seed(0)
+    spec = InputSpec(height=64, width=96)
+    limits = PromptLimits(concepts=32, columns=16, concepts_per_column=4)
+    card = BundleCard(
+        name="mask",
+        input=spec,
+        text_encoder="none",
+        embedding_dim=VL4AD_TINY.head.embedding_dim,
+        num_queries=VL4AD_TINY.head.num_queries,
+        stride=4,
+        temperature=1.0,
+        prompt_limits=limits,
+        default_prompt_set="none",
+        licence="none",
+    )
+    folder = tmp_path / "mask"
+    folder.mkdir()
+    export_onnx(VL4ADNetwork(VL4AD_TINY).eval(), folder / card.onnx, spec, card.embedding_dim, limits)
+    bundle = ModelBundle(folder, write_card(folder, card))
+    kinds = {node.op_type for node in onnx.load(str(bundle.onnx_path)).graph.node}
+    assert {"GridSample", "Softmax", "Sigmoid"} <= kinds
+    built = build_engine(bundle, library, image_profile(spec, 2), compute_capabilities=["8.9"])
+    assert built.engine_bytes > 1_000_000
+
+
+def test_a_network_that_bakes_its_size_in_is_refused(
+    library: TensorRtLibrary, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """TensorRT only warns of it and builds an engine that fails on the vehicle."""
+    node = helper.make_node
+    graph = helper.make_graph(
+        [
+            node("Cast", ["image"], ["x"], to=TensorProto.FLOAT),
+            node("Shape", ["x"], ["shape"]),
+            node("Slice", ["shape", "zero", "one"], ["batch"]),
+            node("Concat", ["batch", "rest"], ["target"], axis=0),
+            node("Reshape", ["x", "target"], ["pixels"]),
+            node("Add", ["pixels", "table"], ["score"]),
+        ],
+        "baked",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", "height", "width", 3])],
+        [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["batch", "h", "w"])],
+        [
+            numpy_helper.from_array(np.zeros(1, np.int64), "zero"),
+            numpy_helper.from_array(np.ones(1, np.int64), "one"),
+            numpy_helper.from_array(np.array([-1, 3], np.int64), "rest"),
+            numpy_helper.from_array(np.ones((1, 64 * 96, 3), np.float32), "table"),
+        ],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9),
+        str(tmp_path / "model.onnx"),
+    )
+    bundle = ModelBundle(tmp_path, write_card(tmp_path, tiny_card()))
+    with (
+        caplog.at_level(logging.CRITICAL),
+        pytest.raises(Vl4adError, match=r"model\.onnx cannot run at all sizes .* 6144"),
+    ):
+        build_engine(bundle, library, compute_capabilities=["8.9"])
+    assert not engine_path(bundle, "tensorrt_rtx").exists()
+
+
+def test_an_operator_it_cannot_take_is_named(library: TensorRtLibrary, tmp_path: Path) -> None:
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["image"], ["x"], to=TensorProto.FLOAT),
+            helper.make_node("Frobnicate", ["x"], ["score"], name="odd_one", domain="nowhere"),
+        ],
+        "odd",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", "height", "width", 3])],
+        [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["batch", "h", "w"])],
+    )
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("nowhere", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), str(tmp_path / "model.onnx"))
+    bundle = ModelBundle(tmp_path, write_card(tmp_path, tiny_card()))
+    with pytest.raises(Vl4adError, match=r"tensorrt_rtx 1\..* cannot take .*model\.onnx: .*Frobnicate"):
+        build_engine(bundle, library)
+
+
+def test_what_it_cannot_do_is_a_sentence(library: TensorRtLibrary, tiny: ModelBundle, tmp_path: Path) -> None:
+    bundle = copy_of(tiny, tmp_path / "copy")
+    with pytest.raises(Vl4adError, match=r"cannot build for compute capability 5\.2: expected one of \['7\.5', "):
+        build_engine(bundle, library, compute_capabilities=["5.2"])
+    with pytest.raises(Vl4adError, match="leave the timing cache out"):
+        build_engine(bundle, library, timing_cache=tmp_path / "timing.cache")
+    assert not engine_path(bundle, "tensorrt_rtx").exists()
+
+
+def test_nothing_runs_without_a_gpu(library: TensorRtLibrary, tiny: ModelBundle, tmp_path: Path) -> None:
+    from vl4ad_ros.engines.cuda import CudaDevice
+    from vl4ad_ros.engines.tensorrt import TensorRtEngine
+
+    try:
+        CudaDevice().close()
+        pytest.skip("a GPU is here")
+    except Vl4adError:
+        pass
+    bundle = copy_of(tiny, tmp_path / "copy")
+    build_engine(bundle, library, compute_capabilities=["8.9"])
+    with pytest.raises(Vl4adError, match=r"No NVIDIA GPU can be used here \("):
+        TensorRtEngine(bundle, library)
+
+
+def test_image_profiles() -> None:
+    spec = InputSpec(height=64, width=96, multiple_of=32, resize="keep_aspect")
+    free = image_profile(spec, 3)
+    assert (free.min_size, free.best_size, free.max_size) == ((32, 32), (64, 96), (128, 192))
+    assert free.accepts(3, 128, 32)
+    assert not free.accepts(4, 64, 96)
+    assert not free.accepts(1, 160, 96)
+    fixed = image_profile(InputSpec(height=64, width=96), 1)
+    assert fixed.min_size == fixed.max_size == (64, 96)
+    with pytest.raises(Vl4adError, match="fixed at 64x96"):
+        image_profile(InputSpec(height=64, width=96), 1, max_size=(128, 192))
+    with pytest.raises(Vl4adError, match="multiples of 32, got 40x96"):
+        image_profile(spec, 1, min_size=(40, 96))
+    with pytest.raises(Vl4adError, match="not in order"):
+        image_profile(spec, 1, max_size=(32, 32))
