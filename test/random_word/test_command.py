@@ -1,0 +1,114 @@
+"""The `vl4ad random-word` command, end to end on small things."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from toy_text import ToyEncoder, toy_family
+
+from vl4ad_ros.cli.main import main
+from vl4ad_ros.prompts import encoders
+from vl4ad_ros.random_word.network import load_network
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A family and settings on disk; the toy encoder under its id."""
+    monkeypatch.setattr(encoders, "create_encoder", lambda encoder_id, weights=None: ToyEncoder())
+    (tmp_path / "family.yaml").write_text(json.dumps(toy_family().model_dump()))
+    settings = {"family": str(tmp_path / "family.yaml"), "text_encoder": ToyEncoder.id, "samples": 250, "batch": 32}
+    settings |= {"validation_samples": 30, "epochs": 20, "hidden": 8, "rate": 5e-3}
+    (tmp_path / "toy.yaml").write_text(json.dumps(settings))
+    return tmp_path
+
+
+def test_train_writes_a_network_that_inspect_explains(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = toy / "networks" / "n.safetensors"
+    command = ["random-word", "train", str(toy / "toy.yaml"), "--output", str(out), "--words", "2-3", "--seed", "4"]
+    assert main(command) == 0
+    said = capsys.readouterr()
+    assert f"wrote {out}" in said.out
+    assert "held-out all: AUROC" in said.out
+    assert "pass 1: loss" in said.err
+    network = load_network(out)
+    assert network.card["settings"]["words"]["most"] == 3
+    assert network.card["settings"]["seed"] == 4
+    assert network.card["validation"]["words"]["auroc"] > 0.9
+    assert main(["random-word", "inspect", str(out)]) == 0
+    assert json.loads(capsys.readouterr().out) == network.card
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["train"], "Name a bundle to install the network into"),
+        (["train", "--output", "x.safetensors", "--words", "few"], "--words takes a number or a range"),
+        (["train", "--output", "x.safetensors", "--words", "4-2"], "least <= most"),
+        (["train", "--output", "x.safetensors", "--images", "."], "--images needs --bundle"),
+        (["train", "--bundle", "none"], "There is no model bundle 'none'"),
+        (["inspect", "none.safetensors"], "cannot be read as a random-word network"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    arguments: list[str], sentence: str, toy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if arguments[0] == "train":
+        arguments = ["train", str(toy / "toy.yaml"), *arguments[1:]]
+    assert main(["random-word", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert "Traceback" not in error
+
+
+def test_evaluate_runs_the_baseline_and_a_trained_network_on_a_random_clip(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from open_clip.transformer import VisionTransformer
+
+    from vl4ad_ros.prompts import open_clip_encoder
+
+    class Clip(ToyEncoder):
+        id = "open_clip:toy/random"
+
+        def __init__(self, encoder_id: str, weights: Path | None = None) -> None:
+            import torch
+
+            torch.manual_seed(0)
+            self.visual = VisionTransformer(32, 8, 32, 1, 2, 2.0, output_dim=self.dim).eval()
+
+    monkeypatch.setattr(open_clip_encoder, "OpenClipEncoder", Clip)
+    rng = np.random.default_rng(0)
+    for kind, count in (("train/good", 2), ("test/good", 2), ("test/hole", 2)):
+        (tmp_path / "data/nut" / kind).mkdir(parents=True)
+        for number in range(count):
+            cv2.imwrite(str(tmp_path / "data/nut" / kind / f"{number}.png"), rng.integers(0, 256, (40, 40, 3)))
+    (tmp_path / "data/nut/ground_truth/hole").mkdir(parents=True)
+    mask = np.zeros((40, 40), np.uint8)
+    mask[10:20, 10:20] = 255
+    for number in range(2):
+        cv2.imwrite(str(tmp_path / f"data/nut/ground_truth/hole/{number}_mask.png"), mask)
+    common = ["random-word", "evaluate", str(tmp_path / "data"), "--side", "32", "--windows", "2"]
+    (tmp_path / "family.yaml").write_text(json.dumps(toy_family().model_dump()))
+    out = tmp_path / "result.json"
+    baseline = ["--method", "prompt_guided", "--family", str(tmp_path / "family.yaml"), "--output", str(out)]
+    assert main([*common, *baseline]) == 0
+    result = json.loads(out.read_text())
+    assert result["categories"]["nut"]["images"] == 4
+    assert result["categories"]["nut"]["regions"] == 2
+    assert set(result["mean"]) == {"image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pro"}
+    assert "mean: image_auroc" in capsys.readouterr().out
+    assert main(common) == 2
+    assert "--network FILE" in capsys.readouterr().err
+    settings = {"family": str(tmp_path / "family.yaml"), "text_encoder": Clip.id, "samples": 50, "epochs": 2}
+    (tmp_path / "toy.yaml").write_text(json.dumps(settings))
+    monkeypatch.setattr(encoders, "create_encoder", lambda encoder_id, weights=None: Clip(encoder_id))
+    network = tmp_path / "n.safetensors"
+    assert main(["random-word", "train", str(tmp_path / "toy.yaml"), "--output", str(network)]) == 0
+    assert main([*common, "--network", str(network), "--gap-images", "2", "--output", str(out)]) == 0
+    again = json.loads(out.read_text())
+    assert again["card"]["text_encoder"] == Clip.id
+    assert 0 <= again["mean"]["pro"] <= 1
