@@ -1,0 +1,239 @@
+"""The network's own computations: shortcuts against the long way, score against formulas, training, the twin."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers.models.mask2former.modeling_mask2former import Mask2FormerTransformerModule
+
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.network.backbone import ClipBackbone
+from vl4ad_ros.network.config import VL4AD_TINY, EnsembleConfig, HeadConfig, NetworkConfig
+from vl4ad_ros.network.head import Prediction, mask_pool
+from vl4ad_ros.network.model import VL4ADNetwork
+from vl4ad_ros.prompts.class_encoder import class_encoder_id
+from vl4ad_ros.prompts.compile import compile_prompt_set
+from vl4ad_ros.prompts.encoders import create_encoder
+from vl4ad_ros.prompts.schema import PromptSet
+from vl4ad_ros.prompts.tensors import PromptLimits, PromptTensors, pack
+from vl4ad_ros.scoring import reference
+from vl4ad_ros.scoring.names import SCORINGS
+
+LIMITS = PromptLimits(concepts=12, columns=6, concepts_per_column=3)
+
+
+class RandomWords:
+    """A text encoder that makes a fixed random direction of every text."""
+
+    id = "test:random"
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+
+    def encode(self, texts: list[str]) -> np.ndarray:
+        rows = np.stack([np.random.default_rng(list(text.encode())).normal(size=self.dim) for text in texts])
+        return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
+
+
+def prompts(scoring: str = "vl4ad", dim: int = 384, temperature: float = 0.2) -> PromptTensors:
+    classes = {"road": ["road", "street"], "car": ["car"], "sky": ["sky", "clouds", "cloud"]}
+    compiled = compile_prompt_set(PromptSet(name="test", classes=classes, ood=["cow"]), RandomWords(dim))
+    return pack(compiled, LIMITS, temperature, scoring)
+
+
+def graph_inputs(tensors: PromptTensors) -> list[torch.Tensor]:
+    return [torch.from_numpy(array.copy()) for array in tensors.graph_inputs().values()]
+
+
+def network(config: NetworkConfig = VL4AD_TINY, seed: int = 0) -> VL4ADNetwork:
+    torch.manual_seed(seed)
+    return VL4ADNetwork(config).eval()
+
+
+def pictures(batch: int = 2) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(7)
+    coarse = torch.rand((batch, 3, 4, 6), generator=generator)
+    return (F.interpolate(coarse, size=(64, 96)) * 255).permute(0, 2, 3, 1).to(torch.uint8)
+
+
+def test_the_short_way_through_the_decoder_equals_transformers_own() -> None:
+    net = network()
+    # Random queries have empty or full masks; sharper mask embeddings make masks of all kinds.
+    with torch.no_grad():
+        for block in net.head.query_decoder.decoder.mask_predictor.mask_embedder.layers:
+            block.layers[0].weight.mul_(4)
+        features = net.features(pictures())
+        mask_features, multi_scale = net.head.pixel_decoder(features)
+        theirs = Mask2FormerTransformerModule.forward(net.head.query_decoder, list(multi_scale), mask_features)
+        long = net.head.query_decoder(multi_scale, mask_features, auxiliary=True)
+        short = net.head.query_decoder(multi_scale, mask_features)
+    assert len(long) == len(theirs.masks_queries_logits) == 4 and len(short) == 1
+    inside = (long[-1].mask_logits > 0).float().mean(dim=(2, 3))
+    assert 0.05 < inside.mean() < 0.95
+    for state, masks in zip(long, theirs.masks_queries_logits, strict=True):
+        torch.testing.assert_close(state.mask_logits, masks, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(short[0].mask_logits, long[-1].mask_logits, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(short[0].queries, long[-1].queries, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("scoring", SCORINGS)
+def test_the_score_follows_the_formulas(scoring: str) -> None:
+    net, tensors = network(), prompts(scoring)
+    with torch.no_grad():
+        image = pictures()
+        score = net(image, *graph_inputs(tensors)).numpy()
+        prediction = net.heads(net.features(image))[-1]
+    assert score.shape == (2, 16, 24)
+    compiled = tensors.prompt_set
+    for index in range(2):
+        cosines = prediction.embeddings[index].numpy() @ compiled.embeddings.T
+        expected = reference.anomaly_score(
+            prediction.mask_logits[index].sigmoid().numpy(),
+            reference.column_cosines(cosines, compiled.concept_column, 4),
+            num_id=3,
+            temperature=0.2,
+            scoring=scoring,
+            void=prediction.void[index].numpy(),
+        )
+        np.testing.assert_allclose(score[index], expected, atol=1e-4, rtol=1e-4)
+    assert score.std() > 1e-4
+
+
+def test_void_and_temperature_are_what_was_learned() -> None:
+    net = network()
+    with torch.no_grad():
+        prediction = net.heads(net.features(pictures()))[-1]
+        direction = F.normalize(net.head.void_embedding, dim=-1)[0]
+        torch.testing.assert_close(prediction.void, prediction.embeddings @ direction, atol=1e-6, rtol=0)
+        torch.testing.assert_close(prediction.embeddings.norm(dim=-1), torch.ones(2, 32), atol=1e-5, rtol=0)
+        assert net.temperature == pytest.approx(0.07, rel=1e-5)
+        net.head.logit_scale.fill_(9.0)
+    assert net.temperature == pytest.approx(0.01, rel=1e-5)  # at most a scale of 100
+
+
+def test_mask_pooling_averages_inside_the_mask() -> None:
+    features = torch.arange(24.0).reshape(1, 2, 3, 4)
+    logits = torch.full((1, 3, 3, 4), -1.0)
+    logits[0, 0, 1, 1:3] = 2.0
+    logits[0, 1] = 0.5
+    pooled = mask_pool(features, logits)
+    np.testing.assert_allclose(pooled[0].numpy(), np.array([[5.5, 17.5], [5.5, 17.5], [0, 0]]), atol=1e-5)
+    # Half precision: more pixels than float16 can count.
+    big = torch.ones((1, 1, 512, 512), dtype=torch.float16)
+    np.testing.assert_allclose(mask_pool(big * 3, big).float().numpy(), 3, atol=0.02)
+
+
+def ensemble_network() -> VL4ADNetwork:
+    net = network(VL4AD_TINY.model_copy(update={"ensemble": EnsembleConfig(vocabulary_size=3)}))
+    assert net.ensemble is not None
+    seen = RandomWords(384).encode(["street", "sky", "house"])
+    net.ensemble.vocabulary.copy_(torch.from_numpy(seen))
+    return net
+
+
+def test_the_out_of_vocabulary_branch_is_a_geometric_mean() -> None:
+    net, tensors = ensemble_network(), prompts()
+    with torch.no_grad():
+        image = pictures()
+        score = net(image, *graph_inputs(tensors)).numpy()
+        features = net.features(image)
+        prediction = net.heads(features)[-1]
+        masks = F.interpolate(prediction.mask_logits, size=(2, 3), mode="bilinear", align_corners=False)
+        inside = (masks > 0).float()
+        pooled = torch.einsum("bnhw,bchw->bnc", inside, features[-1]) / (inside.sum((2, 3))[..., None] + 1e-8)
+        clip = F.normalize(net.backbone.embed_pooled(pooled), dim=-1).numpy()
+    compiled = tensors.prompt_set
+    exponent = np.array([0.4, 0.8, 0.4, 0.8])  # road (a synonym) and sky are in the vocabulary
+    for index in range(2):
+        inner = reference.column_cosines(
+            prediction.embeddings[index].numpy() @ compiled.embeddings.T, compiled.concept_column, 4
+        )
+        outer = reference.column_cosines(clip[index] @ compiled.embeddings.T, compiled.concept_column, 4)
+        p_in = reference.class_posterior(inner, 0.2)
+        p_out = reference.class_posterior(outer, 0.01)
+        mixed = p_in ** (1 - exponent) * p_out**exponent
+        with_void = reference.class_posterior(inner, 0.2, prediction.void[index].numpy())
+        weights = mixed / mixed.sum(1, keepdims=True) * with_void.sum(1, keepdims=True)
+        support = np.einsum("nhw,nk->khw", prediction.mask_logits[index].sigmoid().numpy(), weights[:, :3])
+        np.testing.assert_allclose(score[index], -support.max(0), atol=2e-4)
+
+
+def test_training_moves_the_head_and_never_the_tower() -> None:
+    """A few steps on one picture with made-up masks: the loss falls, the frozen tower stays, bit for bit."""
+    net = network()
+    net.train()
+    assert not net.backbone.training and not any(p.requires_grad for p in net.backbone.parameters())
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    tensors = prompts()
+    text, table = graph_inputs(tensors)[:2]
+    features = net.features(pictures(1))
+    assert not any(feature.requires_grad for feature in features)
+    left = torch.zeros(16, 24)
+    left[:, :12] = 1
+    optimiser = torch.optim.AdamW(net.trainable_parameters(), lr=1e-3)
+    losses = []
+    for _ in range(8):
+        total = torch.zeros(())
+        for prediction in net.heads(features, auxiliary=True):
+            logits = net.head.class_logits(prediction, text, table[:4])
+            total = total + F.cross_entropy(logits[0, :2], torch.tensor([0, 1]))
+            total = total + F.cross_entropy(logits[0, 2:], torch.full((30,), 4))  # no object: void
+            total = total + F.binary_cross_entropy_with_logits(
+                prediction.mask_logits[0, :2], torch.stack([left, 1 - left])
+            )
+        optimiser.zero_grad()
+        total.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        losses.append(float(total.detach()))
+    assert losses[-1] < 0.7 * losses[0], losses
+    after = net.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before if key.startswith("backbone."))
+    still = [key for key in before if key.startswith("head.") and torch.equal(before[key], after[key])]
+    assert still == []
+
+
+def test_the_vision_only_twin_is_a_linear_classifier() -> None:
+    names = ("road", "car", "sky")
+    head = VL4AD_TINY.head.model_copy(update={"classes": names})
+    net = network(VL4AD_TINY.model_copy(update={"head": head, "text_encoder": class_encoder_id(names)}))
+    classes: dict[str, list[str]] = {"sky": ["sky"], "ground": ["road"], "car": ["car"]}
+    merged = PromptSet(name="twin", classes=classes, templates="plain", superclasses={"low": ["ground", "car"]})
+    encoder = create_encoder(net.config.text_encoder)
+    tensors = pack(compile_prompt_set(merged, encoder), LIMITS, net.temperature)
+    assert (net.temperature, encoder.dim) == (1.0, 3)
+    with torch.no_grad():
+        image = pictures()
+        score = net(image, *graph_inputs(tensors))
+        mask_features, multi_scale = net.head.pixel_decoder(net.features(image))
+        state = net.head.query_decoder(multi_scale, mask_features)[-1]
+        logits = net.head.classifier(net.head.class_head(mask_features, state))
+        sky, low, void = logits[..., 2], logits[..., :2].amax(-1), logits[..., 3]
+        weights = torch.stack([sky, low, void], -1).softmax(-1)[..., :2]
+        expected = -torch.einsum("bnhw,bnk->bkhw", state.mask_logits.sigmoid(), weights).amax(1)
+    torch.testing.assert_close(score, expected, atol=1e-5, rtol=1e-5)
+    with pytest.raises(Vl4adError, match="no concept 'cow'"):
+        compile_prompt_set(PromptSet(name="x", classes={"road": ["road"]}, ood=["cow"], templates="plain"), encoder)
+
+
+def test_sizes_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(Vl4adError, match="channels"):
+        VL4ADNetwork(VL4AD_TINY.model_copy(update={"backbone": "timm:convnext_tiny"}))
+    with pytest.raises(Vl4adError, match="Unknown backbone 'open_clip:convnext_large_x'"):
+        ClipBackbone("open_clip:convnext_large_x", 768)
+    with pytest.raises(Vl4adError, match="Unknown backbone 'timm:resnet18'"):
+        ClipBackbone("timm:resnet18", 768)
+    with pytest.raises(ValueError, match="mask_dim"):
+        HeadConfig(mask_dim=128)
+    with pytest.raises(ValueError, match="num_heads"):
+        HeadConfig(num_heads=7)
+
+
+def test_an_empty_prediction_is_no_nan() -> None:
+    prediction = Prediction(torch.full((1, 2, 4, 4), -50.0), torch.zeros(1, 2, 384), torch.zeros(1, 2))
+    net = ensemble_network()
+    assert net.ensemble is not None
+    text, table, mask, settings = graph_inputs(prompts())
+    weights = net.ensemble(prediction, net.backbone, torch.zeros(1, 320, 1, 1), text, table, mask, settings)
+    assert torch.isfinite(weights).all()
