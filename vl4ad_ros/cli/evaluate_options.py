@@ -1,0 +1,107 @@
+"""Options and last steps that the kinds of `vl4ad evaluate` share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vl4ad_ros.errors import Vl4adError
+
+if TYPE_CHECKING:
+    from vl4ad_ros.evaluation.frames import FrameSource
+    from vl4ad_ros.evaluation.predictor import DetectorSpec, RecordedSpec
+    from vl4ad_ros.evaluation.result import EvaluationResult
+
+
+def add_detector(parser: argparse.ArgumentParser) -> None:
+    """Declare how the detector is opened."""
+    group = parser.add_argument_group("detector")
+    group.add_argument("--bundle", default="vl4ad-small", help="name or folder of the model bundle")
+    group.add_argument("--prompt-set", help="compiled prompt set; default: the bundle's")
+    group.add_argument("--scoring", default="vl4ad", help="score")
+    group.add_argument("--method", default="vl4ad", help="vl4ad, random_word or both")
+    group.add_argument("--temperature", type=float, help="overrides the temperature")
+    group.add_argument("--backend", default="onnxruntime", help="inference backend")
+    group.add_argument("--threads", type=int, default=0, help="CPU threads of the engine; 0 lets it choose")
+
+
+def add_run(parser: argparse.ArgumentParser, track: str | None = "anomaly") -> None:
+    """Declare what is measured, on how many frames, and by how many processes."""
+    group = parser.add_argument_group("evaluation")
+    group.add_argument("--out", type=Path, required=True, help="folder for report.html, result.json, frames.jsonl")
+    group.add_argument(
+        "--threshold", type=float, help="uncertainty at or above it is an anomaly; default: the bundle's"
+    )
+    group.add_argument("--track", default=track, help="component sizes: anomaly (500, 100 px) or obstacle (50, 10 px)")
+    group.add_argument("--stride", type=int, default=1, help="take every n-th frame")
+    group.add_argument("--limit", type=int, help="take at most so many frames")
+    group.add_argument("--jobs", type=int, default=1, help="processes on this machine")
+    group.add_argument("--ray", metavar="ADDRESS", help="Ray cluster (auto, host:port, local); needs the extra `ray`")
+
+
+def detector_spec(args: argparse.Namespace) -> DetectorSpec:
+    """Return the detector that the options name."""
+    from vl4ad_ros.evaluation.predictor import DetectorSpec
+
+    return DetectorSpec(
+        args.bundle, args.backend, args.prompt_set, args.scoring, args.method, args.temperature, args.threads
+    )
+
+
+def evaluate_source(
+    args: argparse.Namespace,
+    source: FrameSource,
+    predictor: DetectorSpec | RecordedSpec,
+    track: str,
+    live: dict[str, Any] | None = None,
+    detector: dict[str, Any] | None = None,
+) -> EvaluationResult:
+    """Evaluate a source as the options say and write the report and result files into `--out`.
+
+    Args:
+        args: The options of `add_run`.
+        source: The frames.
+        predictor: What predicts.
+        track: Component sizes, where the options name none.
+        live: Figures of a live run.
+        detector: What is known of the detector behind recorded results.
+    """
+    from tqdm import tqdm
+
+    from vl4ad_ros.evaluation.predictor import DetectorSpec
+    from vl4ad_ros.evaluation.report import write_report
+    from vl4ad_ros.evaluation.result import finish, write_result
+    from vl4ad_ros.evaluation.run import EvaluationSettings, about_run, evaluate, split
+
+    if args.jobs < 1:
+        raise Vl4adError(f"--jobs must be at least 1, got {args.jobs}.")
+    about, threshold = detector or {}, args.threshold
+    if isinstance(predictor, DetectorSpec):
+        opened = predictor.open()
+        about = opened.describe()
+        threshold = opened.default_threshold if threshold is None else threshold
+        opened.close()
+    if threshold is None:
+        threshold = about.get("threshold", 0.5)
+    if not 0 <= threshold <= 1:
+        raise Vl4adError(f"The threshold must lie in [0, 1], got {threshold}.")
+    settings = EvaluationSettings(threshold, args.track or track, args.stride, args.limit)
+    parts = split(source, predictor, settings, 2 * args.jobs if args.jobs > 1 or args.ray else 1)
+    with tqdm(total=sum(len(part.indices) for part in parts), unit="frame", desc="evaluating") as bar:
+        tally = evaluate(parts, args.out / "parts", args.jobs, args.ray, bar.update)
+    run = about_run(source, about, settings)
+    result = finish(tally, run, bool(source.description["is_drive"]), live)
+    write_result(args.out, result)
+    write_report(args.out / "report.html", result)
+    return result
+
+
+def print_headline(result: EvaluationResult, out: Path) -> None:
+    """Print the figures that matter most, the problems, and where the report is."""
+    from vl4ad_ros.evaluation.report import headline
+
+    print(", ".join(f"{name} {text}" for name, text in headline(result.summary)))
+    for problem in result.summary["problems"]:
+        print(f"note: {problem}")
+    print(f"report: {out / 'report.html'}")

@@ -1,0 +1,204 @@
+"""A bag as a source of frames: image, label and recorded results joined by their stamps, exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vl4ad_ros.bags.reader import BagImage, BagReader
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.evaluation.frames import Frame
+from vl4ad_ros.evaluation.image_files import LabelMapping
+from vl4ad_ros.provenance import sha256_tree
+
+NS = 1_000_000_000
+# Labels as this package's drives have them: 0, 1, 255.
+PLAIN_LABELS = LabelMapping(frozenset({1}), frozenset({255}))
+
+
+class BagSource:
+    """The frames of a bag, in the order of their stamps.
+
+    Attributes:
+        path: The bag.
+        image_topic: Topic of the camera.
+        label_topic: Topic of the ground truth, or None.
+        recorded: A bag with the detector's outputs for the same stamps, or None.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        image_topic: str | None = None,
+        label_topic: str | None = None,
+        mapping: LabelMapping = PLAIN_LABELS,
+        recorded: Path | None = None,
+        uncertainty_topic: str | None = None,
+        latency_ms: dict[int, dict[str, float]] | None = None,
+    ) -> None:
+        """Read the stamps of all topics that are needed.
+
+        Args:
+            path: The bag.
+            image_topic: Topic of the camera; None takes the only one.
+            label_topic: Topic of the labels (mono8 or mono16); None where there is no ground truth.
+            mapping: What the labels' values mean.
+            recorded: A bag with the detector's outputs; its frames are those that it has a map for.
+            uncertainty_topic: Topic of the maps in it; None takes the one that ends with `/uncertainty`.
+            latency_ms: Stamp -> stage -> milliseconds, for recorded results.
+
+        Raises:
+            Vl4adError: If a bag or a topic is missing or of another type, or no frame can be read.
+        """
+        self.path, self.recorded, self._mapping, self._latency = path, recorded, mapping, latency_ms or {}
+        self._problems: list[str] = []
+        with BagReader(path) as bag:
+            self.image_topic = bag.image_topic(image_topic)
+            self.label_topic = None if label_topic is None else bag.image_topic(label_topic)
+            images = self._stamps(bag, self.image_topic)
+            self._labelled = frozenset(self._stamps(bag, self.label_topic)) if self.label_topic else frozenset()
+        chosen = sorted(set(images))
+        self._judge_stamps(images)
+        if recorded is not None:
+            with BagReader(recorded) as bag:
+                self._uncertainty_topic = _uncertainty_topic(bag, uncertainty_topic)
+                results = set(self._stamps(bag, self._uncertainty_topic))
+            foreign = len(results - set(images))
+            if foreign:
+                self._problems.append(f"{foreign} recorded results belong to no image of {path.name}.")
+            chosen = [stamp for stamp in chosen if stamp in results]
+        if not chosen:
+            raise Vl4adError(f"{path}: no frame of '{self.image_topic}' can be evaluated. {' '.join(self._problems)}")
+        if self.label_topic:
+            without = sum(stamp not in self._labelled for stamp in chosen)
+            if without:
+                self._problems.append(f"{without} of {len(chosen)} frames have no label with their stamp.")
+            orphans = len(self._labelled - set(images))
+            if orphans:
+                self._problems.append(f"{orphans} labels belong to no image.")
+        self._chosen = chosen
+        self._sha256 = sha256_tree(path)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What it is, with the hash of the bag's files."""
+        about: dict[str, Any] = {
+            "kind": "bag",
+            "name": self.path.name,
+            "path": str(self.path),
+            "sha256": self._sha256,
+            "image_topic": self.image_topic,
+            "label_topic": self.label_topic,
+            "frames": len(self._chosen),
+            "is_drive": True,
+        }
+        if self.recorded is not None:
+            about |= {"recorded": str(self.recorded), "recorded_sha256": sha256_tree(self.recorded)}
+        return about
+
+    @property
+    def problems(self) -> list[str]:
+        """Sentences on what could not be used."""
+        return self._problems
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self._chosen)
+
+    def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
+        """Yield the frames with these indices, ascending.
+
+        Raises:
+            Vl4adError: If a label or a recorded map is not an image of the expected kind.
+        """
+        with BagReader(self.path) as bag:
+            images = _Joined(bag, self.image_topic)
+            labels = _Joined(bag, self.label_topic) if self.label_topic else None
+            if self.recorded is None:
+                yield from (self._frame(index, images, labels, None) for index in indices)
+                return
+            with BagReader(self.recorded) as results:
+                maps = _Joined(results, self._uncertainty_topic)
+                yield from (self._frame(index, images, labels, maps) for index in indices)
+
+    def _frame(self, index: int, images: _Joined, labels: _Joined | None, maps: _Joined | None) -> Frame:
+        stamp = self._chosen[index]
+        name = f"{stamp // NS}.{stamp % NS:09d}"
+        label = None
+        if labels is not None and stamp in self._labelled:
+            values = labels.take(stamp).array()
+            if values.ndim != 2 or not np.issubdtype(values.dtype, np.integer):
+                raise Vl4adError(
+                    f"Topic '{self.label_topic}' carries {values.dtype} {values.shape}, expected mono8 or mono16."
+                )
+            label = self._mapping.apply(values.astype(np.int32))
+        uncertainty: NDArray[np.float32] | None = None
+        if maps is not None:
+            uncertainty = maps.take(stamp).array()
+            if uncertainty.dtype != np.float32 or uncertainty.ndim != 2:
+                raise Vl4adError(
+                    f"Topic '{self._uncertainty_topic}' carries {uncertainty.dtype} {uncertainty.shape}, no 32FC1."
+                )
+        return Frame(index, name, images.take(stamp).rgb(), label, stamp, uncertainty, self._latency.get(stamp, {}))
+
+    def _stamps(self, bag: BagReader, topic: str) -> list[int]:
+        """Return a topic's stamps in the order of recording, as far as it can be read."""
+        stamps: list[int] = []
+        try:
+            stamps.extend(image.stamp_ns for image in bag.images(topic))
+        except Vl4adError as error:
+            if not stamps:
+                raise
+            self._problems.append(f"{error} The first {len(stamps)} of {bag.count(topic)} messages on '{topic}' count.")
+        return stamps
+
+    def _judge_stamps(self, stamps: Sequence[int]) -> None:
+        backwards = sum(later < earlier for earlier, later in pairwise(stamps))
+        if backwards:
+            self._problems.append(f"The stamps of '{self.image_topic}' go back {backwards} times; they were sorted.")
+        repeated = len(stamps) - len(set(stamps))
+        if repeated:
+            self._problems.append(
+                f"{repeated} images on '{self.image_topic}' repeat another one's stamp; the first one counts."
+            )
+        if 0 in stamps:
+            self._problems.append(f"Some images on '{self.image_topic}' have no stamp (zero).")
+
+
+class _Joined:
+    """The messages of a topic by stamp: reads on as far as needed and keeps what it had to pass over."""
+
+    def __init__(self, bag: BagReader, topic: str) -> None:
+        self._messages = bag.images(topic)
+        self._passed: dict[int, BagImage] = {}
+        self._last: int | None = None
+
+    def take(self, stamp: int) -> BagImage:
+        """Return the first message with a stamp; stamps are asked for in ascending order."""
+        # What lies before the stamp asked for will never be asked for again.
+        if self._last is None or stamp > self._last:
+            self._passed = {key: value for key, value in self._passed.items() if key >= stamp}
+            self._last = stamp
+        while stamp not in self._passed:
+            message = next(self._messages, None)
+            if message is None:
+                raise Vl4adError(f"The message with stamp {stamp} has gone: the bag changed while it was read.")
+            if message.stamp_ns >= stamp:
+                self._passed.setdefault(message.stamp_ns, message)
+        return self._passed[stamp]
+
+
+def _uncertainty_topic(bag: BagReader, name: str | None) -> str:
+    if name is not None:
+        return bag.image_topic(name)
+    fitting = [topic for topic in bag.topics() if topic.endswith("/uncertainty")]
+    if len(fitting) != 1:
+        raise Vl4adError(
+            f"{bag.path} has {len(fitting)} topics that end with /uncertainty {fitting}; name one of them."
+        )
+    return fitting[0]

@@ -1,0 +1,151 @@
+"""What changed between two results, with bootstrap confidence intervals over the frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.evaluation.component_metrics import IOU_THRESHOLDS
+from vl4ad_ros.evaluation.levels import average_precision, fpr_at_95
+from vl4ad_ros.evaluation.measure import is_labelled
+
+SAMPLES = 2000
+CONFIDENCE = 0.95
+# Resamples that are worked on at once, so that memory stays small.
+_CHUNK = 100
+Result = tuple[dict[str, Any], list[dict[str, Any]], NDArray[np.uint32]]
+Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One figure of two results.
+
+    Attributes:
+        name: The figure.
+        higher_is_better: Its good direction.
+        before: Its value in A, as reported there.
+        after: Its value in B.
+        difference: B - A.
+        low: Lower end of the difference's 95 % interval; None where it cannot be had.
+        high: Upper end.
+        paired: Whether the same frames were drawn for both.
+    """
+
+    name: str
+    higher_is_better: bool
+    before: float | None
+    after: float | None
+    difference: float | None
+    low: float | None = None
+    high: float | None = None
+    paired: bool = False
+
+    def regression(self, limit: float) -> bool:
+        """Return whether B is worse than A by more than the limit."""
+        if self.difference is None:
+            # A figure that could be had before and cannot any more is worse.
+            return self.before is not None and self.after is None
+        return (-self.difference if self.higher_is_better else self.difference) > limit
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as plain data."""
+        return asdict(self)
+
+
+def compare(a: Result, b: Result, samples: int = SAMPLES, seed: int = 0) -> list[Change]:
+    """Compare two results of `read_result`.
+
+    The figures are those of the results. The intervals come from drawing frames with repetition: the same frames for
+    both where the results have the same frames (by name), else each on its own. AP and FPR95 of a resample come from
+    histograms of 1,024 bins.
+
+    Args:
+        a: Before.
+        b: After.
+        samples: Number of resamples.
+        seed: Of the drawing.
+
+    Raises:
+        Vl4adError: If one of the results has no ground truth.
+    """
+    for summary, _, _ in (a, b):
+        if summary.get("pixel") is None:
+            raise Vl4adError("Only results with ground truth can be compared; one of the two has none.")
+    parts = [_labelled(result) for result in (a, b)]
+    names = [[record["name"] for record in records] for records, _ in parts]
+    paired = names[0] == names[1]
+    rng = np.random.default_rng(seed)
+    draws = [_draw(rng, len(names[0]), samples)]
+    draws.append(draws[0] if paired else _draw(rng, len(names[1]), samples))
+    changes = []
+    for name, better, place, statistic in _FIGURES:
+        values = [_lookup(summary, place) for summary, _, _ in (a, b)]
+        spread: list[NDArray[np.float64]] = [
+            statistic(records, histograms, draw) for (records, histograms), draw in zip(parts, draws, strict=True)
+        ]
+        difference = spread[1] - spread[0]
+        usable = difference[np.isfinite(difference)]
+        low, high = (None, None)
+        if len(usable) > samples // 2:
+            tail = (1 - CONFIDENCE) / 2
+            low, high = (float(v) for v in np.quantile(usable, [tail, 1 - tail]))
+        before, after = values
+        change = None if before is None or after is None else after - before
+        changes.append(Change(name, better, before, after, change, low, high, paired))
+    return changes
+
+
+def _labelled(result: Result) -> tuple[list[dict[str, Any]], NDArray[np.uint32]]:
+    _, records, histograms = result
+    chosen = [i for i, record in enumerate(records) if is_labelled(record)]
+    return [records[i] for i in chosen], histograms[chosen]
+
+
+def _draw(rng: np.random.Generator, frames: int, samples: int) -> NDArray[np.float64]:
+    """Return how often each frame is drawn, [samples, frames]."""
+    return rng.multinomial(frames, np.full(frames, 1 / frames), size=samples).astype(np.float64)
+
+
+def _histogram_statistic(
+    function: Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]],
+) -> Callable[[Sequence[dict[str, Any]], NDArray[np.uint32], NDArray[np.float64]], NDArray[np.float64]]:
+    def statistic(
+        records: Sequence[dict[str, Any]], histograms: NDArray[np.uint32], draws: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        negative, positive = (histograms[:, kind].astype(np.float64) for kind in (0, 1))
+        chunks = [draws[i : i + _CHUNK] for i in range(0, len(draws), _CHUNK)]
+        return np.concatenate([function(chunk @ negative, chunk @ positive) for chunk in chunks])
+
+    return statistic
+
+
+def _component_f1(
+    records: Sequence[dict[str, Any]], histograms: NDArray[np.uint32], draws: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    counts = []
+    for record in records:
+        siou = np.array([o["siou"] for o in record["objects"]], np.float64)[:, None]
+        precision = np.array([s["precision"] for s in record["segments"]], np.float64)[:, None]
+        tp = (siou >= IOU_THRESHOLDS).sum(axis=0)
+        counts.append(np.stack([tp, len(siou) - tp, (precision < IOU_THRESHOLDS).sum(axis=0)]))
+    tp, fn, fp = np.einsum("sf,fkt->kst", draws, np.array(counts, np.float64))
+    with np.errstate(invalid="ignore"):
+        return np.asarray((2 * tp / (2 * tp + fn + fp)).mean(axis=1))
+
+
+def _lookup(summary: dict[str, Any], place: tuple[str, str]) -> float | None:
+    value = summary[place[0]][place[1]]
+    return None if value is None else float(value)
+
+
+_FIGURES = (
+    ("AP", True, ("pixel", "ap"), _histogram_statistic(average_precision)),
+    ("FPR95", False, ("pixel", "fpr95"), _histogram_statistic(fpr_at_95)),
+    ("component F1", True, ("components", "f1_mean"), _component_f1),
+)

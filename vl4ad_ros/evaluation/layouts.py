@@ -1,0 +1,143 @@
+"""Where the benchmarks keep their images and labels."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.evaluation.image_files import LabelMapping
+
+PICTURE = r"\.(?:jpg|jpeg|png|webp|bmp|tif|tiff|ppm)"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A data set's file names. An image and its label share the text that `key` matches.
+
+    Attributes:
+        title: Full name.
+        image: Regular expression over the path below the root, with a group `key`.
+        label: Likewise, for the labels.
+        mapping: What the labels' values mean.
+        track: Component sizes that its benchmark uses.
+        extra_images: Whether images without labels are part of the data set as published (test splits, or images
+            that come with a larger set), and so are not missed.
+        benchmark: Name of the data set in a SegmentMeIfYouCan submission.
+    """
+
+    title: str
+    image: str
+    label: str
+    mapping: LabelMapping
+    track: str = "anomaly"
+    extra_images: bool = False
+    benchmark: str | None = None
+
+
+_BINARY = LabelMapping(frozenset({1}), normal=frozenset({0}))
+_SMIYC = (rf"(?:.*/)?images/(?P<key>[^/]+){PICTURE}", r"(?:.*/)?labels_masks/(?P<key>[^/]+)_labels_semantic\.png")
+_FISHY_LABEL = r"(?:.*/)?(?:\d{4}_)?(?P<key>[^/]+)_labels\.png"
+_LOST_IMAGE = rf"(?:.*/)?(?P<key>[^/]+)_leftImg8bit{PICTURE}"
+
+LAYOUTS: dict[str, Layout] = {
+    "road_anomaly_21": Layout(
+        "SegmentMeIfYouCan RoadAnomaly21", *_SMIYC, _BINARY, extra_images=True, benchmark="AnomalyTrack-all"
+    ),
+    "road_obstacle_21": Layout(
+        "SegmentMeIfYouCan RoadObstacle21", *_SMIYC, _BINARY, "obstacle", extra_images=True,
+        benchmark="ObstacleTrack-all",
+    ),
+    "fishyscapes_static": Layout(
+        "Fishyscapes Static", rf"(?:.*/)?(?:\d{{4}}_)?(?P<key>[^/]+?)(?:_rgb|_leftImg8bit)?{PICTURE}", _FISHY_LABEL,
+        _BINARY, extra_images=True,
+    ),
+    "fishyscapes_lost_and_found": Layout(
+        "Fishyscapes Lost & Found", _LOST_IMAGE, _FISHY_LABEL, _BINARY, "obstacle", extra_images=True
+    ),
+    "lost_and_found": Layout(
+        # 0 = unlabelled, 1 = free space, 2..200 = the objects, above = own bonnet and the like.
+        "LostAndFound", _LOST_IMAGE, r"(?:.*/)?(?P<key>[^/]+)_gtCoarse_labelIds\.png",
+        LabelMapping(frozenset(range(2, 201)), normal=frozenset({1})), "obstacle",
+    ),
+    "road_anomaly": Layout(
+        # As published (frames/NAME.labels/labels_semantic.png, 2 = anomaly) or as images/ and labels/ with 0 and 1.
+        "RoadAnomaly", rf"(?:.*/)?(?:images|frames)/(?P<key>[^/]+){PICTURE}",
+        r"(?:.*/)?(?:labels/(?P<key>[^/]+)\.png|frames/(?P<key2>[^/]+)\.labels/labels_semantic\.png)",
+        LabelMapping(frozenset({1, 2}), normal=frozenset({0})),
+    ),
+    "camvid_ood": Layout(
+        # 0..10 = CamVid's classes, 11 = void, 12 = the pasted object.
+        "CamVid-OOD", rf"(?:.*/)?images/(?P<key>[^/]+){PICTURE}", r"(?:.*/)?labels/(?P<key>[^/]+)\.png",
+        LabelMapping(frozenset({12}), frozenset({11, 255})), "obstacle",
+    ),
+}  # fmt: skip
+
+
+def folder_layout(mapping: LabelMapping, track: str) -> Layout:
+    """Return the layout of any folder with `images/` and `labels/` and equal file names."""
+    return Layout(
+        "images and labels",
+        rf"(?:.*/)?images/(?P<key>.+){PICTURE}",
+        rf"(?:.*/)?labels/(?P<key>.+){PICTURE}",
+        mapping,
+        track,
+    )
+
+
+def layout(name: str) -> Layout:
+    """Return a benchmark's layout by name.
+
+    Raises:
+        Vl4adError: If there is none of that name.
+    """
+    if name not in LAYOUTS:
+        raise Vl4adError(f"Unknown data set: expected one of {[*LAYOUTS, 'folder']}, got '{name}'.")
+    return LAYOUTS[name]
+
+
+def find_pairs(root: Path, layout: Layout) -> tuple[list[tuple[str, Path, Path | None]], list[str]]:
+    """Find a data set's files.
+
+    Args:
+        root: Its folder.
+        layout: Its file names.
+
+    Returns:
+        (key, image, label or None) by key, and a sentence for every kind of file that lacks its partner.
+
+    Raises:
+        Vl4adError: If the folder is missing or holds nothing that fits.
+    """
+    if not root.is_dir():
+        raise Vl4adError(f"There is no folder {root}.")
+    found: list[dict[str, Path]] = [{}, {}]
+    patterns = [re.compile(layout.label, re.IGNORECASE), re.compile(layout.image, re.IGNORECASE)]
+    for path in sorted(p for p in root.rglob("*") if p.is_file()):
+        for kind, pattern in enumerate(patterns):
+            match = pattern.fullmatch(path.relative_to(root).as_posix())
+            if match:
+                key = next(value for value in match.groupdict().values() if value is not None)
+                found[kind].setdefault(key, path)
+                break
+    labels, images = found
+    if not images or not labels:
+        raise Vl4adError(
+            f"{root} holds {len(images)} images and {len(labels)} labels of {layout.title}; expected images like "
+            f"'{_readable(layout.image)}' and labels like '{_readable(layout.label)}'."
+        )
+    problems = []
+    without_image = sorted(set(labels) - set(images))
+    without_label = [] if layout.extra_images else sorted(set(images) - set(labels))
+    for what, names in (("labels have no image", without_image), ("images have no label", without_label)):
+        if names:
+            listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+            problems.append(f"{len(names)} {what} and are left out: {listed}.")
+    return [(key, images[key], labels.get(key)) for key in sorted(images)], problems
+
+
+def _readable(pattern: str) -> str:
+    simple = pattern.replace("(?:.*/)?", "").replace(PICTURE, ".png").replace("(?:_rgb|_leftImg8bit)?", "_rgb")
+    simple = re.sub(r"\(\?P<key2?>[^)]*\)", "NAME", simple)
+    return re.sub(r"\(\?:([^|)]*)[^)]*\)\??", r"\1", simple).replace("\\", "")

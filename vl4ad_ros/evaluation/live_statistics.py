@@ -1,0 +1,106 @@
+"""What a car would have seen: latency, drops, rates and stale results of a recorded live run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vl4ad_ros.bags.reader import BagReader
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.evaluation.result import percentiles
+
+NS = 1_000_000_000
+# A result older than this is stale when it arrives; the detector's own diagnostics warn from there on.
+STALE_MS = 200.0
+
+
+def read_sent(path: Path) -> dict[int, int]:
+    """Read the player's log: stamp -> when the image was sent, nanoseconds since 1970 (`vl4ad replay --log`).
+
+    Raises:
+        Vl4adError: If it is missing or not such a log.
+    """
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return {int(line["stamp_ns"]): int(line["sent_ns"]) for line in lines}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Vl4adError(f"{path}: not a log of 'vl4ad replay --log' ({error}).") from error
+
+
+def read_recorded(path: Path) -> tuple[dict[str, dict[int, int]], dict[str, Any]]:
+    """Read when the detector's outputs arrived, and what the detector said of itself.
+
+    Args:
+        path: A bag of the recorder.
+
+    Returns:
+        Output (`uncertainty`, `anomaly_mask`) -> stamp -> arrival, nanoseconds since 1970 (the first one counts); and
+        the last content of `prompt_set`.
+
+    Raises:
+        Vl4adError: If the bag lacks the maps.
+    """
+    arrived: dict[str, dict[int, int]] = {}
+    about: dict[str, Any] = {}
+    with BagReader(path) as bag:
+        for topic, kind in bag.topics().items():
+            output = topic.rsplit("/", 1)[-1]
+            if output in ("uncertainty", "anomaly_mask") and kind == "sensor_msgs/msg/Image":
+                times = arrived.setdefault(output, {})
+                for image in bag.images(topic):
+                    times.setdefault(image.stamp_ns, image.log_ns)
+            elif output == "prompt_set":
+                for _, _, data in bag.raw([topic]):
+                    about = json.loads(bag.deserialize(topic, data).data)
+    if not arrived.get("uncertainty"):
+        raise Vl4adError(f"{path} holds no uncertainty maps: the detector published none, or none was recorded.")
+    return arrived, about
+
+
+def latencies(sent: Mapping[int, int], arrived: Mapping[str, Mapping[int, int]]) -> dict[int, dict[str, float]]:
+    """Return stamp -> output -> milliseconds from sending the image to receiving the output.
+
+    `total` is that of the uncertainty map, the one that a planner waits for.
+    """
+    table: dict[int, dict[str, float]] = {}
+    for output, times in arrived.items():
+        for stamp, moment in times.items():
+            if stamp in sent:
+                table.setdefault(stamp, {})[output] = (moment - sent[stamp]) / 1e6
+    for row in table.values():
+        if "uncertainty" in row:
+            row["total"] = row["uncertainty"]
+    return table
+
+
+def live_statistics(sent: Mapping[int, int], arrived: Mapping[str, Mapping[int, int]]) -> dict[str, Any]:
+    """Return the figures of a live run.
+
+    Returns:
+        `sent`, `received` (uncertainty maps), `dropped` (images without a map), `stale` (maps older than 200 ms when
+        they came), `foreign` (maps of images that the log lacks), `rate_in_hz`, `rate_hz` (maps per second), and
+        `latency_ms` percentiles.
+    """
+    maps = arrived["uncertainty"]
+    rows = latencies(sent, arrived)
+    total = [row["total"] for row in rows.values() if "total" in row]
+    return {
+        "sent": len(sent),
+        "received": len(maps),
+        "dropped": len(sent.keys() - maps.keys()),
+        "foreign": len(maps.keys() - sent.keys()),
+        "stale": sum(value > STALE_MS for value in total),
+        "stale_limit_ms": STALE_MS,
+        "rate_in_hz": _rate(list(sent.values())),
+        "rate_hz": _rate(list(maps.values())),
+        "latency_ms": percentiles(total),
+    }
+
+
+def _rate(moments: list[int]) -> float | None:
+    """Return events per second between the first and the last."""
+    if len(moments) < 2 or max(moments) == min(moments):
+        return None
+    return (len(moments) - 1) * NS / (max(moments) - min(moments))

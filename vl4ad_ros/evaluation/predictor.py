@@ -1,0 +1,137 @@
+"""What turns a frame into an uncertainty map: the detector, run here, or a recording of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vl4ad_ros.bundle import CARD
+from vl4ad_ros.detector import Detector, upsample
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.evaluation.frames import Frame
+from vl4ad_ros.hashing import sha256_file
+from vl4ad_ros.resources import bundle_dir
+from vl4ad_ros.scoring.names import DEFAULT_SCORING
+
+
+class Predictor(Protocol):
+    """Gives the uncertainty of a frame."""
+
+    def predict(self, frame: Frame) -> tuple[NDArray[np.float32], dict[str, float]]:
+        """Return the map, float32 [H, W] in [0, 1] at the size of the labels (or image), and stage -> milliseconds."""
+        ...
+
+    def close(self) -> None:
+        """Free what it holds."""
+        ...
+
+
+@dataclass(frozen=True)
+class DetectorSpec:
+    """How to open the detector, in any process.
+
+    Attributes:
+        bundle: Name or folder of the model bundle.
+        backend: Name of the engine.
+        prompt_set: Name or file; None takes the bundle's default.
+        scoring: Name of the score.
+        method: `vl4ad`, `random_word` or `both`.
+        temperature: Overrides the set's and the model's; None keeps them.
+        threads: CPU threads of the engine; 0 lets it choose.
+    """
+
+    bundle: str
+    backend: str = "onnxruntime"
+    prompt_set: str | None = None
+    scoring: str = DEFAULT_SCORING
+    method: str = "vl4ad"
+    temperature: float | None = None
+    threads: int = 0
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings with the hashes of the files that they name."""
+        given = Path(self.prompt_set or "")
+        prompt_file = {"prompt_file_sha256": sha256_file(given)} if given.is_file() else {}
+        return {**asdict(self), "card_sha256": sha256_file(bundle_dir(self.bundle) / CARD), **prompt_file}
+
+    def open(self) -> DetectorPredictor:
+        """Load the bundle into its engine."""
+        return DetectorPredictor(self)
+
+
+class DetectorPredictor:
+    """The detector, run in this process."""
+
+    def __init__(self, spec: DetectorSpec) -> None:
+        self._spec = spec
+        self._detector = Detector.open(spec.bundle, spec.backend, spec.threads)
+        self._prompts = self._detector.prompts(spec.prompt_set, spec.scoring, spec.temperature, spec.method)
+
+    @property
+    def default_threshold(self) -> float:
+        """The bundle's own threshold for the anomaly mask."""
+        return self._detector.bundle.card.default_threshold
+
+    def describe(self) -> dict[str, Any]:
+        """Return bundle, engine, prompt set and settings with their hashes."""
+        bundle, prompts = self._detector.bundle, self._prompts
+        return {
+            "bundle": bundle.card.name,
+            "card_sha256": sha256_file(bundle.path / CARD),
+            "engine": self._detector.engine.info.as_dict(),
+            "prompt_set": prompts.prompt_set.name,
+            "prompt_set_version": prompts.prompt_set.version,
+            "prompt_set_source_sha256": prompts.prompt_set.source_sha256,
+            "scoring": prompts.scoring,
+            "method": self._spec.method,
+            "temperature": prompts.temperature,
+        }
+
+    def predict(self, frame: Frame) -> tuple[NDArray[np.float32], dict[str, float]]:
+        """Run the detector; the stages are `preprocess`, `engine` (with the score's range), `upsample` and `total`."""
+        height, width = frame.image.shape[:2] if frame.labels is None else frame.labels.shape
+        start = time.perf_counter()
+        prepared = self._detector.preprocess(frame.image)
+        ready = time.perf_counter()
+        scores = self._detector.infer([prepared], self._prompts)[0]
+        inferred = time.perf_counter()
+        uncertainty = upsample(scores, height, width)
+        done = time.perf_counter()
+        stages = {"preprocess": ready - start, "engine": inferred - ready, "upsample": done - inferred}
+        return uncertainty, {name: 1e3 * s for name, s in {**stages, "total": done - start}.items()}
+
+    def close(self) -> None:
+        """Free the engine."""
+        self._detector.close()
+
+
+@dataclass(frozen=True)
+class RecordedSpec:
+    """Results that a running detector node has published and a recorder has kept; the frames carry them."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return nothing: what was recorded belongs to the source."""
+        return {}
+
+    def open(self) -> RecordedPredictor:
+        """Return the predictor; there is nothing to load."""
+        return RecordedPredictor()
+
+
+class RecordedPredictor:
+    """Hands out the map that came with the frame."""
+
+    def predict(self, frame: Frame) -> tuple[NDArray[np.float32], dict[str, float]]:
+        """Return the recorded map at the labels' size."""
+        if frame.uncertainty is None:
+            raise Vl4adError(f"Frame {frame.name} has no recorded uncertainty map.")
+        height, width = frame.image.shape[:2] if frame.labels is None else frame.labels.shape
+        return upsample(frame.uncertainty, height, width), frame.latency_ms
+
+    def close(self) -> None:
+        """Do nothing."""

@@ -1,0 +1,159 @@
+"""The result of an evaluation: one summary for `result.json`, the per-frame records, and what the report draws."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vl4ad_ros.checked import read_json
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.evaluation.component_metrics import summarise
+from vl4ad_ros.evaluation.levels import calibration_error
+from vl4ad_ros.evaluation.measure import components_of, is_labelled
+from vl4ad_ros.evaluation.objects import follow_objects
+from vl4ad_ros.evaluation.pictures import Gallery
+from vl4ad_ros.evaluation.pixel_metrics import Curve
+from vl4ad_ros.evaluation.regions import region_recall
+from vl4ad_ros.evaluation.tally import Tally
+
+FORMAT = "vl4ad_ros.evaluation/1"
+RESULT, FRAMES, HISTOGRAMS = "result.json", "frames.jsonl", "histograms.npz"
+CURVE_POINTS = 400
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationResult:
+    """Everything that an evaluation found.
+
+    Attributes:
+        summary: The content of `result.json` (docs/evaluation.md lists its keys).
+        records: Per-frame records, in order.
+        histograms: uint32 [F, 2, 1024] per frame: negatives and positives by coarse bin of uncertainty.
+        calibration: float64 [3, 15], see `LevelCounts.calibration`, over all labelled frames.
+        curve: Counts over about 400 thresholds.
+        gallery: The report's pictures.
+    """
+
+    summary: dict[str, Any]
+    records: list[dict[str, Any]]
+    histograms: NDArray[np.uint32]
+    calibration: NDArray[np.float64]
+    curve: Curve
+    gallery: Gallery
+
+
+def percentiles(values: Iterable[float]) -> dict[str, float | int | None]:
+    """Return count, mean, p50, p90, p99 and max of some numbers; None where there are none."""
+    array = np.array([v for v in values if math.isfinite(v)], np.float64)
+    if not len(array):
+        return {"count": 0, "mean": None, "p50": None, "p90": None, "p99": None, "max": None}
+    named = zip(("p50", "p90", "p99"), np.percentile(array, [50, 90, 99]).tolist(), strict=True)
+    return {"count": len(array), "mean": float(array.mean()), **dict(named), "max": float(array.max())}
+
+
+def finish(tally: Tally, about: dict[str, Any], is_drive: bool, live: dict[str, Any] | None = None) -> EvaluationResult:
+    """Turn what was counted into a result.
+
+    Args:
+        tally: The counts of all frames.
+        about: What was evaluated, with what, how and where: merged into the summary (see `about_run`).
+        is_drive: Whether the frames follow each other in time, so that objects can be followed.
+        live: Figures of a live run (see `live_statistics`).
+    """
+    records = tally.ordered()
+    labelled = [r for r in records if is_labelled(r)]
+    calibration = np.sum([tally.calibration[i] for i in sorted(tally.calibration)], axis=0) if labelled else _nothing()
+    stages = sorted({stage for r in records for stage in r["latency_ms"]})
+    summary: dict[str, Any] = {
+        "format": FORMAT,
+        **about,
+        "frames": {
+            "evaluated": len(records),
+            "labelled": len(labelled),
+            "with_anomalies": sum(r["positives"] > 0 for r in labelled),
+        },
+        "pixel": tally.pixels.result().as_dict() if labelled else None,
+        "components": summarise(components_of(r) for r in labelled).as_dict() if labelled else None,
+        "calibration_error": calibration_error(calibration) if labelled else None,
+        "regions": region_recall(labelled) if labelled else None,
+        "objects": _objects(labelled) if labelled and is_drive else None,
+        "alarms": _alarms(records),
+        "latency_ms": {stage: percentiles(r["latency_ms"].get(stage, math.nan) for r in records) for stage in stages},
+        "live": live,
+        "problems": tally.problems,
+    }
+    indices = sorted(tally.histograms)
+    stacked = np.array([tally.histograms[i] for i in indices], np.uint32)
+    curve = tally.pixels.curve().thin(CURVE_POINTS)
+    return EvaluationResult(plain(summary), records, stacked, calibration, curve, tally.gallery)
+
+
+def _nothing() -> NDArray[np.float64]:
+    return np.zeros((3, 15))
+
+
+def _objects(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    tracks = follow_objects(records)
+    delays = [t.delay_s for t in tracks if t.delay_s is not None]
+    return {
+        "count": len(tracks),
+        "detected": len(delays),
+        "delay_s": percentiles(delays),
+        "tracks": [t.as_dict() for t in tracks],
+    }
+
+
+def _alarms(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    alarmed = sum(bool(r["segments"]) for r in records)
+    return {
+        "frames_with_alarm": alarmed,
+        "share_of_frames": alarmed / len(records) if records else None,
+        "segments_per_frame": sum(len(r["segments"]) for r in records) / len(records) if records else None,
+        "mask_share": percentiles(r["mask_share"] for r in records),
+    }
+
+
+def plain(value: Any) -> Any:
+    """Return nested data with None for NaN and infinity, which JSON lacks."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_result(folder: Path, result: EvaluationResult) -> None:
+    """Write `result.json`, `frames.jsonl` and `histograms.npz` (for `vl4ad evaluate compare`) into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RESULT).write_text(json.dumps(result.summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    lines = "".join(json.dumps(plain(record), ensure_ascii=False) + "\n" for record in result.records)
+    (folder / FRAMES).write_text(lines, encoding="utf-8")
+    np.savez_compressed(folder / HISTOGRAMS, histograms=result.histograms)
+
+
+def read_result(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], NDArray[np.uint32]]:
+    """Read what `write_result` wrote: the summary, the records and the histograms.
+
+    Raises:
+        Vl4adError: If something is missing or damaged.
+    """
+    summary = read_json(folder / RESULT)
+    if not isinstance(summary, dict) or summary.get("format") != FORMAT:
+        raise Vl4adError(f"{folder / RESULT} is no result of 'vl4ad evaluate' (expected format {FORMAT}).")
+    try:
+        lines = (folder / FRAMES).read_text(encoding="utf-8").splitlines()
+        records = [json.loads(line) for line in lines]
+        with np.load(folder / HISTOGRAMS, allow_pickle=False) as stored:
+            histograms = stored["histograms"]
+    except (OSError, ValueError, KeyError) as error:
+        raise Vl4adError(f"{folder}: the result is incomplete or damaged ({error}).") from error
+    if len(histograms) != len(records):
+        raise Vl4adError(f"{folder}: {len(records)} records, but {len(histograms)} histograms; evaluate again.")
+    return summary, records, histograms

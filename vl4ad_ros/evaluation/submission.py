@@ -1,0 +1,47 @@
+"""Score maps in the layout that SegmentMeIfYouCan's evaluator reads: anomaly_p/METHOD/DATASET/FRAME.hdf5."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.evaluation.datasets import DatasetSource
+from vl4ad_ros.evaluation.predictor import DetectorSpec
+
+
+def write_submission(folder: Path, source: DatasetSource, spec: DetectorSpec, method: str) -> int:
+    """Run the detector on all images of a data set, labelled or not, and write its maps.
+
+    Each file holds one data set `value`: float16 [H, W], higher = more anomalous.
+
+    Args:
+        folder: Where `anomaly_p/` is made.
+        source: The data set.
+        spec: How to open the detector.
+        method: Name of the method.
+
+    Returns:
+        The number of files.
+
+    Raises:
+        Vl4adError: If the data set is not one of SegmentMeIfYouCan's, or h5py is missing.
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise Vl4adError("h5py is not installed; get it with: pip install 'vl4ad_ros[eval]'.") from error
+    if source.layout.benchmark is None:
+        raise Vl4adError(f"{source.layout.title} is no data set of SegmentMeIfYouCan; leave --submission out.")
+    target = folder / "anomaly_p" / method / source.layout.benchmark
+    target.mkdir(parents=True, exist_ok=True)
+    predictor = spec.open()
+    try:
+        for frame in source.frames(range(len(source))):
+            uncertainty, _ = predictor.predict(frame)
+            with h5py.File(target / f"{frame.name}.hdf5", "w") as file:
+                file.create_dataset("value", data=uncertainty.astype(np.float16), compression=9)
+    finally:
+        predictor.close()
+    return len(source)

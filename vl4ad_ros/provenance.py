@@ -1,0 +1,95 @@
+"""What a result file says of its making: command, versions, hardware, hashes of what went in."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import importlib.metadata
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from vl4ad_ros import __version__
+from vl4ad_ros.hashing import sha256_file
+
+# The libraries whose version may change a number.
+LIBRARIES: tuple[str, ...] = (
+    "numpy", "opencv-python-headless", "opencv-python", "onnxruntime", "onnxruntime-gpu", "torch", "rosbags",
+)  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of this package, Python and the installed libraries that may change a number."""
+    found = {"vl4ad_ros": __version__, "python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            found[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """Return processor, cores that this process may use, memory, GPUs (where a driver is) and operating system."""
+    memory_gib = psutil.virtual_memory().total / 2**30
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "cpu": _cpu_name(),
+        "cores": cores,
+        "memory_gib": round(memory_gib, 1),
+        "gpus": _gpus(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+    }
+
+
+def provenance() -> dict[str, Any]:
+    """Return when, by which command, with which versions and on which hardware this process makes its results."""
+    name, *arguments = sys.argv
+    program = Path(name).stem if not name.endswith("main.py") else "vl4ad"
+    return {
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "command": shlex.join([program, *arguments]),
+        "versions": versions(),
+        "hardware": hardware(),
+    }
+
+
+def sha256_tree(path: str | Path) -> str:
+    """Return the SHA-256 of a file, or of a folder: over the names and hashes of all files in it, in order."""
+    root = Path(path)
+    if root.is_file():
+        return sha256_file(root)
+    digest = hashlib.sha256()
+    for file in sorted(p for p in root.rglob("*") if p.is_file()):
+        digest.update(f"{file.relative_to(root).as_posix()}\0{sha256_file(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() in ("model name", "Model"):
+                return value.strip()
+    except OSError:
+        pass  # Not Linux: the platform module knows a shorter name.
+    return platform.processor() or platform.machine()
+
+
+def _gpus() -> list[str]:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    query = [tool, "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [" ".join(line.split()) for line in answer.stdout.splitlines() if line.strip()]
