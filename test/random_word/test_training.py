@@ -61,7 +61,9 @@ def test_seeds_reproduce() -> None:
     np.testing.assert_array_equal(first.w1, again.w1)
     assert first.card["validation"] == again.card["validation"]
     assert not np.array_equal(first.w1, other.w1)
-    np.testing.assert_array_equal(prepare(SETTINGS, toy_family(), ToyEncoder()).train.rows, data_for().train.rows)
+    again_data = prepare(SETTINGS, toy_family(), ToyEncoder())
+    np.testing.assert_array_equal(again_data.train.rows, data_for().train.rows)
+    np.testing.assert_array_equal(data_for(words=0).validation["all"].rows, again_data.validation["all"].rows)
     assert not np.array_equal(data_for(seed=2).train.rows, data_for().train.rows)
 
 

@@ -40,15 +40,15 @@ class TrainSettings(Checked):
     family: str = "road"
     text_encoder: str = MINILM_ID
     seed: int = Field(default=0, ge=0)
-    samples: int = Field(default=4000, ge=1)
-    validation_samples: int = Field(default=500, ge=1)
+    samples: int = Field(default=2000, ge=1)
+    validation_samples: int = Field(default=250, ge=1)
     held_out: float = Field(default=0.25, gt=0, lt=1)
     words: WordSettings = WordSettings()
     hidden: int = Field(default=64, ge=1, le=GRAPH_HIDDEN)
     dropout: float = Field(default=0.1, ge=0, lt=1)
     noise: float = Field(default=0.3, ge=0)
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
-    rate: float = Field(default=1e-3, gt=0)
+    rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     batch: int = Field(default=256, ge=1)
     epochs: int = Field(default=60, ge=1)

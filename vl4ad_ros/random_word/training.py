@@ -57,20 +57,22 @@ def prepare(
 ) -> TextData:
     """Generate and embed the training prompts and the validation sets; equal settings give equal data.
 
-    The validation prompts always carry one to four random words, also where the training has none, so that trainings
-    with different words can be compared.
+    The validation prompts depend on the seed alone: they carry one to four random words also where the training has
+    none, so that trainings with different numbers of words can be compared.
     """
-    rng = np.random.default_rng(settings.seed)
-    train, held = split(family, load_words(settings.words, family), settings.held_out, rng)
-    sets: dict[str, Prompts] = {"train": generate(train, settings.words, settings.samples, rng)}
-    probing = settings.words.model_copy(update={"least": 1, "most": 4, "labels": "both"})
-    for name, material in mix(train, held).items():
-        sets[name] = generate(material, probing, settings.validation_samples, rng)
-    rows = embed([text for prompts in sets.values() for text in prompts.texts], encoder, cache, progress=progress)
-    ends = np.cumsum([len(prompts.texts) for prompts in sets.values()])[:-1]
-    parts = np.split(rows, ends)
-    embedded = {name: Embedded(part, sets[name].labels) for name, part in zip(sets, parts, strict=True)}
-    return TextData(embedded.pop("train"), embedded)
+    for_split, for_train, for_validation = (np.random.default_rng([settings.seed, part]) for part in range(3))
+    train, held = split(family, load_words(settings.words, family), settings.held_out, for_split)
+    probing = settings.words.model_copy(update={"least": 1, "most": 4})
+    validation = {
+        name: generate(material, probing, settings.validation_samples, for_validation)
+        for name, material in mix(train, held).items()
+    }
+    prompts = generate(train, settings.words, settings.samples, for_train)
+
+    def embedded(part: Prompts) -> Embedded:
+        return Embedded(embed(part.texts, encoder, cache, progress=progress), part.labels)
+
+    return TextData(embedded(prompts), {name: embedded(part) for name, part in validation.items()})
 
 
 class _Head(nn.Module):
