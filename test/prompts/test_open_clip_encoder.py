@@ -18,10 +18,49 @@ from vl4ad_ros.scoring.reference import anomaly_score, column_cosines
 
 RANDOM = "open_clip:ViT-S-32-alt/random"
 SOUP = "open_clip:convnext_large_d_320/laion2b_s29b_b131k_ft_soup"
-CITY = """road sidewalk building wall fence pole traffic-light traffic-sign vegetation terrain sky person rider car truck bus
-train motorcycle bicycle""".split()
-VOC = """aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep
-sofa train tvmonitor""".split()
+CITY = [
+    "road",
+    "sidewalk",
+    "building",
+    "wall",
+    "fence",
+    "pole",
+    "traffic-light",
+    "traffic-sign",
+    "vegetation",
+    "terrain",
+    "sky",
+    "person",
+    "rider",
+    "car",
+    "truck",
+    "bus",
+    "train",
+    "motorcycle",
+    "bicycle",
+]
+VOC = [
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+]
 
 
 def test_a_random_tower_is_reproducible_and_embeds_units() -> None:
