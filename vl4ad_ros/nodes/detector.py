@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -33,17 +33,23 @@ DIAGNOSTICS_PERIOD_S = 1.0
 # Swaps that ~/prompt_set tells of besides the one in force.
 HISTORY = 16
 
+OpenDetector = Callable[[str, str, int, int], Detector]
+
 
 class DetectorNode(LifecycleNode):
     """Lifecycle node around `vl4ad_ros.detector.Detector`; its parameters are in `vl4ad_ros.nodes.parameters`."""
 
-    def __init__(self) -> None:
+    def __init__(self, open_detector: OpenDetector = Detector.open) -> None:
         """Declare the parameters, and start where `autostart` says so.
+
+        Args:
+            open_detector: Makes the detector of a bundle, backend, number of threads and device number.
 
         Raises:
             rclpy.exceptions.ParameterException: If an override has another type or is out of range.
         """
         # Before the base class: where a parameter is refused, it destroys the node that was begun.
+        self._open_detector = open_detector
         self._detector: Detector | None = None
         self._state: FrameState | None = None
         self._cameras: list[Camera] = []
@@ -87,7 +93,9 @@ class DetectorNode(LifecycleNode):
                 f"{len(values['cameras'])} cameras."
             )
         rois = [RoiMask(path) if path else None for path in roi_paths or [""] * len(values["cameras"])]
-        self._detector = Detector.open(values["bundle"], values["backend"], values["threads"], values["device_id"])
+        self._detector = self._open_detector(
+            values["bundle"], values["backend"], values["threads"], values["device_id"]
+        )
         self._state = next_state(self._detector, values, self._state)
         self._values = values
         self._info_publishers = {"prompt_set": self.create_publisher(String, "~/prompt_set", LATCHED)}

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-STAGES = ("decode", "preprocess", "engine", "postprocess", "publish", "age")
+# What a frame's time goes to, then two sums: all of it without the engine, and now minus the frame's stamp.
+STAGES = ("wait", "decode", "preprocess", "engine", "postprocess", "publish", "outside_engine", "age")
 # Latencies are of the newest so many frames, rates of the last so many seconds.
 KEEP_FRAMES = 256
 RATE_WINDOW_S = 5.0

@@ -26,6 +26,8 @@ class _Decoded:
     camera: Camera
     header: Header
     job: pipeline.Job
+    arrived: float
+    began: float
     decode_ms: float
 
 
@@ -90,7 +92,7 @@ class Worker:
         if not wanted.anything:
             camera.stats.count("nobody listens")
             return None
-        began = time.perf_counter()
+        began = time.monotonic()
         try:
             if self._compressed:
                 message: Any = deserialize_message(taken.item, CompressedImage)
@@ -109,13 +111,16 @@ class Worker:
             return None
         camera.check_stamp(message.header)
         job = pipeline.Job(image, wanted, camera.roi)
-        return _Decoded(camera, message.header, job, (time.perf_counter() - began) * 1e3)
+        return _Decoded(camera, message.header, job, taken.arrived, began, (time.monotonic() - began) * 1e3)
 
     def _process(self, decoded: Sequence[_Decoded], state: FrameState) -> None:
         results = pipeline.run(self._detector, [one.job for one in decoded], state)
         for one, result in zip(decoded, results, strict=True):
-            began = time.perf_counter()
+            began = time.monotonic()
             self._before_publish(one.camera, one.header, state)
             one.camera.publish(one.header, result, one.job.image.shape[:2], one.job.wanted)
-            publish_ms = (time.perf_counter() - began) * 1e3
-            one.camera.finish(one.header, {"decode": one.decode_ms, **result.milliseconds, "publish": publish_ms})
+            ended = time.monotonic()
+            stages = {"wait": (one.began - one.arrived) * 1e3, "decode": one.decode_ms, **result.milliseconds}
+            stages["publish"] = (ended - began) * 1e3
+            stages["outside_engine"] = (ended - one.arrived) * 1e3 - stages["engine"]
+            one.camera.finish(one.header, stages)
