@@ -96,6 +96,10 @@ class BagReader:
         """Return the number of messages on a topic."""
         return self._reader.topics[topic].msgcount
 
+    def duration_s(self) -> float:
+        """Return the seconds between the first and the last message."""
+        return max(self._reader.duration, 0) / 1e9
+
     def image_topic(self, name: str | None = None) -> str:
         """Return the name of a camera's topic: the given one, checked, or the only one there is.
 

@@ -44,6 +44,13 @@ class Command(Protocol):
         ...
 
 
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults that say something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
 def load(name: str) -> Command:
     """Import a sub-command's module."""
     return cast(Command, importlib.import_module(f"vl4ad_ros.cli.{COMMANDS[name]}"))
@@ -52,9 +59,7 @@ def load(name: str) -> Command:
 def command_parser(name: str) -> argparse.ArgumentParser:
     """Return the parser of one sub-command."""
     command = load(name)
-    parser = argparse.ArgumentParser(
-        prog=f"vl4ad {name}", description=command.HELP, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = argparse.ArgumentParser(prog=f"vl4ad {name}", description=command.HELP, formatter_class=HelpFormatter)
     command.add_arguments(parser)
     return parser
 

@@ -1,0 +1,151 @@
+"""`vl4ad detect`: pictures and videos in, uncertainty maps, anomaly masks and overlays out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vl4ad_ros.engines.factory import BACKENDS
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.scoring.names import DEFAULT_SCORING, METHODS, SCORINGS
+
+if TYPE_CHECKING:
+    from vl4ad_ros.detector import Detector
+    from vl4ad_ros.media import Picture
+    from vl4ad_ros.prompts.tensors import PromptTensors
+
+HELP = "Find anomalies in pictures, folders and videos; write maps, masks, overlays and result.json."
+RESULT = "result.json"
+FORMAT = "vl4ad_ros.detect/1"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("inputs", type=Path, nargs="+", metavar="INPUT", help="pictures, videos, or folders of them")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--bundle", default="vl4ad-small", help="model bundle: name or folder")
+    parser.add_argument("--prompt-set", help="prompt set: name or .safetensors file; the bundle's own by default")
+    parser.add_argument("--scoring", default=DEFAULT_SCORING, choices=SCORINGS, help="score")
+    parser.add_argument("--method", default="vl4ad", choices=[*METHODS, "both"], help="anomaly method of the bundle")
+    parser.add_argument("--temperature", type=float, help="overrides the prompt set's and the model's temperature")
+    parser.add_argument("--threshold", type=float, help="mask where uncertainty >= this; the bundle's own by default")
+    parser.add_argument(
+        "--format", default="npy", choices=["npy", "png16"], help="of the maps: float32, or 16-bit PNG (times 65535)"
+    )
+    parser.add_argument("--backend", default="onnxruntime", choices=BACKENDS, help="inference backend")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads of the engine; 0 lets it choose")
+    parser.add_argument("--no-overlay", action="store_true", help="write no overlays")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Process the inputs."""
+    from tqdm import tqdm
+
+    from vl4ad_ros.detector import Detector
+    from vl4ad_ros.media import find_inputs
+
+    if args.threshold is not None and not 0 <= args.threshold <= 1:
+        raise Vl4adError(f"--threshold must be between 0 and 1, got {args.threshold:g}.")
+    inputs = find_inputs(args.inputs)
+    detector = Detector.open(args.bundle, args.backend, args.threads)
+    try:
+        prompts = detector.prompts(args.prompt_set, args.scoring, args.temperature, args.method)
+        threshold = detector.bundle.card.default_threshold if args.threshold is None else args.threshold
+        try:
+            args.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Vl4adError(f"The folder {args.out} cannot be made ({error}).") from error
+        files: list[dict[str, Any]] = []
+        faults: list[str] = []
+        started = time.perf_counter()
+        with tqdm(total=sum(entry.count for entry in inputs), unit="frame", desc="detecting") as bar:
+            for entry in inputs:
+                try:
+                    for picture in entry.pictures():
+                        files.append(_process(picture, detector, prompts, threshold, args))
+                        bar.update()
+                except Vl4adError as error:  # One broken file does not stop the others.
+                    faults.append(str(error))
+                    tqdm.write(f"vl4ad: {error}")
+        seconds = time.perf_counter() - started
+        _write_result(args.out, detector, prompts, threshold, files, faults, seconds)
+    finally:
+        detector.close()
+    print(f"{len(files)} pictures in {seconds:.1f} s; results in {args.out}")
+    if faults:
+        raise Vl4adError(f"{len(faults)} of {len(inputs)} inputs could not be processed (see {args.out / RESULT}).")
+    return 0
+
+
+def _process(
+    picture: Picture, detector: Detector, prompts: PromptTensors, threshold: float, args: argparse.Namespace
+) -> dict[str, Any]:
+    """Process one picture, write its files and return what result.json says of it."""
+    from vl4ad_ros.detector import anomaly_mask, upsample
+    from vl4ad_ros.media import write_mask, write_overlay, write_uncertainty
+    from vl4ad_ros.overlay import draw_overlay
+
+    moments = [time.perf_counter()]
+    prepared = detector.preprocess(picture.image)
+    moments.append(time.perf_counter())
+    scores = detector.infer([prepared], prompts)[0]
+    moments.append(time.perf_counter())
+    uncertainty = upsample(scores, *picture.image.shape[:2])
+    mask = anomaly_mask(uncertainty, threshold)
+    moments.append(time.perf_counter())
+    stages = zip(("preprocess", "engine", "postprocess"), moments, moments[1:], strict=False)
+    written = {
+        "uncertainty": write_uncertainty(args.out, picture.stem, uncertainty, args.format).name,
+        "mask": write_mask(args.out, picture.stem, mask).name,
+    }
+    if not args.no_overlay:
+        overlay = draw_overlay(picture.image, uncertainty, mask)
+        written["overlay"] = write_overlay(args.out, picture.stem, overlay).name
+    return {
+        "source": str(picture.source),
+        "stem": picture.stem,
+        "height": int(mask.shape[0]),
+        "width": int(mask.shape[1]),
+        "files": written,
+        "mask_share": float((mask > 0).mean()),
+        "uncertainty_mean": float(uncertainty.mean()),
+        "uncertainty_max": float(uncertainty.max()),
+        "latency_ms": {name: round(1e3 * (end - begin), 3) for name, begin, end in stages},
+    }
+
+
+def _write_result(
+    out: Path,
+    detector: Detector,
+    prompts: PromptTensors,
+    threshold: float,
+    files: list[dict[str, Any]],
+    faults: list[str],
+    seconds: float,
+) -> None:
+    import numpy as np
+
+    from vl4ad_ros.bundle import CARD
+    from vl4ad_ros.hashing import sha256_file
+    from vl4ad_ros.provenance import provenance
+
+    bundle = detector.bundle
+    table = {name: [entry["latency_ms"][name] for entry in files] for name in ("preprocess", "engine", "postprocess")}
+    result = {
+        "format": FORMAT,
+        **provenance(),
+        "bundle": {"name": bundle.card.name, "path": str(bundle.path), "card_sha256": sha256_file(bundle.path / CARD)},
+        "engine": detector.engine.info.as_dict(),
+        "prompt_set": prompts.prompt_set.summary(),
+        "scoring": prompts.scoring,
+        "temperature": prompts.temperature,
+        "threshold": threshold,
+        "seconds": round(seconds, 3),
+        "latency_ms": {name: {"median": float(np.median(v)), "max": max(v)} for name, v in table.items() if v},
+        "faults": faults,
+        "pictures": files,
+    }
+    (out / RESULT).write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

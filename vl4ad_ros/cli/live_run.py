@@ -1,0 +1,233 @@
+"""A live run over DDS: detector, player and recorder, each in its own process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.resources import config_file
+
+READY = "recording"
+START_TIMEOUT_S = 90.0
+STOP_TIMEOUT_S = 15.0
+IDLE_S = 3.0
+
+
+@dataclass(frozen=True)
+class LiveRun:
+    """What a live run leaves.
+
+    Attributes:
+        recording: Bag of the detector's outputs; log times are arrival times (see `vl4ad_ros.nodes.recorder`).
+        sent: Log of the player: one JSON line per image, `stamp_ns` and `sent_ns`.
+    """
+
+    recording: Path
+    sent: Path
+
+
+@dataclass
+class Child:
+    """A process of the run.
+
+    Attributes:
+        name: What people call it.
+        process: The process.
+        log: File with its output.
+        ready: Set when it has printed the line that says so.
+    """
+
+    name: str
+    process: subprocess.Popen[str]
+    log: Path
+    ready: threading.Event = field(default_factory=threading.Event)
+
+    def check(self) -> None:
+        """Raise if the process has ended with an error.
+
+        Raises:
+            Vl4adError: With the end of its log.
+        """
+        status = self.process.poll()
+        if status not in (None, 0):
+            lines = [line for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines() if line]
+            end = " | ".join(lines[-3:]) or "(empty)"
+            raise Vl4adError(f"The {self.name} stopped with status {status}; the end of {self.log}: {end}")
+
+
+class LiveProcesses:
+    """Starts and ends the processes of a run, in a ROS domain of their own on this machine only."""
+
+    def __init__(self, logs: Path) -> None:
+        """Prepare the environment.
+
+        Args:
+            logs: Folder for the processes' logs.
+        """
+        logs.mkdir(parents=True, exist_ok=True)
+        self._logs = logs
+        self._children: list[Child] = []
+        self._environment = os.environ | {
+            "ROS_DOMAIN_ID": str(os.getpid() % 100 + 1),
+            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+            "ROS_LOG_DIR": str(logs),
+            "FASTDDS_DEFAULT_PROFILES_FILE": str(config_file("fastdds.xml")),
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def start(self, name: str, command: Sequence[str], visible: bool = False) -> Child:
+        """Start `python -m COMMAND...`.
+
+        Args:
+            name: What people call it.
+            command: Module and arguments.
+            visible: Whether its standard error (a progress bar) goes to the terminal.
+        """
+        log = self._logs / f"{name}.log"
+        log.write_text("", encoding="utf-8")
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command], env=self._environment, text=True, bufsize=1,
+            stdout=subprocess.PIPE, stderr=None if visible else subprocess.STDOUT,
+        )  # fmt: skip
+        child = Child(name, process, log)
+        self._children.append(child)
+        threading.Thread(target=_keep_log, args=(child,), daemon=True).start()
+        return child
+
+    def wait_ready(self, child: Child, timeout_s: float, what: str) -> None:
+        """Wait until a child has said that it is ready, watching all of them.
+
+        Raises:
+            Vl4adError: If one of them fails, or time is over.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not child.ready.wait(0.1):
+            self._watch(deadline, f"{what} did not happen within {timeout_s:g} s")
+
+    def wait_end(self, child: Child, timeout_s: float) -> None:
+        """Wait until a child has ended well, watching all of them.
+
+        Raises:
+            Vl4adError: If one of them fails, or time is over.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                child.process.wait(0.1)
+                child.check()
+                return
+            self._watch(deadline, f"The {child.name} did not finish within {timeout_s:g} s")
+
+    def _watch(self, deadline: float, complaint: str) -> None:
+        for child in self._children:
+            child.check()
+        if time.monotonic() > deadline:
+            raise Vl4adError(f"{complaint}; logs are in {self._logs}.")
+
+    def stop_all(self) -> None:
+        """Interrupt what still runs, and kill what does not react."""
+        running = [child for child in self._children if child.process.poll() is None]
+        for child in running:
+            child.process.send_signal(signal.SIGINT)
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        for child in running:
+            try:
+                child.process.wait(max(deadline - time.monotonic(), 0.1))
+            except subprocess.TimeoutExpired:
+                child.process.kill()
+                child.process.wait()
+
+
+def _keep_log(child: Child) -> None:
+    """Copy a child's output to its log, and notice the line that says that it is ready."""
+    assert child.process.stdout is not None
+    with child.log.open("a", encoding="utf-8") as log:
+        for line in child.process.stdout:
+            log.write(line)
+            log.flush()
+            if line.strip() == READY:
+                child.ready.set()
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Turn SIGTERM into KeyboardInterrupt, so that no process is left behind."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def run_live(
+    source: Path,
+    topic: str,
+    out: Path,
+    seconds: float,
+    compressed: bool = False,
+    bundle: str = "vl4ad-small",
+    prompt_set: str | None = None,
+    rate: float = 1.0,
+    extra: Mapping[str, str] | None = None,
+) -> LiveRun:
+    """Play a bag through a live detector and record what it publishes.
+
+    Args:
+        source: The bag.
+        topic: Its image topic.
+        out: Folder for the recording and the logs; `recording` in it must not exist.
+        seconds: How long the bag is.
+        compressed: Whether the topic carries CompressedImage.
+        bundle: Model bundle, by name or folder.
+        prompt_set: Prompt set; None takes the bundle's default.
+        rate: Speed, 1 = as recorded.
+        extra: Further parameters of the detector.
+
+    Raises:
+        Vl4adError: If a process fails or something does not happen in time.
+    """
+    live = LiveRun(out / "recording", out / "sent.jsonl")
+    # The player's topic is the detector's own name for it: no remapping, whatever the bag calls it.
+    image = "/camera/image_raw/compressed" if compressed else "/camera/image_raw"
+    parameters = {"bundle": bundle, "use_sim_time": "true", "compressed": "true" if compressed else "false"}
+    if prompt_set is not None:
+        parameters["prompt_set"] = prompt_set
+    parameters |= extra or {}
+    options = [text for name, value in parameters.items() for text in ("-p", f"{name}:={value}")]
+    processes = LiveProcesses(out / "logs")
+    with _terminated_as_interrupted():
+        try:
+            remap = f"image{'/compressed' if compressed else ''}:={image}"
+            processes.start("detector", ["vl4ad_ros.nodes.detector", "--ros-args", "-r", remap, *options])
+            recorder = processes.start(
+                "recorder", ["vl4ad_ros.nodes.recorder", str(live.recording), "--idle", f"{IDLE_S:g}"]
+            )
+            processes.wait_ready(recorder, START_TIMEOUT_S, "The detector's start")
+            arguments = ["--topic", topic, "--to", image, "--subscribers", "1", "--clock", "--rate", f"{rate:g}"]
+            player = processes.start(
+                "player",
+                ["vl4ad_ros.cli.main", "replay", str(source), *arguments, "--log", str(live.sent)],
+                visible=True,
+            )
+            processes.wait_end(player, START_TIMEOUT_S + 3 * seconds / rate)
+            processes.wait_end(recorder, START_TIMEOUT_S)
+        finally:
+            processes.stop_all()
+    return live
