@@ -25,8 +25,11 @@ def column_cosines(cosines: Tensor, class_concepts: Tensor) -> Tensor:
         [..., C].
     """
     columns, length = class_concepts.shape
-    gathered = torch.index_select(cosines, -1, class_concepts.reshape(-1))
-    return gathered.reshape(*cosines.shape[:-1], columns, length).amax(dim=-1)
+    # Concepts first: each gathered row is then one contiguous copy, instead of one number at a time.
+    rows = cosines.reshape(-1, cosines.shape[-1]).transpose(0, 1)
+    gathered = torch.index_select(rows, 0, class_concepts.reshape(-1))
+    best = gathered.reshape(columns, length, -1).amax(dim=1)
+    return best.transpose(0, 1).reshape(*cosines.shape[:-1], columns)
 
 
 def class_weights(

@@ -1,0 +1,63 @@
+"""The small dense network with the graph contract: from the uint8 image and the prompt inputs to the score."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vl4ad_ros.network.small import SmallNetwork
+from vl4ad_ros.random_word.graph import add_to_dense
+from vl4ad_ros.scoring.graph import dense_score
+
+
+class SmallDetector(nn.Module):
+    """A trained network with its learned void vector, ready for the export.
+
+    Args:
+        network: the network.
+        void: [D], the learned void vector; any length.
+    """
+
+    void: Tensor
+
+    def __init__(self, network: SmallNetwork, void: Tensor) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("void", F.normalize(void.detach().clone(), dim=0))
+
+    def forward(
+        self,
+        image: Tensor,
+        text_embeddings: Tensor,
+        class_concepts: Tensor,
+        class_mask: Tensor,
+        settings: Tensor,
+        random_word_rows: Tensor | None = None,
+        random_word_head: Tensor | None = None,
+    ) -> Tensor:
+        """Score images.
+
+        Args:
+            image: uint8 RGB [B,H,W,3], H and W multiples of 32.
+            text_embeddings: [P,D], unit rows.
+            class_concepts: int [C,L].
+            class_mask: [2,C].
+            settings: [8]; all four as `vl4ad_ros.prompts.tensors` packs them.
+            random_word_rows: [H+1,D] or None; see `vl4ad_ros.random_word.graph`.
+            random_word_head: [3,H+1] or None.
+
+        Returns:
+            Raw score u, [B,H/8,W/8], higher = more anomalous.
+        """
+        # Cast first: TensorRT has no transpose for 8-bit integers.
+        embedding = self.network(image.float().permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        rows = [text_embeddings, self.void[None]]
+        if random_word_rows is not None:
+            rows.append(random_word_rows)
+        dots = self.network.cosines(embedding, torch.cat(rows))
+        concepts = text_embeddings.shape[0]
+        raw = dense_score(dots[..., :concepts], class_concepts, class_mask, settings, dots[..., concepts])
+        if random_word_rows is None or random_word_head is None:
+            return raw
+        return add_to_dense(raw, dots[..., concepts + 1 :], random_word_head, settings)

@@ -1,0 +1,164 @@
+"""Geometry and photometry of a training sample.
+
+All pictures are RGB uint8; all randomness comes from the given generator.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from vl4ad_ros.training.config import Augment
+from vl4ad_ros.training.label_tables import IGNORE
+
+UInt8 = npt.NDArray[np.uint8]
+Random = np.random.Generator
+
+
+def log_uniform(random: Random, low: float, high: float) -> float:
+    """A number between low and high, even on a logarithmic scale."""
+    return float(np.exp(random.uniform(np.log(low), np.log(high))))
+
+
+def crop_window(
+    image: UInt8, rows: UInt8, size: tuple[int, int], scale: tuple[float, float], augment: Augment, random: Random
+) -> tuple[UInt8, UInt8]:
+    """A randomly zoomed, turned, mirrored and shifted window of a frame.
+
+    What lies outside the frame is mirrored in the picture and without supervision in the rows.
+
+    Args:
+        image: [h,w,3].
+        rows: [h,w].
+        size: rows and columns of the result.
+        scale: range of the zoom.
+        augment: settings.
+        random: generator.
+
+    Returns:
+        Picture and rows at `size`.
+    """
+    height, width = size
+    source_height, source_width = rows.shape
+    zoom = log_uniform(random, *scale)
+    aspect = log_uniform(random, 0.85, 1.18)
+    zoom_x, zoom_y = zoom * np.sqrt(aspect), zoom / np.sqrt(aspect)
+    angle = np.deg2rad(random.uniform(-augment.rotation, augment.rotation))
+    mirror = -1.0 if random.random() < augment.flip else 1.0
+
+    def centre(source: int, target: int, factor: float) -> float:
+        half = target / factor / 2
+        return source / 2 if 2 * half >= source else random.uniform(half, source - half)
+
+    centre_x, centre_y = centre(source_width, width, zoom_x), centre(source_height, height, zoom_y)
+    cosine, sine = np.cos(angle), np.sin(angle)
+    linear = np.array([[mirror * zoom_x * cosine, -zoom_y * sine], [mirror * zoom_x * sine, zoom_y * cosine]])
+    offset = np.array([width / 2, height / 2]) - linear @ np.array([centre_x, centre_y])
+    matrix = np.hstack([linear, offset[:, None]])
+    way = cv2.INTER_AREA if zoom < 0.7 else cv2.INTER_LINEAR
+    out = cv2.warpAffine(image, matrix, (width, height), flags=way, borderMode=cv2.BORDER_REFLECT_101)
+    out_rows = cv2.warpAffine(
+        rows, matrix, (width, height), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=IGNORE
+    )
+    return out.astype(np.uint8), out_rows.astype(np.uint8)
+
+
+def blob(random: Random, size: tuple[int, int], roughness: float = 0.35) -> UInt8:
+    """A random round shape that fills its box: uint8 mask [h,w], 0 or 255."""
+    height, width = size
+    angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    radius = np.ones_like(angles)
+    for wave in range(1, 5):
+        radius += roughness / wave * np.sin(wave * angles + random.uniform(0, 2 * np.pi)) * random.random()
+    radius /= radius.max()
+    points = np.stack([width / 2 * (1 + radius * np.cos(angles)), height / 2 * (1 + radius * np.sin(angles))], 1)
+    mask = np.zeros((height, width), np.uint8)
+    cv2.fillPoly(mask, [points.astype(np.int32)], 255)
+    return mask
+
+
+def take_style(image: UInt8, other: UInt8, strength: float) -> UInt8:
+    """Move the mean and spread of each CIELAB channel towards another frame's (Reinhard et al., 2001)."""
+    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
+    own = lab[::4, ::4].reshape(-1, 3).astype(np.float32)
+    target = cv2.cvtColor(other[::4, ::4], cv2.COLOR_RGB2LAB).reshape(-1, 3).astype(np.float32)
+    ratio = np.clip((target.std(0) + 1) / (own.std(0) + 1), 0.5, 2.0)
+    gain = 1 + strength * (ratio - 1)
+    mean, shift = own.mean(0), strength * (target.mean(0) - own.mean(0))
+    table = np.clip((np.arange(256)[:, None] - mean) * gain + mean + shift, 0, 255).astype(np.uint8)[None]
+    return cv2.cvtColor(cv2.LUT(lab, table), cv2.COLOR_LAB2RGB).astype(np.uint8)
+
+
+def _curve(random: Random) -> UInt8:
+    """Lookup table of a random brightness, contrast and gamma change."""
+    levels = np.arange(256, dtype=np.float32) / 255
+    levels = levels ** log_uniform(random, 0.65, 1.5)
+    levels = (levels - 0.5) * random.uniform(0.7, 1.3) + 0.5 + random.uniform(-0.12, 0.12)
+    return np.clip(levels * 255, 0, 255).astype(np.uint8)
+
+
+def _colour(image: UInt8, random: Random) -> UInt8:
+    image = cv2.LUT(image, _curve(random)).astype(np.uint8)
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+    hue = (np.arange(256) + int(random.integers(-9, 10))) % 180
+    saturation = np.clip(np.arange(256) * random.uniform(0.4, 1.6), 0, 255)
+    table = np.stack([hue, saturation, np.arange(256)], 1).astype(np.uint8)[None]
+    image = cv2.cvtColor(cv2.LUT(hsv, table), cv2.COLOR_HSV2RGB).astype(np.uint8)
+    # Colour of the light: gain of each channel.
+    gains = np.clip(np.arange(256)[:, None] * random.uniform(0.85, 1.15, 3), 0, 255).astype(np.uint8)[None]
+    return cv2.LUT(image, gains).astype(np.uint8)
+
+
+def _soften(image: UInt8, random: Random) -> UInt8:
+    height, width = image.shape[:2]
+    if random.random() < 0.5:
+        return cv2.GaussianBlur(image, (0, 0), random.uniform(0.4, 1.6)).astype(np.uint8)
+    factor = random.uniform(0.4, 0.9)
+    small = cv2.resize(image, (int(width * factor), int(height * factor)), interpolation=cv2.INTER_AREA)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
+
+
+def _fog(image: UInt8, random: Random) -> UInt8:
+    """A veil that is thicker towards a horizon."""
+    height = image.shape[0]
+    horizon = random.uniform(0.2, 0.6) * height
+    distance = np.abs(np.arange(height) - horizon) / height
+    veil = random.uniform(0.2, 0.75) * np.exp(-distance * random.uniform(0.5, 4.0))
+    grey = random.uniform(120, 245)
+    mixed = image * (1 - veil)[:, None, None] + (grey * veil)[:, None, None]
+    return np.asarray(mixed, dtype=np.uint8)
+
+
+def _shade(image: UInt8, random: Random) -> UInt8:
+    """A cast shadow with a random outline; labels stay what they are."""
+    height, width = image.shape[:2]
+    mask = np.zeros((height // 4, width // 4), np.uint8)
+    points = random.uniform(-0.2, 1.2, (int(random.integers(3, 6)), 2)) * [width // 4, height // 4]
+    cv2.fillPoly(mask, [points.astype(np.int32)], 255)
+    soft = cv2.GaussianBlur(mask, (0, 0), random.uniform(0.4, 3.0))
+    depth = cv2.resize(soft, (width, height)).astype(np.float32) * (random.uniform(0.25, 0.6) / 255)
+    return (image * (1 - depth)[..., None]).astype(np.uint8)
+
+
+def photometry(image: UInt8, augment: Augment, random: Random) -> UInt8:
+    """Light, weather, camera: everything that changes values and not places."""
+    if random.random() < augment.shade:
+        image = _shade(image, random)
+    if random.random() < augment.colour:
+        image = _colour(image, random)
+    if random.random() < augment.fog:
+        image = _fog(image, random)
+    if random.random() < augment.grey:
+        image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.uint8)
+    if random.random() < augment.blur:
+        image = _soften(image, random)
+    if random.random() < augment.noise:
+        noise = random.standard_normal((image.shape[0], image.shape[1], 1), dtype=np.float32)
+        if random.random() < 0.5:
+            noise = random.standard_normal(image.shape, dtype=np.float32)
+        image = np.clip(image + noise * random.uniform(2, 14), 0, 255).astype(np.uint8)
+    if random.random() < augment.jpeg:
+        _, coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(25, 85))])
+        image = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), dtype=np.uint8)
+    return image

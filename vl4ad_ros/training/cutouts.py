@@ -1,0 +1,170 @@
+"""Named cut-outs: pictures whose class name is known, freed from their background once and kept in a cache.
+
+The pictures carry no masks. GrabCut (Rother et al., 2004), started from the centred rectangle, finds the thing that
+fills the picture; where it finds nothing plausible, an ellipse is used instead, so that every class is seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import random
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from vl4ad_ros.errors import Vl4adError
+
+PICTURES = (".jpg", ".jpeg", ".png")
+CACHE_VERSION = 1
+
+UInt8 = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Cutouts:
+    """All cut-outs of a set.
+
+    Attributes:
+        names: class names, as text.
+        classes: index into `names` of each cut-out, int [n].
+        pictures: RGBA, uint8 [h,w,4]; alpha is the soft mask.
+    """
+
+    names: tuple[str, ...]
+    classes: npt.NDArray[np.int64]
+    pictures: tuple[UInt8, ...]
+
+    def of_class(self, index: int) -> npt.NDArray[np.int64]:
+        """Indices of the cut-outs of one class."""
+        return np.flatnonzero(self.classes == index)
+
+
+def plain_name(folder: str) -> str:
+    """``wood_rabbit`` -> ``wood rabbit``: the text of a class."""
+    return folder.replace("_", " ").strip().lower()
+
+
+def list_pictures(root: Path, per_class: int, exclude: frozenset[str], seed: int) -> list[tuple[str, Path]]:
+    """Pictures of ``root/<class>/*.jpg`` and ``root/<class>.jpg``, at most `per_class` of a class, chosen by seed.
+
+    Raises:
+        Vl4adError: there is no picture.
+    """
+    by_name: dict[str, list[Path]] = {}
+    for path in sorted(root.rglob("*")):
+        if path.suffix.lower() in PICTURES:
+            folder = path.stem if path.parent == root else path.parent.name
+            by_name.setdefault(plain_name(folder), []).append(path)
+    if not by_name:
+        raise Vl4adError(f"{root}: no named pictures (expected <class>/*.jpg or <class>.jpg)")
+    pairs: list[tuple[str, Path]] = []
+    for name in sorted(by_name):
+        if name in exclude:
+            continue
+        paths = by_name[name]
+        picked = random.Random(f"{seed}-{name}").sample(paths, min(per_class, len(paths)))
+        pairs.extend((name, path) for path in sorted(picked))
+    return pairs
+
+
+def cut_out(picture: UInt8, longest: int) -> UInt8:
+    """Free the central thing of a picture.
+
+    Args:
+        picture: RGB uint8 [h,w,3].
+        longest: the longer side of the result before cropping, pixels.
+
+    Returns:
+        RGBA uint8, cropped to the thing.
+    """
+    height, width = picture.shape[:2]
+    factor = min(1.0, longest / max(height, width))
+    size = (max(8, round(width * factor)), max(8, round(height * factor)))
+    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    height, width = small.shape[:2]
+    mask = np.zeros((height, width), np.uint8)
+    margin_x, margin_y = max(2, width // 16), max(2, height // 16)
+    rectangle = (margin_x, margin_y, width - 2 * margin_x, height - 2 * margin_y)
+    background, foreground = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.setRNGSeed(0)
+    cv2.grabCut(small, mask, rectangle, background, foreground, 3, cv2.GC_INIT_WITH_RECT)
+    found = np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
+    found = cv2.morphologyEx(found, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)).astype(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(found)
+    share = 0.0
+    if count > 1:
+        largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+        found = (labels == largest).astype(np.uint8)
+        share = float(found.mean())
+    if not 0.08 <= share <= 0.8:
+        found = np.zeros((height, width), np.uint8)
+        cv2.ellipse(found, (width // 2, height // 2), (int(width * 0.36), int(height * 0.36)), 0, 0, 360, 1, -1)
+    alpha = cv2.GaussianBlur((found * 255).astype(np.uint8), (3, 3), 0)
+    rows, columns = np.flatnonzero(found.any(1)), np.flatnonzero(found.any(0))
+    window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return np.ascontiguousarray(np.dstack([small, alpha])[window])
+
+
+def _cut_file(job: tuple[str, Path, int]) -> tuple[str, UInt8 | None]:
+    name, path, longest = job
+    cv2.setNumThreads(1)
+    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if picture is None:
+        return name, None
+    return name, cut_out(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).astype(np.uint8), longest)
+
+
+def make_cutouts(
+    roots: list[Path],
+    per_class: int,
+    exclude: frozenset[str],
+    longest: int,
+    seed: int,
+    cache: Path,
+    workers: int = 2,
+) -> Cutouts:
+    """Cut-outs of all roots, from the cache where it was made with the same settings.
+
+    Raises:
+        Vl4adError: a root has no pictures.
+    """
+    pairs = [pair for root in roots for pair in list_pictures(root, per_class, exclude, seed)]
+    described = json.dumps([CACHE_VERSION, longest, [(name, str(path)) for name, path in pairs]])
+    file = cache / f"cutouts-{hashlib.sha256(described.encode()).hexdigest()[:12]}.npz"
+    if file.is_file():
+        return _load(file)
+    # Spawned: OpenCV's threads do not survive a fork.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        results = list(pool.map(_cut_file, [(name, path, longest) for name, path in pairs], chunksize=16))
+    good = [(name, picture) for name, picture in results if picture is not None]
+    names = tuple(sorted({name for name, _ in good}))
+    position = {name: index for index, name in enumerate(names)}
+    cutouts = Cutouts(names, np.array([position[name] for name, _ in good]), tuple(picture for _, picture in good))
+    cache.mkdir(parents=True, exist_ok=True)
+    np.savez(
+        file,
+        names=np.array(names),
+        classes=cutouts.classes,
+        shapes=np.array([picture.shape[:2] for picture in cutouts.pictures]),
+        pixels=np.concatenate([picture.reshape(-1) for picture in cutouts.pictures]),
+    )
+    return cutouts
+
+
+def _load(file: Path) -> Cutouts:
+    with np.load(file, allow_pickle=False) as stored:
+        names = tuple(str(name) for name in stored["names"])
+        shapes, pixels = stored["shapes"], stored["pixels"]
+        ends = np.cumsum(shapes[:, 0] * shapes[:, 1] * 4)
+        starts = np.concatenate([[0], ends[:-1]])
+        pictures = tuple(
+            pixels[start:end].reshape(height, width, 4)
+            for start, end, (height, width) in zip(starts, ends, shapes, strict=True)
+        )
+        return Cutouts(names, stored["classes"], pictures)

@@ -1,0 +1,141 @@
+"""From a run's best checkpoint to a model bundle."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from vl4ad_ros.bundle import BundleCard, InputSpec, ModelBundle, write_card
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.export.bundle import write_bundle
+from vl4ad_ros.network.small import PIXEL_MEAN, PIXEL_STD
+from vl4ad_ros.network.small_detector import SmallDetector
+from vl4ad_ros.prompts.compile import compile_file
+from vl4ad_ros.prompts.compiled import CompiledPromptSet
+from vl4ad_ros.prompts.encoders import create_encoder
+from vl4ad_ros.prompts.tensors import PromptLimits
+from vl4ad_ros.resources import prompt_yaml
+from vl4ad_ros.training.checkpoint import BEST, Checkpoint, load_checkpoint
+from vl4ad_ros.training.config import TrainConfig
+from vl4ad_ros.training.data import RunData
+from vl4ad_ros.training.learner import DenseLearner, make_learner
+from vl4ad_ros.training.text import TextTable
+from vl4ad_ros.training.threshold import choose_threshold
+from vl4ad_ros.training.validate import SceneWithTruth, generate_scenes
+
+LIMITS = PromptLimits(concepts=256, columns=64, concepts_per_column=24)
+
+
+def export_best(config: TrainConfig, data: RunData, text: TextTable, name: str = BEST) -> Path:
+    """Write the bundle of a run's checkpoint into `output/bundle`.
+
+    Args:
+        config: the run.
+        data: its data; the mask's threshold is chosen on scenes generated from the validation frames.
+        text: its texts.
+        name: the checkpoint's file.
+
+    Returns:
+        The bundle's folder.
+
+    Raises:
+        Vl4adError: there is no checkpoint, or the exported graph differs from the network.
+    """
+    path = config.output / name
+    if not path.is_file():
+        raise Vl4adError(f"there is no {path}: train first")
+    state = load_checkpoint(path)
+    learner = make_learner(config.model.model_copy(update={"encoder_weights": "random"}), text, config.seed)
+    learner.load_state_dict(state.averaged)
+    learner.eval()
+    sets = _prompt_sets(config, data, learner)
+    card = _card(config, data, learner, state, sets[0].encoder_id)
+    detector = SmallDetector(learner.network, learner.void).eval()
+    bundle = write_bundle(detector, config.output / "bundle", card, sets)
+    scenes = generate_scenes(data, tuple(config.validation.sets), config.validation.generated, config.seed)
+    if scenes:
+        bundle = _with_threshold(bundle, scenes)
+    return bundle.path
+
+
+def _prompt_sets(config: TrainConfig, data: RunData, learner: DenseLearner) -> list[CompiledPromptSet]:
+    """The configured prompt sets; for the linear twin, its class vectors under the vocabulary's name."""
+    if learner.class_vectors is None:
+        encoder = create_encoder(config.text_encoder)
+        return [compile_file(prompt_yaml(name), encoder) for name in config.export.prompt_sets]
+    classes = data.table.classes
+    return [
+        CompiledPromptSet(
+            name=config.export.default_prompt_set,
+            description="Learned class vectors of the vision-only twin; no text",
+            columns=classes,
+            members=tuple((name,) for name in classes),
+            concepts=classes,
+            concept_column=np.arange(len(classes), dtype=np.int32),
+            embeddings=F.normalize(learner.class_vectors.detach(), dim=1).numpy().copy(),
+            num_id=len(classes),
+            temperature=None,
+            encoder_id=f"linear:{config.export.name}",
+            source_sha256="",
+        )
+    ]
+
+
+def _card(config: TrainConfig, data: RunData, learner: DenseLearner, state: Checkpoint, encoder: str) -> BundleCard:
+    export = config.export
+    scores: dict[str, Any] = {
+        "validation": {
+            "how": f"averaged weights after {state.step} steps; generated: unseen objects in validation frames",
+            **{key: round(value, 4) for key, value in state.figures.items()},
+        }
+    }
+    return BundleCard(
+        name=export.name,
+        description=export.description,
+        input=InputSpec(
+            height=export.height,
+            width=export.width,
+            multiple_of=32,
+            resize="keep_aspect",
+            mean=(PIXEL_MEAN,) * 3,
+            std=(PIXEL_STD,) * 3,
+        ),
+        text_encoder=encoder,
+        embedding_dim=learner.network.text_dim,
+        num_queries=None,
+        stride=learner.network.stride,
+        temperature=learner.temperature,
+        void=True,
+        methods=["vl4ad", "random_word"],
+        prompt_limits=LIMITS,
+        default_prompt_set=export.default_prompt_set,
+        licence=export.licence,
+        training_data=export.training_data,
+        training={
+            "command": "vl4ad train CONFIG --data-root DATA",
+            "config": config.model_dump(mode="json", exclude={"data_root", "output", "objects", "export"}),
+            "seed": config.seed,
+            "steps": state.step,
+            "samples": state.step * config.batch,
+            "hours": round(state.seconds / 3600, 2),
+            "hardware": f"{platform.machine()} CPU, {torch.get_num_threads()} threads, torch {torch.__version__}",
+            "parameters": sum(p.numel() for p in learner.network.parameters()),
+        },
+        scores=scores,
+    )
+
+
+def _with_threshold(bundle: ModelBundle, scenes: list[SceneWithTruth]) -> ModelBundle:
+    """Put the mask's threshold onto the card."""
+    threshold, f1 = choose_threshold(bundle, scenes)
+    scores = {
+        **bundle.card.scores,
+        "threshold": {"how": "largest pixel F1 on the generated validation scenes", "f1": round(f1, 4)},
+    }
+    card = bundle.card.model_copy(update={"default_threshold": threshold, "scores": scores})
+    return ModelBundle(bundle.path, write_card(bundle.path, card))

@@ -1,0 +1,74 @@
+"""What a run tells while it goes: a progress line, a curve file, TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+from vl4ad_ros.training.config import TrainConfig
+
+CURVE_FILE = "curve.jsonl"
+CURVE_EVERY = 10
+"""Steps between two lines of the curve file; losses in between are averaged."""
+
+
+class RunReport:
+    """Listens to a trainer.
+
+    Args:
+        config: the run.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        self._config = config
+        self._sums: dict[str, float] = {}
+        self._count = 0
+        self._bar: Any = None
+        self._board: Any = None
+
+    def start(self, step: int) -> None:
+        """Open the progress bar (on a terminal) and the log files."""
+        from torch.utils.tensorboard import SummaryWriter
+        from tqdm import tqdm
+
+        self._config.output.mkdir(parents=True, exist_ok=True)
+        steps = self._config.optimizer.steps
+        # A log file gets a line a minute instead of ten a second.
+        interval = 0.5 if sys.stderr.isatty() else 60.0
+        self._bar = tqdm(total=steps, initial=step, unit="step", mininterval=interval, dynamic_ncols=True)
+        self._board = SummaryWriter(str(self._config.output / "tensorboard"))
+
+    def listen(self, step: int, figures: dict[str, float]) -> None:
+        """Take the figures of a step or of a validation."""
+        if "choice" in figures:
+            self._write(step, figures)
+            return
+        for name, value in figures.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._count += 1
+        if self._bar is not None:
+            self._bar.update(step - self._bar.n)
+        if step % CURVE_EVERY == 0 or step == self._config.optimizer.steps:
+            means = {name: total / self._count for name, total in self._sums.items()}
+            self._sums, self._count = {}, 0
+            self._write(step, means)
+            if self._bar is not None:
+                self._bar.set_postfix(loss=f"{means['loss']:.3f}", refresh=False)
+
+    def _write(self, step: int, figures: dict[str, float]) -> None:
+        line = json.dumps({"step": step, "time": round(time.time(), 1), **{k: round(v, 5) for k, v in figures.items()}})
+        self._config.output.mkdir(parents=True, exist_ok=True)
+        with (self._config.output / CURVE_FILE).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+        if self._board is not None:
+            for name, value in figures.items():
+                self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Close bar and logs."""
+        if self._bar is not None:
+            self._bar.close()
+        if self._board is not None:
+            self._board.close()

@@ -1,0 +1,91 @@
+"""The endless stream of training samples: sample number i is the same whenever and wherever it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vl4ad_ros.training.augment import Random, blob, crop_window, photometry, take_style
+from vl4ad_ros.training.config import TrainConfig
+from vl4ad_ros.training.frames import Frames
+from vl4ad_ros.training.scenes import NO_NAME, ObjectPaster, Scene
+
+ROW_STRIDE, NAME_STRIDE = 4, 8
+"""Pixels of the sample per element of the row map and of the name map."""
+
+Sample = tuple[Tensor, Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class SampleMaker:
+    """Makes samples from frames and objects.
+
+    Attributes:
+        config: the run.
+        sets: frames of each data set, in the order of the configuration.
+        paster: puts objects in; None without objects.
+    """
+
+    config: TrainConfig
+    sets: tuple[Frames, ...]
+    paster: ObjectPaster | None
+
+    def make(self, index: int) -> Scene:
+        """Sample number `index`."""
+        random = np.random.default_rng([self.config.seed, index])
+        augment = self.config.augment
+        image, rows = self._window(random)
+        if random.random() < augment.mix:
+            other, other_rows = self._window(random)
+            height, width = rows.shape
+            box = (int(height * random.uniform(0.2, 0.8)), int(width * random.uniform(0.2, 0.8)))
+            y, x = int(random.integers(height - box[0] + 1)), int(random.integers(width - box[1] + 1))
+            inside = np.zeros((height, width), bool)
+            inside[y : y + box[0], x : x + box[1]] = blob(random, box) > 0
+            # From another place: what is pasted must not always be where it belongs.
+            shift = int(random.integers(width))
+            image = np.where(inside[..., None], np.roll(other, shift, 1), image)
+            rows = np.where(inside, np.roll(other_rows, shift, 1), rows)
+        if random.random() < augment.style:
+            frames = self.sets[int(random.integers(len(self.sets)))]
+            image = take_style(image, frames.images[int(random.integers(len(frames)))], random.uniform(0.3, 1.0))
+        scene = Scene(image, rows, np.full(rows.shape, NO_NAME, np.int16))
+        objects = self.config.objects
+        if self.paster is not None and objects is not None and random.random() < objects.probability:
+            scene = self.paster.paste(scene, random)
+        return Scene(photometry(scene.image, augment, random), scene.rows, scene.names)
+
+    def _window(self, random: Random) -> tuple[np.ndarray, np.ndarray]:
+        weights = np.array([data.weight for data in self.config.datasets])
+        which = int(random.choice(len(weights), p=weights / weights.sum()))
+        frames, data = self.sets[which], self.config.datasets[which]
+        pick = int(random.integers(len(frames)))
+        return crop_window(
+            frames.images[pick], frames.rows[pick], self.config.crop, data.scale, self.config.augment, random
+        )
+
+
+class SampleStream(Dataset[Sample]):
+    """Samples by number, as tensors.
+
+    A sample is the picture uint8 [3,h,w], rows uint8 [h/4,w/4] and names int16 [h/8,w/8].
+    """
+
+    def __init__(self, maker: SampleMaker) -> None:
+        self._maker = maker
+
+    def __len__(self) -> int:
+        return self._maker.config.batch * self._maker.config.optimizer.steps
+
+    def __getitem__(self, index: int) -> Sample:
+        cv2.setNumThreads(0)
+        scene = self._maker.make(index)
+        rows = np.ascontiguousarray(scene.rows[ROW_STRIDE // 2 :: ROW_STRIDE, ROW_STRIDE // 2 :: ROW_STRIDE])
+        names = np.ascontiguousarray(scene.names[NAME_STRIDE // 2 :: NAME_STRIDE, NAME_STRIDE // 2 :: NAME_STRIDE])
+        image = np.ascontiguousarray(scene.image.transpose(2, 0, 1))
+        return torch.from_numpy(image), torch.from_numpy(rows), torch.from_numpy(names)

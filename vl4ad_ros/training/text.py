@@ -1,0 +1,57 @@
+"""The frozen text side of a run: the vocabulary's concepts and the objects' names, as unit rows of the text space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vl4ad_ros.prompts.compile import compile_prompt_set, embed_concepts
+from vl4ad_ros.prompts.encoders import TextEncoder
+from vl4ad_ros.prompts.schema import PromptSet
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """Embedded texts of a run.
+
+    Attributes:
+        concepts: [P,D], unit rows.
+        concept_class: int64 [P], class of each concept.
+        names: [N,D], unit rows, of the objects' names; N may be 0.
+        classes: K.
+    """
+
+    concepts: Tensor
+    concept_class: Tensor
+    names: Tensor
+    classes: int
+
+    def class_concepts(self, random: np.random.Generator | None = None) -> Tensor:
+        """int64 [K,L]: rows of `concepts` of each class, padded by repeating one.
+
+        Args:
+            random: leaves a random part of each class's concepts out (concept dropout); None: takes all.
+        """
+        columns: list[list[int]] = []
+        for index in range(self.classes):
+            rows = torch.nonzero(self.concept_class == index).flatten().tolist()
+            if random is not None and len(rows) > 1:
+                rows = sorted(random.choice(rows, int(random.integers(1, len(rows) + 1)), replace=False).tolist())
+            columns.append(rows)
+        length = max(len(rows) for rows in columns)
+        return torch.tensor([rows + rows[:1] * (length - len(rows)) for rows in columns])
+
+
+def embed_texts(vocabulary: PromptSet, names: tuple[str, ...], encoder: TextEncoder) -> TextTable:
+    """Embed the vocabulary's concepts and the objects' names, both with the vocabulary's templates."""
+    compiled = compile_prompt_set(vocabulary, encoder)
+    rows = embed_concepts(list(names), vocabulary.template_texts(), encoder) if names else np.zeros((0, encoder.dim))
+    return TextTable(
+        torch.from_numpy(np.array(compiled.embeddings)),
+        torch.from_numpy(np.array(compiled.concept_column)).long(),
+        torch.from_numpy(np.asarray(rows, np.float32)),
+        compiled.num_id,
+    )
