@@ -21,6 +21,7 @@ from transformers.models.mask2former.modeling_mask2former import (
     Mask2FormerMaskedAttentionDecoderLayer,
     Mask2FormerPixelDecoder,
     Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention,
+    Mask2FormerSinePositionEmbedding,
     Mask2FormerTransformerModule,
 )
 
@@ -61,11 +62,23 @@ def _transformers_config(config: HeadConfig) -> Mask2FormerConfig:
     )
 
 
+class _SharedPositions(Mask2FormerSinePositionEmbedding):
+    """The same positions for every picture of a batch, made once: in an exported graph of fixed size, a constant."""
+
+    def forward(
+        self, shape: torch.Size, device: torch.device | str, dtype: torch.dtype, mask: Tensor | None = None
+    ) -> Tensor:
+        """Return [1, C, h, w] for features of the shape [B, C, h, w]."""
+        positions: Tensor = super().forward(torch.Size((1, *shape[1:])), device, dtype, mask)
+        return positions
+
+
 class PixelDecoder(Mask2FormerPixelDecoder):
     """The multi-scale deformable-attention pixel decoder, with its own initialisation."""
 
     def __init__(self, config: HeadConfig) -> None:
         super().__init__(_transformers_config(config), feature_channels=list(config.feature_channels))
+        self.position_embedding = _SharedPositions(config.conv_dim // 2, normalize=True)
         nn.init.normal_(self.level_embed)
         for projection in self.input_projections:
             nn.init.xavier_uniform_(projection[0].weight)
@@ -148,6 +161,7 @@ class QueryDecoder(Mask2FormerTransformerModule):
 
     def __init__(self, config: HeadConfig) -> None:
         super().__init__(in_features=config.conv_dim, config=_transformers_config(config))
+        self.position_embedder = _SharedPositions(config.hidden_dim // 2, normalize=True)
         for layer in self.decoder.layers:
             for name, parameter in layer.named_parameters():
                 if parameter.dim() > 1:
