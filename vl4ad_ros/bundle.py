@@ -18,6 +18,7 @@ from vl4ad_ros.resources import bundle_dir
 
 CARD = "card.json"
 PROMPTS = "prompts"
+RANDOM_WORDS = "random_word"
 
 
 class InputSpec(Checked):
@@ -190,8 +191,9 @@ class ModelBundle:
 
 
 def write_card(path: Path, card: BundleCard) -> BundleCard:
-    """Write a bundle's card with fresh hashes of its graph and prompt sets; return the card as written."""
-    files = [card.onnx, *(f"{PROMPTS}/{p.name}" for p in sorted((path / PROMPTS).glob("*.safetensors")))]
+    """Write a bundle's card with fresh hashes of its files; return the card as written."""
+    kept = [p for folder in (PROMPTS, RANDOM_WORDS) for p in sorted((path / folder).glob("*.safetensors"))]
+    files = [card.onnx, *(p.relative_to(path).as_posix() for p in kept)]
     files += [name for name in card.sha256 if name not in files and (path / name).is_file()]
     hashed = card.model_copy(update={"sha256": {name: sha256_file(path / name) for name in files}})
     temporary = path / f".{CARD}.part"

@@ -8,19 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from both_bundle import write_both_bundle
+from mask_bundle import mask_network
 from mock_bundle import LIMITS, ColourEncoder, mock_prompt_sets
-from torch import Tensor, nn
 
-from vl4ad_ros.bundle import BundleCard, InputSpec, ModelBundle
+from vl4ad_ros.bundle import ModelBundle
 from vl4ad_ros.detector import Detector
 from vl4ad_ros.errors import Vl4adError
-from vl4ad_ros.export.bundle import write_bundle
 from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.prompts.tensors import PromptTensors, pack
 from vl4ad_ros.random_word.bundled import graph_inputs, install, load_bundled
 from vl4ad_ros.random_word.graph import add_to_dense, add_to_masks, blend
 from vl4ad_ros.random_word.network import RandomWordNetwork
-from vl4ad_ros.scoring.graph import dense_score
 from vl4ad_ros.scoring.names import SCORINGS
 from vl4ad_ros.scoring.publish import to_uncertainty
 
@@ -49,47 +48,9 @@ def tensors(scoring: str, method: str, network: RandomWordNetwork | None = None)
     return pack(TRAFFIC, LIMITS, 1.0, scoring, temperature=0.5, method=method, random_word=inputs)
 
 
-class Colours(nn.Module):
-    """A pixel's visual embedding is its normalised colour, as in the mock bundle; both methods."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_parameter("unused", nn.Parameter(torch.zeros(1)))
-
-    def forward(
-        self,
-        image: Tensor,
-        text_embeddings: Tensor,
-        class_concepts: Tensor,
-        class_mask: Tensor,
-        settings: Tensor,
-        random_word_rows: Tensor | None = None,
-        random_word_head: Tensor | None = None,
-    ) -> Tensor:
-        v = nn.functional.normalize(image.float()[:, ::4, ::4] + 1e-6, dim=-1)
-        raw = dense_score(v @ text_embeddings.T, class_concepts, class_mask, settings)
-        if random_word_rows is None or random_word_head is None:
-            return raw
-        return add_to_dense(raw, v @ random_word_rows.T, random_word_head, settings)
-
-
 @pytest.fixture(scope="module")
 def bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    card = BundleCard(
-        name="colours",
-        input=InputSpec(height=16, width=24, multiple_of=4, resize="keep_aspect"),
-        text_encoder=ColourEncoder.id,
-        embedding_dim=3,
-        stride=4,
-        temperature=1.0,
-        methods=["vl4ad", "random_word"],
-        prompt_limits=LIMITS,
-        default_prompt_set="traffic",
-        licence="Apache-2.0",
-    )
-    folder = tmp_path_factory.mktemp("bundles") / "colours"
-    write_bundle(Colours().eval(), folder, card, [TRAFFIC])
-    return folder
+    return write_both_bundle(tmp_path_factory.mktemp("bundles") / "colours").path
 
 
 def unit_rows(*shape: int, seed: int = 1) -> np.ndarray:
@@ -136,6 +97,21 @@ def test_mask_graph_is_the_mask_weighted_mean_of_the_queries() -> None:
     np.testing.assert_allclose(1 + u.numpy(), expected, atol=2e-6)
 
 
+@torch.inference_mode()
+def test_the_mask_network_scores_its_queries() -> None:
+    module = mask_network()
+    network, packed = make_network(), tensors("vl4ad", "both")
+    image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3)).astype(np.uint8))
+    inputs = [torch.from_numpy(np.array(array)) for array in packed.graph_inputs().values()]
+    found = module(image, *inputs)
+    prediction = module.heads(module.features(image))[-1]
+    s = prediction.mask_logits.sigmoid().numpy()
+    p = network.probability(prediction.embeddings.numpy())
+    mean = np.einsum("bnhw,bn->bhw", s, p) / s.sum(axis=1)
+    vl4ad = to_uncertainty(module(image, *inputs[:4]).numpy(), "vl4ad", 0.5)
+    np.testing.assert_allclose(1 + found.numpy(), (vl4ad + mean) / 2, atol=1e-5)
+
+
 def test_low_rank_rows_are_exact() -> None:
     rng = np.random.default_rng(3)
     w, e = rng.standard_normal((8, 4)).astype(np.float32), rng.standard_normal((6, 4)).astype(np.float32)
@@ -159,7 +135,7 @@ def test_padding_is_exact_and_too_many_units_are_refused() -> None:
 
 def test_bundle_without_a_network_runs_vl4ad_and_says_how_to_get_one(bundle_dir: Path) -> None:
     detector = Detector.open(bundle_dir, threads=1)
-    image = np.zeros((16, 24, 3), np.uint8)
+    image = np.zeros((64, 96, 3), np.uint8)
     image[..., 0] = 255
     plain = detector.detect(image, detector.prompts())
     np.testing.assert_allclose(plain, 1 - 1 / (1 + np.exp(-1)), atol=1e-5)
@@ -175,7 +151,7 @@ def test_installed_network_runs_through_the_detector(bundle_dir: Path) -> None:
     install(ModelBundle.load(bundle_dir), network)
     detector = Detector.open(bundle_dir, threads=1)
     try:
-        image = np.random.default_rng(0).integers(0, 256, (16, 24, 3)).astype(np.uint8)
+        image = np.random.default_rng(0).integers(0, 256, (64, 96, 3)).astype(np.uint8)
         colours = image[::4, ::4].astype(np.float32) + 1e-6
         p = network.probability(colours / np.linalg.norm(colours, axis=2, keepdims=True))
         maps = {

@@ -12,7 +12,7 @@ from vl4ad_ros.bundle import BundleCard, InputSpec
 from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.prompts.compiled import CompiledPromptSet
 from vl4ad_ros.prompts.tensors import PromptTensors, pack
-from vl4ad_ros.random_word.network import graph_shapes
+from vl4ad_ros.random_word.network import untrained_network
 from vl4ad_ros.scoring.names import SCORINGS
 from vl4ad_ros.scoring.publish import to_uncertainty
 
@@ -26,10 +26,7 @@ def every_setting(prompt_set: CompiledPromptSet, card: BundleCard) -> list[Promp
     """Return a prompt set packed with every scoring and method that the card's graph knows."""
     if "random_word" not in card.methods:
         return [pack(prompt_set, card.prompt_limits, card.temperature, scoring) for scoring in SCORINGS]
-    # Noise stands in for a trained network: its probabilities reach from 0 to 1.
-    rng = np.random.default_rng(0)
-    shapes = graph_shapes(card.embedding_dim)
-    inputs = {name: (0.5 * rng.standard_normal(shape)).astype(np.float32) for name, shape in shapes.items()}
+    inputs = untrained_network(card.embedding_dim, card.text_encoder).graph_inputs()
     cases = [*((scoring, "vl4ad") for scoring in SCORINGS), ("vl4ad", "random_word"), ("max_logit", "both")]
     return [
         pack(prompt_set, card.prompt_limits, card.temperature, scoring, method=method, random_word=inputs)

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.bundle import BundleCard, ModelBundle, write_card
+from vl4ad_ros.bundle import RANDOM_WORDS, BundleCard, ModelBundle, write_card
 from vl4ad_ros.errors import Vl4adError
-from vl4ad_ros.random_word.network import DEFAULT, FOLDER, RandomWordNetwork, graph_shapes, load_network
+from vl4ad_ros.random_word.network import DEFAULT, RandomWordNetwork, graph_shapes, load_network
 
 METHOD = "random_word"
 
 
 def network_path(bundle: ModelBundle, name: str = DEFAULT) -> Path:
     """Return where a bundle keeps the network of that name."""
-    return bundle.path / FOLDER / f"{name}.safetensors"
+    return bundle.path / RANDOM_WORDS / f"{name}.safetensors"
 
 
 def check_fits(network: RandomWordNetwork, card: BundleCard) -> None:
@@ -93,6 +93,4 @@ def install(bundle: ModelBundle, network: RandomWordNetwork, name: str = DEFAULT
     path = network_path(bundle, name)
     path.parent.mkdir(exist_ok=True)
     network.save(path)
-    relative = f"{FOLDER}/{path.name}"
-    card = bundle.card.model_copy(update={"sha256": {**bundle.card.sha256, relative: ""}})
-    return ModelBundle(bundle.path, write_card(bundle.path, card))
+    return ModelBundle(bundle.path, write_card(bundle.path, bundle.card))

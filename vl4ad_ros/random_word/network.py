@@ -20,7 +20,6 @@ GRAPH_HIDDEN = 64
 """Hidden units of the graph's inputs; smaller networks are padded with zeros, which is exact."""
 GRAPH_ROWS = "random_word_rows"
 GRAPH_HEAD = "random_word_head"
-FOLDER = "random_word"
 DEFAULT = "default"
 _TENSORS = ("w1", "b1", "w2", "b2", "shift", "text_means")
 
@@ -132,6 +131,25 @@ def load_network(path: str | Path) -> RandomWordNetwork:
         return RandomWordNetwork(**tensors, encoder_id=meta["text_encoder"], card=meta["card"])
     except (OSError, SafetensorError, json.JSONDecodeError, KeyError) as error:
         raise Vl4adError(f"{path}: cannot be read as a random-word network ({error}).") from error
+
+
+def untrained_network(dim: int, encoder_id: str, seed: int = 0) -> RandomWordNetwork:
+    """Return a network with random weights and shift whose probabilities spread over [0, 1]: for checks of graphs."""
+    rng = np.random.default_rng(seed)
+
+    def draw(*shape: int, scale: float = 1.0) -> NDArray[np.float32]:
+        return (scale * rng.standard_normal(shape)).astype(np.float32)
+
+    return RandomWordNetwork(
+        w1=draw(dim, GRAPH_HIDDEN),
+        b1=draw(GRAPH_HIDDEN, scale=0.3),
+        w2=draw(GRAPH_HIDDEN, scale=0.5),
+        b2=draw(1, scale=0.3),
+        shift=draw(dim, scale=0.5 / dim**0.5),
+        text_means=draw(2, dim),
+        encoder_id=encoder_id,
+        card={"kind": "untrained"},
+    )
 
 
 def cosine_network(text_means: NDArray[np.float32], temperature: float, encoder_id: str) -> RandomWordNetwork:

@@ -1,0 +1,58 @@
+"""A network with both methods whose answer is known on paper: a pixel's visual embedding is its colour."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from mock_bundle import LIMITS, ColourEncoder, mock_prompt_sets
+from torch import Tensor, nn
+
+from vl4ad_ros.bundle import BundleCard, InputSpec, ModelBundle
+from vl4ad_ros.export.bundle import write_bundle
+from vl4ad_ros.prompts.compile import compile_prompt_set
+from vl4ad_ros.random_word.graph import add_to_dense
+from vl4ad_ros.scoring.graph import dense_score
+
+
+class Colours(nn.Module):
+    """A pixel's visual embedding is its normalised RGB vector, at every fourth row and column."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_parameter("unused", nn.Parameter(torch.zeros(1)))
+
+    def forward(
+        self,
+        image: Tensor,
+        text_embeddings: Tensor,
+        class_concepts: Tensor,
+        class_mask: Tensor,
+        settings: Tensor,
+        random_word_rows: Tensor | None = None,
+        random_word_head: Tensor | None = None,
+    ) -> Tensor:
+        v = nn.functional.normalize(image.float()[:, ::4, ::4] + 1e-6, dim=-1)
+        raw = dense_score(v @ text_embeddings.T, class_concepts, class_mask, settings)
+        if random_word_rows is None or random_word_head is None:
+            return raw
+        return add_to_dense(raw, v @ random_word_rows.T, random_word_head, settings)
+
+
+def write_both_bundle(path: Path) -> ModelBundle:
+    """Write the bundle, prompt set `traffic` (red, green), without a random-word network."""
+    card = BundleCard(
+        name="colours",
+        input=InputSpec(height=64, width=96, multiple_of=4, resize="keep_aspect"),
+        text_encoder=ColourEncoder.id,
+        embedding_dim=ColourEncoder.dim,
+        stride=4,
+        temperature=1.0,
+        methods=["vl4ad", "random_word"],
+        prompt_limits=LIMITS,
+        default_prompt_set="traffic",
+        licence="Apache-2.0",
+    )
+    return write_bundle(
+        Colours().eval(), path, card, [compile_prompt_set(mock_prompt_sets()["traffic"], ColourEncoder())]
+    )
