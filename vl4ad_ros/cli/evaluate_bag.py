@@ -93,7 +93,6 @@ def _evaluate_recorded(args: argparse.Namespace) -> EvaluationResult:
     from vl4ad_ros.evaluation.predictor import RecordedSpec
 
     arrived, about = read_recorded(args.recorded)
-    about.pop("previous", None)
     if args.sent is None:
         return options.evaluate_source(args, _source(args), RecordedSpec(), args.track, detector=about)
     sent = read_sent(args.sent)

@@ -37,6 +37,7 @@ def add_run(parser: argparse.ArgumentParser, track: str | None = "anomaly") -> N
     group.add_argument("--stride", type=int, default=1, help="take every n-th frame")
     group.add_argument("--limit", type=int, help="take at most so many frames")
     group.add_argument("--jobs", type=int, default=1, help="processes on this machine")
+    group.add_argument("--mcap", type=Path, help="also write pictures and figures into this new bag, for Foxglove")
     group.add_argument("--ray", metavar="ADDRESS", help="Ray cluster (auto, host:port, local); needs the extra `ray`")
 
 
@@ -94,6 +95,11 @@ def evaluate_source(
     result = finish(tally, run, bool(source.description["is_drive"]), live)
     write_result(args.out, result)
     write_report(args.out / "report.html", result)
+    if args.mcap is not None:
+        from vl4ad_ros.evaluation.mcap_results import write_mcap
+
+        with tqdm(total=len(result.records), unit="frame", desc="writing") as bar:
+            write_mcap(args.mcap, source, predictor, threshold, result.records, bar.update)
     return result
 
 

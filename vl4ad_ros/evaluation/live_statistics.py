@@ -37,7 +37,7 @@ def read_recorded(path: Path) -> tuple[dict[str, dict[int, int]], dict[str, Any]
 
     Returns:
         Output (`uncertainty`, `anomaly_mask`) -> stamp -> arrival, nanoseconds since 1970 (the first one counts); and
-        the last content of `prompt_set`.
+        what is known of the detector, with the keys of `DetectorPredictor.describe` and its `threshold`.
 
     Raises:
         Vl4adError: If the bag lacks the maps.
@@ -53,10 +53,27 @@ def read_recorded(path: Path) -> tuple[dict[str, dict[int, int]], dict[str, Any]
                     times.setdefault(image.stamp_ns, image.log_ns)
             elif output == "prompt_set":
                 for _, _, data in bag.raw([topic]):
-                    about = json.loads(bag.deserialize(topic, data).data)
+                    about = _detector(json.loads(bag.deserialize(topic, data).data))
     if not arrived.get("uncertainty"):
         raise Vl4adError(f"{path} holds no uncertainty maps: the detector published none, or none was recorded.")
     return arrived, about
+
+
+def _detector(told: dict[str, Any]) -> dict[str, Any]:
+    """Return what the detector tells on `~/prompt_set` under the names that the results use."""
+    names = {
+        "bundle": "bundle",
+        "engine": "engine",
+        "prompt_set": "name",
+        "prompt_set_version": "version",
+        "prompt_set_source_sha256": "sha256",
+        "scoring": "scoring",
+        "temperature": "temperature",
+        "threshold": "threshold",
+    }
+    about = {ours: told.get(theirs) for ours, theirs in names.items()}
+    # More than one prompt set was in force during the recording.
+    return about | ({"earlier": told["previous"]} if told.get("previous") else {})
 
 
 def latencies(sent: Mapping[int, int], arrived: Mapping[str, Mapping[int, int]]) -> dict[int, dict[str, float]]:

@@ -1,0 +1,230 @@
+"""Bags to figures: raw and compressed, with and without labels, damaged ones, and recorded live runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from vl4ad_ros.bags.reader import BagReader
+from vl4ad_ros.bags.writer import BagWriter
+from vl4ad_ros.cli.main import main
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.evaluation.bag_source import BagSource
+from vl4ad_ros.evaluation.live_statistics import latencies, live_statistics, read_recorded, read_sent
+from vl4ad_ros.evaluation.predictor import DetectorSpec
+
+START_NS = 1_700_000_000_000_000_000
+STEP_NS = 100_000_000
+MS = 1_000_000
+
+
+def evaluate(*arguments: str | Path) -> int:
+    return main(["evaluate", *map(str, arguments)])
+
+
+def summary(folder: Path) -> dict[str, object]:
+    content: dict[str, object] = json.loads((folder / "result.json").read_text())
+    return content
+
+
+def bag_arguments(bag: Path, bundle: Path, out: Path) -> list[str | Path]:
+    topics = ["--image-topic", "/camera/image_raw", "--label-topic", "/camera/label"]
+    return ["bag", bag, *topics, "--bundle", bundle, "--prompt-set", "traffic_ood", "--track", "obstacle", "--out", out]
+
+
+def test_a_drive_is_measured_and_reported(drive: Path, mock_bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert evaluate(*bag_arguments(drive, mock_bundle, out)) == 0
+    result = summary(out)
+    assert result["frames"] == {"evaluated": 10, "labelled": 10, "with_anomalies": 8}
+    pixel = result["pixel"]
+    assert isinstance(pixel, dict)
+    assert pixel["ap"] > 0.9
+    objects = result["objects"]
+    assert isinstance(objects, dict)
+    # One object, seen first in frame 2 and detected there.
+    assert (objects["count"], objects["detected"]) == (1, 1)
+    assert objects["tracks"][0]["first_seen_s"] == pytest.approx(0.2)
+    assert objects["tracks"][0]["delay_s"] == 0
+    assert len((out / "frames.jsonl").read_text().splitlines()) == 10
+    for key in ("sha256", "path"):
+        assert result["source"][key]  # type: ignore[index]
+    assert result["detector"]["engine"]["model_sha256"]  # type: ignore[index]
+    page = (out / "report.html").read_text()
+    assert page.count("data:image/jpeg;base64,") >= 10
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_compressed_images_give_the_same_figures(drive: Path, mock_bundle: Path, tmp_path: Path) -> None:
+    compressed = _recompress(drive, tmp_path / "compressed")
+    for bag, out in ((drive, tmp_path / "a"), (compressed, tmp_path / "b")):
+        assert evaluate(*bag_arguments(bag, mock_bundle, out)) == 0
+    assert summary(tmp_path / "a")["pixel"] == summary(tmp_path / "b")["pixel"]
+
+
+def _recompress(source: Path, target: Path) -> Path:
+    """Copy a bag with its camera as lossless CompressedImage."""
+    kind = "sensor_msgs/msg/CompressedImage"
+    with BagReader(source) as bag, BagWriter(target) as copy:
+        copy.add_topic("/camera/image_raw", kind)
+        copy.add_topic("/camera/label", "sensor_msgs/msg/Image")
+        for image in bag.images("/camera/image_raw"):
+            data = cv2.imencode(".png", cv2.cvtColor(image.rgb(), cv2.COLOR_RGB2BGR))[1].reshape(-1)
+            header = copy.header(image.stamp_ns, "camera")
+            copy.write("/camera/image_raw", image.log_ns, copy.message(kind, header=header, format="png", data=data))
+        for topic, log_ns, raw in bag.raw(["/camera/label"]):
+            copy.write_raw(topic, log_ns, raw)
+    return target
+
+
+def test_without_labels_alarms_are_counted(drive: Path, mock_bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options: list[str | Path] = [
+        "--bundle",
+        mock_bundle,
+        "--prompt-set",
+        "traffic_ood",
+        "--track",
+        "obstacle",
+        "--out",
+        out,
+    ]
+    assert evaluate("bag", drive, "--image-topic", "/camera/image_raw", *options) == 0
+    result = summary(out)
+    assert (result["pixel"], result["components"], result["objects"]) == (None, None, None)
+    alarms = result["alarms"]
+    assert isinstance(alarms, dict)
+    # The object from frame 2 on; before it, nothing is blue.
+    assert alarms["frames_with_alarm"] == 8
+    assert "Frames with most alarm" in (out / "report.html").read_text()
+
+
+def test_what_a_cut_off_bag_still_gives_is_evaluated_and_said(
+    drive: Path, mock_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage = next(drive.glob("*.mcap"))
+    storage.write_bytes(storage.read_bytes()[: storage.stat().st_size // 2])
+    status = evaluate(*bag_arguments(drive, mock_bundle, tmp_path / "out"))
+    said = capsys.readouterr()
+    assert status in (0, 2)
+    assert "damaged or cut off" in said.out + said.err
+    assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--image-topic", "/front"], "has no topic '/front'"),
+        (["--image-topic", "/numbers"], "carries std_msgs/msg/Float32, no images"),
+        (["--image-topic", "/camera/image_raw", "--label-topic", "/camera/image_raw"], "expected mono8"),
+        (["--image-topic", "/camera/image_raw", "--threshold", "1.5"], "must lie in"),
+        (["--image-topic", "/camera/image_raw", "--track", "lane"], "Unknown track"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    options: list[str], sentence: str, mock_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag = write_plain(tmp_path / "bag", [0, 1, 2])
+    assert evaluate("bag", bag, *options, "--bundle", mock_bundle, "--out", tmp_path / "out") == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert sentence in said
+
+
+def write_plain(path: Path, stamps: list[int]) -> Path:
+    """A bag with tiny images at these multiples of 0.1 s, in this order, and a topic of numbers."""
+    with BagWriter(path) as bag:
+        bag.add_topic("/camera/image_raw", "sensor_msgs/msg/Image")
+        bag.add_topic("/numbers", "std_msgs/msg/Float32")
+        bag.write("/numbers", START_NS, bag.message("std_msgs/msg/Float32", data=1.0))
+        for place, step in enumerate(stamps):
+            image = np.full((16, 16, 3), 10 * step, np.uint8)
+            bag.write("/camera/image_raw", START_NS + place, bag.image(image, "rgb8", START_NS + step * STEP_NS, "c"))
+    return path
+
+
+def test_stamps_that_go_back_are_sorted_and_said(tmp_path: Path) -> None:
+    source = BagSource(write_plain(tmp_path / "bag", [1, 0, 3, 2, 2]), "/camera/image_raw")
+    frames = list(source.frames(range(len(source))))
+    assert [int(frame.image[0, 0, 0]) for frame in frames] == [0, 10, 20, 30]
+    assert any("go back 2 times" in problem for problem in source.problems)
+    assert any("repeat another" in problem for problem in source.problems)
+    some = list(source.frames([1, 3]))
+    assert [int(frame.image[0, 0, 0]) for frame in some] == [10, 30]
+
+
+def record(path: Path, maps: dict[int, tuple[int, NDArray[np.float32]]]) -> Path:
+    """Write a recording: step -> (arrival, map)."""
+    told = {"bundle": "mock", "name": "traffic_ood", "threshold": 0.5, "engine": {"backend": "onnxruntime"}}
+    with BagWriter(path) as bag:
+        bag.add_topic("/detector/prompt_set", "std_msgs/msg/String")
+        bag.write("/detector/prompt_set", 1, bag.message("std_msgs/msg/String", data=json.dumps(told)))
+        for name in ("uncertainty", "anomaly_mask"):
+            bag.add_topic(f"/detector/{name}", "sensor_msgs/msg/Image")
+        for step, (arrival, values) in maps.items():
+            stamp = START_NS + step * STEP_NS
+            bag.write("/detector/uncertainty", arrival, bag.image(values, "32FC1", stamp, "camera"))
+            mask = (values >= 0.5).astype(np.uint8) * 255
+            bag.write("/detector/anomaly_mask", arrival + MS, bag.image(mask, "mono8", stamp, "camera"))
+    return path
+
+
+def test_recorded_results_give_latency_drops_and_the_offline_figures(
+    drive: Path, mock_bundle: Path, tmp_path: Path
+) -> None:
+    predictor = DetectorSpec(str(mock_bundle), prompt_set="traffic_ood").open()
+    source = BagSource(drive, "/camera/image_raw", "/camera/label")
+    maps, sent = {}, {}
+    for frame in source.frames(range(len(source))):
+        sent[START_NS + frame.index * STEP_NS] = 5_000_000_000 + frame.index * STEP_NS
+        if frame.index not in (4, 7):
+            late = 250 if frame.index == 9 else 20
+            maps[frame.index] = (5_000_000_000 + frame.index * STEP_NS + late * MS, predictor.predict(frame)[0])
+    predictor.close()
+    recording = record(tmp_path / "recording", maps)
+    log = tmp_path / "sent.jsonl"
+    log.write_text("".join(json.dumps({"stamp_ns": s, "sent_ns": t}) + "\n" for s, t in sent.items()))
+
+    out, offline = tmp_path / "live", tmp_path / "offline"
+    assert evaluate(*bag_arguments(drive, mock_bundle, out), "--recorded", recording, "--sent", log) == 0
+    live = summary(out)["live"]
+    assert isinstance(live, dict)
+    assert (live["sent"], live["received"], live["dropped"], live["stale"]) == (10, 8, 2, 1)
+    assert live["rate_in_hz"] == pytest.approx(10)
+    assert live["rate_hz"] == pytest.approx(7 / 1.13)
+    assert (live["latency_ms"]["p50"], live["latency_ms"]["max"]) == (20, 250)
+    assert summary(out)["frames"]["evaluated"] == 8  # type: ignore[index]
+    assert summary(out)["detector"]["prompt_set"] == "traffic_ood"  # type: ignore[index]
+
+    assert evaluate(*bag_arguments(drive, mock_bundle, offline)) == 0
+    records = [json.loads(line) for line in (out / "frames.jsonl").read_text().splitlines()]
+    by_name = {r["name"]: r for r in map(json.loads, (offline / "frames.jsonl").read_text().splitlines())}
+    for item in records:
+        same = by_name[item["name"]]
+        assert (item["ap"], item["objects"], item["mask_share"]) == (same["ap"], same["objects"], same["mask_share"])
+    assert records[0]["latency_ms"] == {"anomaly_mask": 21.0, "total": 20.0, "uncertainty": 20.0}
+
+
+def test_live_statistics_need_maps_and_a_proper_log(tmp_path: Path) -> None:
+    with pytest.raises(Vl4adError, match="holds no uncertainty maps"):
+        read_recorded(record(tmp_path / "empty", {}))
+    (tmp_path / "log").write_text("hello\n")
+    with pytest.raises(Vl4adError, match="not a log of"):
+        read_sent(tmp_path / "log")
+    assert latencies({}, {"uncertainty": {1: 2}}) == {}
+    assert live_statistics({}, {"uncertainty": {1: 2}})["foreign"] == 1
+
+
+def test_results_as_mcap_carry_pictures_and_figures(drive: Path, mock_bundle: Path, tmp_path: Path) -> None:
+    arguments = bag_arguments(drive, mock_bundle, tmp_path / "out")
+    assert evaluate(*arguments, "--mcap", tmp_path / "results", "--limit", "4") == 0
+    with BagReader(tmp_path / "results") as bag:
+        counts = {topic: bag.count(topic) for topic in bag.topics()}
+        labels = [image.array() for image in bag.images("/evaluation/label")]
+    assert counts["/evaluation/overlay"] == counts["/evaluation/mask"] == counts["/evaluation/latency_ms"] == 4
+    assert counts["/evaluation/ap"] == 2  # Frames 2 and 3 have an anomaly.
+    assert set(np.unique(labels[3]).tolist()) == {0, 1, 255}

@@ -1,0 +1,90 @@
+"""Results as an MCAP bag that Foxglove (and rosbag2) opens: pictures, masks, labels and per-frame figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vl4ad_ros.bags.writer import BagWriter
+from vl4ad_ros.detector import anomaly_mask
+from vl4ad_ros.evaluation.frames import FrameSource
+from vl4ad_ros.evaluation.pictures import encode_jpeg
+from vl4ad_ros.evaluation.predictor import DetectorSpec, RecordedSpec
+from vl4ad_ros.overlay import draw_overlay
+
+PREFIX = "/evaluation"
+IMAGE = "sensor_msgs/msg/CompressedImage"
+NUMBER = "std_msgs/msg/Float32"
+FRAME_ID = "camera"
+# Frames without stamps (data sets) are laid one second apart.
+STEP_NS = 1_000_000_000
+
+
+def write_mcap(
+    folder: Path,
+    source: FrameSource,
+    predictor: DetectorSpec | RecordedSpec,
+    threshold: float,
+    records: Sequence[dict[str, Any]],
+    progress: Callable[[int], object] | None = None,
+) -> None:
+    """Predict the evaluated frames once more, in order, and write them with their figures.
+
+    Topics: `/evaluation/image`, `/evaluation/overlay` (JPEG), `/evaluation/mask`, `/evaluation/label` (PNG; labels as
+    stored: 0, 1, 255), and `/evaluation/{ap,fpr95,mask_share,latency_ms}` (std_msgs/Float32, for plots).
+
+    Args:
+        folder: The new bag's folder.
+        source: The frames.
+        predictor: What predicts.
+        threshold: Of the mask.
+        records: Records of the frames to write.
+        progress: Called with 1 after each frame.
+
+    Raises:
+        Vl4adError: If the folder exists or cannot be written.
+    """
+    by_index = {record["index"]: record for record in records}
+    opened = predictor.open()
+    try:
+        with BagWriter(folder) as bag:
+            for name in ("image", "overlay", "mask", "label"):
+                bag.add_topic(f"{PREFIX}/{name}", IMAGE)
+            for name in ("ap", "fpr95", "mask_share", "latency_ms"):
+                bag.add_topic(f"{PREFIX}/{name}", NUMBER)
+            for frame in source.frames(sorted(by_index)):
+                uncertainty, _ = opened.predict(frame)
+                mask = anomaly_mask(uncertainty, threshold)
+                stamp = (frame.index + 1) * STEP_NS if frame.stamp_ns is None else frame.stamp_ns
+                pictures = {
+                    "image": ("jpeg", encode_jpeg(frame.image)),
+                    "overlay": ("jpeg", encode_jpeg(draw_overlay(frame.image, uncertainty, mask))),
+                    "mask": ("png", _png(mask)),
+                }
+                if frame.labels is not None:
+                    pictures["label"] = ("png", _png(frame.labels))
+                for name, (kind, data) in pictures.items():
+                    message = bag.message(
+                        IMAGE, header=bag.header(stamp, FRAME_ID), format=kind, data=np.frombuffer(data, np.uint8)
+                    )
+                    bag.write(f"{PREFIX}/{name}", stamp, message)
+                record = by_index[frame.index]
+                figures = {name: record.get(name) for name in ("ap", "fpr95", "mask_share")}
+                figures["latency_ms"] = record["latency_ms"].get("total")
+                for name, value in figures.items():
+                    if value is not None:
+                        bag.write(f"{PREFIX}/{name}", stamp, bag.message(NUMBER, data=float(value)))
+                if progress is not None:
+                    progress(1)
+    finally:
+        opened.close()
+
+
+def _png(image: NDArray[np.uint8]) -> bytes:
+    _, data = cv2.imencode(".png", image)
+    return data.tobytes()
