@@ -17,6 +17,7 @@ from std_msgs.msg import Float64
 
 from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.nodes.images import image_bytes
+from vl4ad_ros.nodes.memory import keep_large_buffers
 from vl4ad_ros.nodes.qos import OUTPUT, SENSOR
 from vl4ad_ros.nodes.stats import STAGES
 
@@ -28,6 +29,7 @@ class BenchClient:
     """Sends synthetic frames to /camera/image and collects the times that /detector reports."""
 
     def __init__(self, width: int, height: int, encoding: str) -> None:
+        keep_large_buffers()
         rclpy.init(args=[])
         self._node = Node("bench")
         self._executor = SingleThreadedExecutor()

@@ -137,9 +137,9 @@ class Camera:
     def publish(self, header: Header, result: Result, image_size: tuple[int, int], wanted: Wanted) -> None:
         """Publish the outputs of a frame that somebody listens to, with the frame's own header."""
         if wanted.uncertainty:
-            self._uncertainty.publish(messages.map_image(header, result.uncertainty))
+            self._uncertainty.publish(messages.serialized_map(header, result.uncertainty))
         if wanted.mask and result.mask is not None:
-            self._mask.publish(messages.map_image(header, result.mask))
+            self._mask.publish(messages.serialized_map(header, result.mask))
         if wanted.regions and result.regions is not None:
             self._regions.publish(self._regions_message(header, result))
         if self._info is not None and self._camera_info.get_subscription_count():

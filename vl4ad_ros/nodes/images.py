@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Callable
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from vl4ad_ros.errors import Vl4adError
 
 U8 = NDArray[np.uint8]
+Data: TypeAlias = "bytes | bytearray | memoryview | array[int]"
 MIN_SIDE, MAX_SIDE = 8, 16384
 
 
@@ -65,9 +67,7 @@ _SEMI_PLANAR = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21}
 ENCODINGS: tuple[str, ...] = (*_PACKED, *_SEMI_PLANAR)
 
 
-def decode(
-    encoding: str, height: int, width: int, step: int, big_endian: bool, data: bytes | bytearray | array[int]
-) -> U8:
+def decode(encoding: str, height: int, width: int, step: int, big_endian: bool, data: Data) -> U8:
     """Turn the fields of a sensor_msgs/Image into an RGB array.
 
     16-bit channels keep their upper 8 bits. Bayer patterns are interpolated bilinearly. A float image is not a
@@ -109,7 +109,7 @@ def decode(
     return to_rgb(pixels if to_rgb is _same else np.ascontiguousarray(pixels))
 
 
-def _rows(encoding: str, height: int, row: int, step: int, data: bytes | bytearray | array[int]) -> U8:
+def _rows(encoding: str, height: int, row: int, step: int, data: Data) -> U8:
     """Return the pixel bytes, uint8 [height, row], without padding."""
     if step < row:
         raise BadImageError("step", f"A row of this {encoding} image takes {row} bytes, but its step is {step}.")
@@ -120,14 +120,14 @@ def _rows(encoding: str, height: int, row: int, step: int, data: bytes | bytearr
     return np.frombuffer(data, dtype=np.uint8).reshape(height, step)[:, :row]
 
 
-def _semi_planar(encoding: str, height: int, width: int, step: int, data: bytes | bytearray | array[int]) -> U8:
+def _semi_planar(encoding: str, height: int, width: int, step: int, data: Data) -> U8:
     if height % 2 or width % 2:
         raise BadImageError("size", f"An {encoding} image has even sides, got {width}x{height}.")
     rows = _rows(encoding, height * 3 // 2, width, step, data)
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(rows), _SEMI_PLANAR[encoding]), dtype=np.uint8)
 
 
-def decode_compressed(image_format: str, data: bytes | bytearray | array[int]) -> U8:
+def decode_compressed(image_format: str, data: Data) -> U8:
     """Turn the fields of a sensor_msgs/CompressedImage (JPEG, PNG, ...) into an RGB array.
 
     Args:

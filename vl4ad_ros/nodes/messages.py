@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header, String
 
+from vl4ad_ros.nodes.cdr import write_image
 from vl4ad_ros.nodes.images import HOST_IS_BIG_ENDIAN, image_bytes
 from vl4ad_ros.nodes.regions import Region
 from vl4ad_ros.prompts.compiled import CompiledPromptSet
@@ -28,6 +29,17 @@ def find_vision_msgs() -> Any | None:
 
 def map_image(header: Header, pixels: NDArray[np.uint8] | NDArray[np.float32]) -> Image:
     """Return a map as sensor_msgs/Image: float32 [H, W] as 32FC1, uint8 [H, W] as mono8, uint8 [H, W, 3] as rgb8."""
+    message = _without_pixels(header, pixels)
+    message.data = image_bytes(pixels)
+    return message
+
+
+def serialized_map(header: Header, pixels: NDArray[np.uint8] | NDArray[np.float32]) -> bytes:
+    """Return what `map_image` returns in serialized form, with fewer copies."""
+    return write_image(_without_pixels(header, pixels), pixels)
+
+
+def _without_pixels(header: Header, pixels: NDArray[np.uint8] | NDArray[np.float32]) -> Image:
     encoding = "32FC1" if pixels.dtype == np.float32 else "mono8" if pixels.ndim == 2 else "rgb8"
     return Image(
         header=header,
@@ -35,8 +47,7 @@ def map_image(header: Header, pixels: NDArray[np.uint8] | NDArray[np.float32]) -
         width=pixels.shape[1],
         encoding=encoding,
         is_bigendian=int(HOST_IS_BIG_ENDIAN),
-        step=pixels.strides[0],
-        data=image_bytes(pixels),
+        step=pixels.nbytes // pixels.shape[0],
     )
 
 

@@ -9,6 +9,8 @@ from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
+from vl4ad_ros.nodes.memory import keep_large_buffers
+
 
 def run_node(create: Callable[[], Node], name: str, args: Sequence[str] | None = None) -> int:
     """Create a node and spin it until it is told to stop.
@@ -21,6 +23,7 @@ def run_node(create: Callable[[], Node], name: str, args: Sequence[str] | None =
     Returns:
         0, or 2 when a parameter given at the start is of the wrong type or out of range.
     """
+    keep_large_buffers()
     rclpy.init(args=None if args is None else list(args))
     try:
         try:

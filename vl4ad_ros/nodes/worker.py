@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from rclpy.serialization import deserialize_message
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
 from vl4ad_ros.detector import Detector
 from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.nodes import pipeline
 from vl4ad_ros.nodes.camera import Camera
+from vl4ad_ros.nodes.cdr import read_image
 from vl4ad_ros.nodes.images import BadImageError, decode, decode_compressed
 from vl4ad_ros.nodes.slots import Slots, Taken
 from vl4ad_ros.nodes.state import FrameState
@@ -98,11 +99,10 @@ class Worker:
                 message: Any = deserialize_message(taken.item, CompressedImage)
                 image = decode_compressed(message.format, message.data)
             else:
-                message = deserialize_message(taken.item, Image)
+                message, data = read_image(taken.item)
                 image = decode(
-                    message.encoding, message.height, message.width, message.step, bool(message.is_bigendian),
-                    message.data,
-                )  # fmt: skip
+                    message.encoding, message.height, message.width, message.step, bool(message.is_bigendian), data
+                )
         except BadImageError as error:
             camera.bad(error.cause, str(error))
             return None
