@@ -46,11 +46,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    from vl4ad_ros.network.importing import heads_beside, import_head, import_network, write_import
-    from vl4ad_ros.prompts.compiled import load_compiled
-
     if args.out is None and args.verify is None:
         raise Vl4adError("Nothing to do: give --out DIR to import the checkpoint, or --verify IO.npz to check it.")
+    try:
+        from vl4ad_ros.network.importing import heads_beside, import_head, import_network, write_import
+    except ImportError as error:
+        raise Vl4adError(
+            f"An import needs torch, open_clip and transformers ({error}); get them with: "
+            "pip install 'vl4ad_ros[export]'."
+        ) from error
+    from vl4ad_ros.prompts.compiled import load_compiled
+
     imported = import_head(args.checkpoint, heads_beside(args.verify) if args.verify else None)
     sizes = imported.head.config
     print(

@@ -21,7 +21,7 @@ def _tower(name: str, embedding_dim: int) -> Any:
         from open_clip.timm_model import TimmModel
     except ImportError as error:
         raise Vl4adError(
-            f"The network needs open_clip ({error}); get it with: pip install 'vl4ad_ros[torch]'."
+            f"The network needs open_clip ({error}); get it with: pip install 'vl4ad_ros[export]'."
         ) from error
     source, _, model = name.partition(":")
     if source == "timm":

@@ -11,6 +11,7 @@ What differs here from `Mask2FormerTransformerModule.forward`, in speed and not 
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any, NamedTuple
 
 import torch
@@ -77,7 +78,10 @@ class PixelDecoder(Mask2FormerPixelDecoder):
     """The multi-scale deformable-attention pixel decoder, with its own initialisation."""
 
     def __init__(self, config: HeadConfig) -> None:
-        super().__init__(_transformers_config(config), feature_channels=list(config.feature_channels))
+        with warnings.catch_warnings():
+            # On head widths that are no power of two: advice for a CUDA kernel that is not used here.
+            warnings.simplefilter("ignore")
+            super().__init__(_transformers_config(config), feature_channels=list(config.feature_channels))
         self.position_embedding = _SharedPositions(config.conv_dim // 2, normalize=True)
         nn.init.normal_(self.level_embed)
         for projection in self.input_projections:
