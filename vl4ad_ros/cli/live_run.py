@@ -15,7 +15,6 @@ from pathlib import Path
 from types import FrameType
 
 from vl4ad_ros.errors import Vl4adError
-from vl4ad_ros.resources import config_file
 
 READY = "recording"
 START_TIMEOUT_S = 90.0
@@ -81,7 +80,6 @@ class LiveProcesses:
             "ROS_DOMAIN_ID": str(os.getpid() % 100 + 1),
             "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
             "ROS_LOG_DIR": str(logs),
-            "FASTDDS_DEFAULT_PROFILES_FILE": str(config_file("fastdds.xml")),
             "PYTHONUNBUFFERED": "1",
         }
 

@@ -114,9 +114,12 @@ class Canvas:
         width = self._mask.shape[1]
         pixels = self._scale(points).astype(np.float64)
         for start, end, first, last in zip(pixels, pixels[1:], thickness, thickness[1:], strict=False):
-            for t in np.linspace(0, 1, int(np.hypot(*(end - start)) / 2) + 2):
-                centre, radius = start + (end - start) * t, (first + (last - first) * t) * width / 2
-                cv2.circle(self._mask, (round(centre[0]), round(centre[1])), max(round(radius), 1), value, -1)
+            radii = np.maximum(np.array([first, last]) * width / 2, 1.0)
+            side = np.array([start[1] - end[1], end[0] - start[0]]) / max(float(np.hypot(*(end - start))), 1e-6)
+            outline = [start + side * radii[0], end + side * radii[1], end - side * radii[1], start - side * radii[0]]
+            cv2.fillConvexPoly(self._mask, np.round(outline).astype(np.int32), value)
+            for centre, radius in zip((start, end), radii, strict=True):
+                cv2.circle(self._mask, (round(centre[0]), round(centre[1])), round(radius), value, -1)
         return self
 
     def mask(self) -> Float:

@@ -19,7 +19,7 @@ from vl4ad_ros.drive.world import AHEAD, BEHIND, Thing, World, build
 from vl4ad_ros.errors import Vl4adError
 
 NORMAL, ANOMALY, VOID = 0, 1, 255
-SPEED = 11.0  # Metres per second.
+SPEED = 8.0  # Metres per second.
 _EYE = 1.5  # Height of the camera, metres.
 # An anomaly is judged from this height on, in shares of the picture's height.
 _JUDGED = 0.015

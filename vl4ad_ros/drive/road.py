@@ -13,7 +13,7 @@ LEFT_EDGE = -3.9
 RIGHT_EDGE = 7.4
 BAY = 2.4  # Width of the parking bay on the right, in town.
 LANES = (1.75, 5.25)
-SPACING = 26.0  # Between places where an anomaly lies and the camera passes it in the other lane.
+SPACING = 20.0  # Between places where an anomaly lies and the camera passes it in the other lane.
 
 
 class Road:
@@ -30,9 +30,9 @@ class Road:
             self._changes.append(start)
             start += float(random.uniform(60, 100))
         self._town_first = bool(random.random() < 0.5)
-        places = int(length / SPACING) + 20
+        places = int(length / SPACING) + 11
         self._lane = int(random.integers(2))
-        self.places = np.arange(1, places) * SPACING + random.uniform(-3, 3, places - 1) + 8
+        self.places = np.arange(1, places) * SPACING + random.uniform(-2, 2, places - 1) + 4
 
     def centre(self, z: Float) -> Float:
         """Return X of the centre line."""

@@ -109,14 +109,8 @@ def car(random: Random, oncoming: bool = False) -> list[Quad]:
     paint = PAINTS[int(random.integers(len(PAINTS)))]
     tall = bool(random.random() < 0.4)
     size = (1.82, 1.78, 4.4) if tall else (1.76, 1.48, 4.2)
-    rear, front, side = _end(random, paint, True, tall), _end(random, paint, False, tall), _flank(random, paint, tall)
     # An end that looks at the camera must be the upright one, so an oncoming car is one with a blunt front.
-    faces = box(size, front if oncoming else rear, side)
-    return [faces[0], _with_texture(faces[1], rear if oncoming else front), *faces[2:]]
-
-
-def _with_texture(quad: Quad, texture: Texture) -> Quad:
-    return Quad(quad.origin, quad.right, quad.up, texture, quad.light, quad.shadow, quad.one_sided)
+    return box(size, _end(random, paint, not oncoming, tall), _flank(random, paint, tall))
 
 
 def truck(random: Random) -> list[Quad]:

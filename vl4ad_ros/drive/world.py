@@ -184,15 +184,17 @@ def _furnish(world: World, random: Random, end: float) -> None:
 
 def _drive(world: World, random: Random, end: float) -> None:
     """Traffic: ahead, oncoming and parked; people on the pavements."""
-    world.things.append(Thing("car", vehicles.car(random), 0, float(random.uniform(19, 26)), (1.9, 4.4), leads=True))
+    world.things.append(Thing("car", vehicles.car(random), 0, float(random.uniform(28, 36)), (1.9, 4.4), leads=True))
     world.things.append(
-        Thing("truck", vehicles.truck(random), 0, float(random.uniform(48, 60)), (2.6, 8.2), leads=True)
+        Thing("truck", vehicles.truck(random), 0, float(random.uniform(58, 70)), (2.6, 8.2), leads=True)
     )
+    oncoming = [vehicles.car(random, oncoming=True) for _ in range(4)]
     z = float(random.uniform(30, 60))
-    while z < 3.2 * end:
-        world.things.append(Thing("car", vehicles.car(random, oncoming=True), -1.75, z, (1.9, 4.4), speed=-11.0))
+    while z < 2.2 * end:
+        quads = oncoming[int(random.integers(len(oncoming)))]
+        world.things.append(Thing("car", quads, -1.75, z, (1.9, 4.4), speed=-9.0))
         z += float(random.uniform(30, 90))
-    parked = [vehicles.car(random) for _ in range(6)]
+    parked = [vehicles.car(random) for _ in range(5)]
     walkers = [vehicles.person(random) for _ in range(6)]
     z = -BEHIND
     while z < end:

@@ -28,8 +28,8 @@ from vl4ad_ros.media import Video
 from vl4ad_ros.nodes.messages import map_image
 
 NS = 1_000_000_000
-# Reliable publishers match every subscriber; a queue of frames helps nobody.
-SENSOR_OUT = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
+# Reliable publishers match every subscriber; one that is slow or was matched a moment ago still gets the last frames.
+SENSOR_OUT = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 CLOCK_PERIOD_S = 0.02
 TYPES = {
     "sensor_msgs/msg/Image": Image,

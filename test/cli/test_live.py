@@ -1,0 +1,273 @@
+"""Player, recorder and the whole demo over DDS, with the mock network."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from vl4ad_ros.bags.reader import BagReader
+from vl4ad_ros.bags.writer import BagWriter
+from vl4ad_ros.cli.live_run import Child, LiveProcesses
+from vl4ad_ros.cli.main import main
+from vl4ad_ros.errors import Vl4adError
+
+pytest.importorskip("rclpy", reason="rclpy is not installed (pip install 'vl4ad_ros[ros]')")
+os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+
+IMAGE = "sensor_msgs/msg/Image"
+START = 1_600_000_000_000_000_000
+STEP = 50_000_000
+DEADLINE_S = 60.0
+
+
+def colours(index: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Red on the left, blue on the right, and a corner that tells the frames apart."""
+    picture = np.zeros((64, 96, 3), np.uint8)
+    picture[:, :48], picture[:, 48:] = (255, 0, 0), (0, 0, 255)
+    picture[:4, :4] = index * 10
+    return picture
+
+
+@pytest.fixture
+def bag(tmp_path: Path) -> Path:
+    """Twelve frames at 20/s, the right half labelled as anomaly."""
+    label = np.zeros((64, 96), np.uint8)
+    label[:, 48:] = 1
+    with BagWriter(tmp_path / "bag") as writer:
+        writer.add_topic("/front/image_raw", IMAGE)
+        writer.add_topic("/front/camera_info", "sensor_msgs/msg/CameraInfo")
+        writer.add_topic("/front/label", IMAGE)
+        for index in range(12):
+            stamp = START + index * STEP
+            writer.write("/front/camera_info", stamp, writer.camera_info(96, 64, 80.0, stamp, "front"))
+            writer.write("/front/image_raw", stamp, writer.image(colours(index), "rgb8", stamp, "front"))
+            writer.write("/front/label", stamp, writer.image(label, "mono8", stamp, "front"))
+    return tmp_path / "bag"
+
+
+class Listener:
+    """Collects what comes on some topics, in a thread of its own."""
+
+    def __init__(self, topics: dict[str, Any]) -> None:
+        import rclpy
+        from rclpy.executors import SingleThreadedExecutor
+
+        self._context = rclpy.Context()
+        self._context.init()
+        self._node = rclpy.create_node("listener", context=self._context)
+        self.heard: dict[str, list[Any]] = {topic: [] for topic in topics}
+        for topic, message in topics.items():
+            self._node.create_subscription(message, topic, self.heard[topic].append, 50)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
+        self._thread = threading.Thread(target=self._executor.spin)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self._thread.join()
+        self._node.destroy_node()
+        self._context.shutdown()
+
+
+@pytest.fixture
+def listen() -> Iterator[Callable[[dict[str, Any]], Listener]]:
+    made: list[Listener] = []
+
+    def make(topics: dict[str, Any]) -> Listener:
+        made.append(Listener(topics))
+        return made[-1]
+
+    yield make
+    for listener in made:
+        listener.close()
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def stamp_ns(message: Any) -> int:
+    stamp = message.header.stamp
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
+def replay(*arguments: object) -> int:
+    return main(["replay", *map(str, arguments), "--subscribers", "1", "--timeout", "30"])
+
+
+def test_a_bag_is_played_with_its_stamps_pixels_and_calibration(
+    bag: Path, tmp_path: Path, listen: Callable[..., Listener]
+) -> None:
+    from rosgraph_msgs.msg import Clock
+    from sensor_msgs.msg import CameraInfo, Image
+
+    listener = listen({"/cam/image": Image, "/cam/camera_info": CameraInfo, "/clock": Clock})
+    log = tmp_path / "sent.jsonl"
+    options = ("--topic", "/front/image_raw", "--to", "/cam/image", "--clock", "--rate", "0.5", "--log", log)
+    before = time.time_ns()
+    assert replay(bag, *options) == 0
+    wait_for(lambda: len(listener.heard["/cam/image"]) == 12, "images are missing")
+    images = listener.heard["/cam/image"]
+    expected = [START + i * STEP for i in range(12)]
+    assert [stamp_ns(message) for message in images] == expected
+    assert {message.header.frame_id for message in images} == {"front"}
+    assert all(bytes(m.data) == colours(i).tobytes() for i, m in enumerate(images))
+    assert [stamp_ns(m) for m in listener.heard["/cam/camera_info"]] == expected
+    sent = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["stamp_ns"] for line in sent] == expected
+    moments = [line["sent_ns"] for line in sent]
+    assert before < moments[0]
+    # At half speed the recording's 0.55 s take at least 1.1 s; how much more is the machine's business.
+    assert moments[-1] - moments[0] >= 1.0e9
+    clock = [m.clock.sec * 10**9 + m.clock.nanosec for m in listener.heard["/clock"]]
+    assert clock == sorted(clock)
+    assert clock[-1] == expected[-1]
+    assert len(clock) > 12  # It ticks between the frames, too.
+
+
+def test_a_loop_goes_on_in_time_until_interrupted(bag: Path, listen: Callable[..., Listener]) -> None:
+    from sensor_msgs.msg import Image
+
+    listener = listen({"/front/image_raw": Image})
+    command = [sys.executable, "-m", "vl4ad_ros.cli.main", "replay", str(bag), "--loop", "--rate", "5"]
+    process = subprocess.Popen([*command, "--subscribers", "1"], stderr=subprocess.PIPE, text=True)
+    try:
+        wait_for(lambda: len(listener.heard["/front/image_raw"]) >= 26, "the second round did not come")
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=DEADLINE_S)
+    finally:
+        process.kill()
+    stamps = [stamp_ns(message) for message in listener.heard["/front/image_raw"]]
+    assert stamps == sorted(set(stamps))
+    assert all((stamp - START) % STEP == 0 for stamp in stamps)
+    assert "Traceback" not in error
+    assert process.returncode == 130
+
+
+def test_a_video_is_played_frame_by_frame(tmp_path: Path, listen: Callable[..., Listener]) -> None:
+    from sensor_msgs.msg import Image
+
+    writer = cv2.VideoWriter(str(tmp_path / "film.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 25, (96, 64))
+    for index in range(5):
+        writer.write(np.full((64, 96, 3), 40 * index, np.uint8))
+    writer.release()
+    listener = listen({"/camera/image_raw": Image})
+    assert replay(tmp_path / "film.avi") == 0
+    wait_for(lambda: len(listener.heard["/camera/image_raw"]) == 5, "frames are missing")
+    images = listener.heard["/camera/image_raw"]
+    assert [round(float(np.frombuffer(m.data, np.uint8).mean()) / 40) for m in images] == [0, 1, 2, 3, 4]
+    stamps = [stamp_ns(message) for message in images]
+    assert set(np.diff(stamps)) == {40_000_000}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["none"], "There is no"),
+        (["{bag}", "--rate", "0"], "--rate must be more than 0"),
+        (["{bag}", "--topic", "/none"], "has no topic '/none'"),
+        (["{bag}", "--clock", "--restamp"], "take one of them"),
+        (["{bag}", "--subscribers", "1", "--timeout", "0.1"], "0 of 1 subscribers came to /front/image_raw"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    bag: Path, arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["replay", *[a.format(bag=bag) for a in arguments]]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_the_demo_measures_a_live_run_of_a_bag(
+    bag: Path, mock_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "demo"
+    options = ["--bundle", str(mock_bundle), "--topic", "/front/image_raw", "--label-topic", "/front/label"]
+    assert main(["demo", "--bag", str(bag), "--out", str(out), *options, "--rate", "0.5"]) == 0
+    shown = capsys.readouterr().out
+    assert str(out / "report.html") in shown
+    assert "AP" in shown
+    result = json.loads((out / "result.json").read_text())
+    live = result["live"]
+    assert live["sent"] == 12
+    assert live["received"] + live["dropped"] == 12
+    assert live["received"] > 0
+    # Red is a class of the mock's set, blue is not: the labelled half is the uncertain one.
+    assert result["pixel"]["ap"] == pytest.approx(1.0, abs=0.03)
+    assert result["detector"]["bundle"] == "mock"
+    with BagReader(out / "recording") as recording:
+        maps = list(recording.images("/detector/uncertainty"))
+    sent = {START + i * STEP for i in range(12)}
+    assert {image.stamp_ns for image in maps} <= sent
+    assert {image.frame_id for image in maps} == {"front"}
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "data:image/jpeg;base64," in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--topic", "/camera"], "belong to a bag of yours"),
+        (["--bundle", "none"], "There is no model bundle 'none'"),
+        (["--bag", "none"], "There is no bag none"),
+        (["--bag", "{out}/drive"], "which the demo writes anew"),
+    ],
+)
+def test_a_demo_that_cannot_be_says_why(
+    tmp_path: Path, mock_bundle: Path, options: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    arguments = [option.format(out=out) for option in options]
+    bundle = [] if "--bundle" in options else ["--bundle", str(mock_bundle)]
+    assert main(["demo", "--out", str(out), *bundle, *arguments]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def python(processes: LiveProcesses, name: str, code: str, folder: Path) -> Child:
+    (folder / f"{name}_module.py").write_text(code)
+    return processes.start(name, [f"{name}_module"])
+
+
+def test_a_process_that_fails_is_named_with_its_last_words_and_nothing_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    processes = LiveProcesses(tmp_path / "logs")
+    sleeper = python(processes, "sleeper", "import time\nprint('recording')\ntime.sleep(600)\n", tmp_path)
+    try:
+        processes.wait_ready(sleeper, DEADLINE_S, "The start")
+        failing = python(processes, "failing", "import sys\nsys.exit('no camera today')\n", tmp_path)
+        with pytest.raises(Vl4adError, match=r"The failing stopped with status 1; .*: no camera today"):
+            processes.wait_end(failing, DEADLINE_S)
+    finally:
+        processes.stop_all()
+    assert sleeper.process.poll() is not None
+
+
+def test_what_takes_too_long_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    processes = LiveProcesses(tmp_path / "logs")
+    silent = python(processes, "silent", "import time\ntime.sleep(600)\n", tmp_path)
+    try:
+        with pytest.raises(Vl4adError, match=r"The start did not happen within 0\.2 s; logs are in"):
+            processes.wait_ready(silent, 0.2, "The start")
+    finally:
+        processes.stop_all()
+    assert silent.process.poll() is not None
