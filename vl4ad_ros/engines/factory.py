@@ -6,7 +6,11 @@ from vl4ad_ros.bundle import ModelBundle
 from vl4ad_ros.engines.protocol import Engine
 from vl4ad_ros.errors import Vl4adError
 
-BACKENDS: tuple[str, ...] = ("onnxruntime", "onnxruntime-cuda")
+_ONNX_RUNTIME = ("onnxruntime", "onnxruntime-cuda")
+_TENSORRT = ("tensorrt", "tensorrt_rtx")
+_TORCH = ("torch", "torch-cuda", "torch-compile", "torch-compile-cuda")
+
+BACKENDS: tuple[str, ...] = (*_ONNX_RUNTIME, *_TENSORRT, *_TORCH)
 
 
 def create_engine(bundle: ModelBundle, backend: str = "onnxruntime", threads: int = 0, device_id: int = 0) -> Engine:
@@ -21,8 +25,17 @@ def create_engine(bundle: ModelBundle, backend: str = "onnxruntime", threads: in
     Raises:
         Vl4adError: If the backend is unknown or not available here.
     """
-    if backend in ("onnxruntime", "onnxruntime-cuda"):
+    if backend in _ONNX_RUNTIME:
         from vl4ad_ros.engines.onnxruntime import OnnxRuntimeEngine
 
         return OnnxRuntimeEngine(bundle, "cuda" if backend.endswith("cuda") else "cpu", threads, device_id)
+    if backend in _TENSORRT:
+        from vl4ad_ros.engines.tensorrt import TensorRtEngine
+
+        return TensorRtEngine(bundle, backend, device_id)
+    if backend in _TORCH:
+        from vl4ad_ros.engines.torch import TorchEngine
+
+        device = f"cuda:{device_id}" if backend.endswith("cuda") else "cpu"
+        return TorchEngine(bundle, device, compiled="compile" in backend)
     raise Vl4adError(f"Unknown backend: expected one of {list(BACKENDS)}, got '{backend}'.")

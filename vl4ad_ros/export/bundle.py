@@ -27,6 +27,7 @@ def write_bundle(
     prompt_sets: Sequence[CompiledPromptSet],
     images: Sequence[NDArray[np.uint8]] = (),
     tolerance: float = TOLERANCES["float32"],
+    with_network: bool = False,
 ) -> ModelBundle:
     """Export a network, hold the graph against it, and write the bundle; an old one there stays until all is well.
 
@@ -39,6 +40,7 @@ def write_bundle(
         prompt_sets: Compiled for the card's text encoder; the default one must be among them.
         images: Batches uint8 [B, H, W, 3] at network size to compare on; by default noise of different grain.
         tolerance: Largest difference of a published map that is accepted.
+        with_network: Whether the bundle also carries the PyTorch network, for the torch backends.
 
     Raises:
         Vl4adError: If the graph cannot be exported, differs from the network, or a prompt set does not fit.
@@ -79,7 +81,12 @@ def write_bundle(
     for prompt_set in prompt_sets:
         prompt_set.save(folder / PROMPTS / f"{prompt_set.name}.safetensors")
     scores = {**card.scores, "onnx_check": {"against": f"PyTorch {_torch_version()}, float32", **check}}
-    return ModelBundle(folder, write_card(folder, card.model_copy(update={"scores": scores})))
+    hashes = dict(card.sha256)
+    if with_network:
+        from vl4ad_ros.network.bundled import save_bundled_network
+
+        hashes |= dict.fromkeys(save_bundled_network(network, folder), "")
+    return ModelBundle(folder, write_card(folder, card.model_copy(update={"scores": scores, "sha256": hashes})))
 
 
 def _torch_version() -> str:

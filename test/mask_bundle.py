@@ -1,0 +1,56 @@
+"""The real mask network in its smallest form, with random weights, as a bundle that carries the network as well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from mock_bundle import LIMITS, ColourEncoder, mock_prompt_sets
+
+from vl4ad_ros.bundle import BundleCard, InputSpec, ModelBundle
+from vl4ad_ros.export.bundle import write_bundle
+from vl4ad_ros.network.config import HeadConfig, NetworkConfig
+from vl4ad_ros.network.model import VL4ADNetwork
+from vl4ad_ros.prompts.compile import compile_prompt_set
+
+HEIGHT, WIDTH = 64, 96
+CONFIG = NetworkConfig(
+    backbone="timm:convnext_atto",
+    text_encoder=ColourEncoder.id,
+    head=HeadConfig(
+        feature_channels=(40, 80, 160, 320),
+        conv_dim=32,
+        hidden_dim=32,
+        mask_dim=32,
+        num_heads=4,
+        encoder_layers=1,
+        encoder_ffn=32,
+        decoder_layers=2,
+        decoder_ffn=32,
+        num_queries=8,
+        embedding_dim=ColourEncoder.dim,
+    ),
+)
+
+
+def mask_network() -> VL4ADNetwork:
+    torch.manual_seed(0)
+    return VL4ADNetwork(CONFIG).eval()
+
+
+def write_mask_bundle(path: Path) -> ModelBundle:
+    card = BundleCard(
+        name="mask",
+        input=InputSpec(height=HEIGHT, width=WIDTH),
+        text_encoder=ColourEncoder.id,
+        embedding_dim=ColourEncoder.dim,
+        num_queries=CONFIG.head.num_queries,
+        stride=4,
+        temperature=0.5,
+        void=True,
+        prompt_limits=LIMITS,
+        default_prompt_set="traffic",
+        licence="Apache-2.0",
+    )
+    sets = [compile_prompt_set(s, ColourEncoder()) for s in mock_prompt_sets().values()]
+    return write_bundle(mask_network(), path, card, sets, with_network=True)

@@ -1,0 +1,197 @@
+"""Mixed precision: a float32 graph becomes one whose heavy operators work in float16 (docs/export.md).
+
+The converter is ONNX Runtime's own. What it must leave alone is decided here: softmax and logarithms, norms and the
+sums they are made of, the score, and everything that computes where deformable attention samples. TensorRT's strongly
+typed networks take precision from the graph alone, so this is also how an engine gets to float16.
+"""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from pathlib import Path
+
+import onnx
+
+from vl4ad_ros.bundle import PROMPTS, ModelBundle, write_card
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.export.compare import TOLERANCES, compare, every_setting, noise_batches
+from vl4ad_ros.export.onnx import check_contract, run_onnx, save_onnx
+from vl4ad_ros.hashing import sha256_file
+
+FLOAT32_OPERATORS: tuple[str, ...] = (
+    # exponentials and logarithms
+    "Softmax", "LogSoftmax", "Exp", "Log",
+    # norms, and what they are made of where they are not one operator
+    "LayerNormalization", "InstanceNormalization", "GroupNormalization", "BatchNormalization",
+    "ReduceL2", "ReduceMean", "ReduceSum", "ReduceSumSquare", "Pow", "Sqrt", "Reciprocal",
+    # positions, which float16 counts exactly only to 2048
+    "GridSample", "CumSum", "Range", "Sin", "Cos",
+    # smallest divisors, which float16 would round to zero
+    "Clip",
+)  # fmt: skip
+
+_HEAVY = ("MatMul", "Gemm", "Conv", "ConvTranspose")
+
+
+def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the mixed-precision form of a float32 graph; inputs and output keep their types.
+
+    Args:
+        model: The graph, below 2 GB. It is not changed.
+
+    Raises:
+        Vl4adError: If ONNX Runtime's converter refuses it.
+    """
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for index, node in enumerate(copy.graph.node):
+        # The converter knows nodes by name.
+        node.name = node.name or f"{node.op_type}_{index}"
+    kept = [*_positions(copy), *_score_stage(copy)]
+    try:
+        with warnings.catch_warnings():
+            # It warns of each weight that float16 rounds to zero or infinity; the comparison afterwards tells.
+            warnings.simplefilter("ignore")
+            converted: onnx.ModelProto = convert_float_to_float16(
+                copy, keep_io_types=True, op_block_list=list(FLOAT32_OPERATORS), node_block_list=kept
+            )
+    except (ValueError, TypeError) as error:
+        raise Vl4adError(f"The graph cannot be converted to float16 ({error}).") from error
+    _clean_casts(converted)
+    OnnxModel(converted).topological_sort()
+    return converted
+
+
+def _positions(model: onnx.ModelProto) -> set[str]:
+    """Return the names of the nodes between the last heavy operator and the grid of every GridSample."""
+    maker = {output: node for node in model.graph.node for output in node.output}
+    pending = [maker[n.input[1]] for n in model.graph.node if n.op_type == "GridSample" and n.input[1] in maker]
+    found: set[str] = set()
+    while pending:
+        node = pending.pop()
+        if node.name in found or node.op_type in _HEAVY:
+            continue
+        found.add(node.name)
+        pending += [maker[name] for name in node.input if name in maker]
+    return found
+
+
+def _score_stage(model: onnx.ModelProto) -> set[str]:
+    """Return the names of the nodes that work with a prompt input: cosines, temperature, softmax, score.
+
+    Small beside the network, and a cosine's rounding is multiplied by 1/T, 100 for CLIP.
+    """
+    reached = {value.name for value in model.graph.input} - {"image"}
+    found: set[str] = set()
+    for node in model.graph.node:
+        if reached.intersection(node.input):
+            found.add(node.name)
+            reached.update(node.output)
+    return found
+
+
+def _clean_casts(model: onnx.ModelProto) -> None:
+    """Put right what the converter does at the borders of what stays in float32.
+
+    It writes one cast for each reader, all of one name, which ONNX forbids; and between two float32 nodes it rounds to
+    float16 and back, which would lose what they are kept for.
+    """
+    graph = model.graph
+    casts: dict[str, onnx.NodeProto] = {}
+    others: list[onnx.NodeProto] = []
+    for node in graph.node:
+        if node.op_type == "Cast" and node.input[0] + "_cast_to_fp32" == node.output[0]:
+            casts[node.output[0]] = node
+        else:
+            others.append(node)
+    rounded = {
+        node.output[0]: node.input[0]
+        for node in others
+        if node.op_type == "Cast" and node.output[0] + "_cast_to_fp16" == node.input[0]
+    }
+    # A float32 graph input that is cast to float16 and back is the input itself.
+    rounded |= {n.output[0]: n.input[0] for n in others if n.name.startswith("graph_input_cast")}
+    exact = {name: rounded[cast.input[0]] for name, cast in casts.items() if cast.input[0] in rounded}
+    nodes = [*others, *(cast for name, cast in casts.items() if name not in exact)]
+    for node in nodes:
+        for index, name in enumerate(node.input):
+            node.input[index] = exact.get(name, name)
+    used = {name for node in nodes for name in node.input} | {value.name for value in graph.output}
+    alive = [node for node in nodes if node.op_type != "Cast" or node.output[0] in used]
+    del graph.node[:]
+    graph.node.extend(alive)
+    # Types noted for tensors that have changed or gone; the checker infers them anew.
+    del graph.value_info[:]
+
+
+def float16_share(model: onnx.ModelProto) -> float:
+    """Return the share of the heavy operators (convolutions, matrix products) that work in float16, 0 to 1."""
+    model = onnx.shape_inference.infer_shapes(model)
+    half = {t.name for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT16}
+    half |= {v.name for v in model.graph.value_info if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16}
+    heavy = [node for node in model.graph.node if node.op_type in _HEAVY]
+    return sum(any(name in half for name in node.input) for node in heavy) / max(len(heavy), 1)
+
+
+def write_float16_bundle(
+    source: ModelBundle, folder: str | Path, name: str | None = None, tolerance: float = TOLERANCES["float16"]
+) -> ModelBundle:
+    """Write the mixed-precision form of a bundle, held against the float32 one in ONNX Runtime on the CPU.
+
+    Args:
+        source: A float32 bundle.
+        folder: Folder of the new one; must not exist or be empty.
+        name: The new bundle's name; by default the source's with `-fp16`.
+        tolerance: Largest difference of a published map that is accepted.
+
+    Returns:
+        The new bundle. Its card carries the measured error (`scores.float16_check`).
+
+    Raises:
+        Vl4adError: If the source is not float32, the folder is taken, or the maps differ by more than the tolerance.
+    """
+    folder = Path(folder)
+    card = source.card
+    if card.precision != "float32":
+        raise Vl4adError(f"Bundle '{card.name}' is {card.precision} already; convert a float32 one.")
+    if folder.exists() and any(folder.iterdir()):
+        raise Vl4adError(f"{folder} is not empty; name a new folder for the float16 bundle.")
+    (folder / PROMPTS).mkdir(parents=True)
+    graph = folder / card.onnx
+    save_onnx(to_float16(onnx.load(str(source.onnx_path))), graph)
+    check_contract(graph, card.input, card.embedding_dim, card.prompt_limits, "random_word" in card.methods)
+    check = compare(
+        lambda i, p: run_onnx(source.onnx_path, i, p),
+        lambda i, p: run_onnx(graph, i, p),
+        every_setting(source.load_prompt_set(), card),
+        noise_batches(card.input, batch=1),
+    )
+    if not check["max_abs_error"] <= tolerance:
+        shutil.rmtree(folder)
+        raise Vl4adError(
+            f"In float16 the published map of '{check['worst']}' differs by {check['max_abs_error']:.2g} "
+            f"(at most {tolerance:.2g} is accepted)."
+        )
+    carried = [file for file in card.sha256 if file != card.onnx and not file.startswith("network/")]
+    for file in carried:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source.path / file, folder / file)
+    update = {
+        "name": name or f"{card.name}-fp16",
+        "precision": "float16",
+        "scores": {
+            **card.scores,
+            "float16_check": {
+                "against": "the float32 graph in ONNX Runtime, CPU",
+                "float32_sha256": sha256_file(source.onnx_path),
+                "heavy_operators_in_float16": round(float16_share(onnx.load(str(graph))), 3),
+                **check,
+            },
+        },
+        "sha256": dict.fromkeys(carried, ""),
+    }
+    return ModelBundle(folder, write_card(folder, card.model_copy(update=update)))
