@@ -31,6 +31,7 @@ def save_network(network: VL4ADNetwork, folder: str | Path) -> tuple[Path, Path]
     try:
         path.mkdir(parents=True, exist_ok=True)
         save_file(tensors, str(temporary))
+        temporary.chmod(0o644)  # safetensors lets nobody else read what it writes
         temporary.replace(path / WEIGHTS)
         (path / CONFIG).write_text(network.config.model_dump_json(indent=1) + "\n", encoding="utf-8")
     except (OSError, SafetensorError) as error:

@@ -187,6 +187,7 @@ def write_import(network: VL4ADNetwork, text: dict[str, Tensor], folder: Path) -
     try:
         folder.mkdir(parents=True, exist_ok=True)
         save_file({key: value.contiguous() for key, value in text.items()}, str(path))
+        path.chmod(0o644)  # safetensors lets nobody else read what it writes
     except OSError as error:
         raise Vl4adError(f"{path}: cannot be written ({error}).") from error
     return [path, *save_network(network, folder)]
