@@ -80,11 +80,13 @@ def _parameters(args: argparse.Namespace) -> dict[str, str]:
 def _source(args: argparse.Namespace, latency_ms: dict[int, dict[str, float]] | None = None) -> BagSource:
     from vl4ad_ros.evaluation.bag_source import BagSource
     from vl4ad_ros.evaluation.image_files import LabelMapping, parse_values
+    from vl4ad_ros.evaluation.salvage import readable_bag
 
     mapping = LabelMapping(parse_values(args.anomaly), parse_values(args.void))
-    return BagSource(
-        args.bag, args.image_topic, args.label_topic, mapping, recorded=args.recorded, latency_ms=latency_ms
-    )
+    bag, lost = readable_bag(args.bag, args.out)
+    source = BagSource(bag, args.image_topic, args.label_topic, mapping, recorded=args.recorded, latency_ms=latency_ms)
+    source.problems += [lost] if lost else []
+    return source
 
 
 def _evaluate_recorded(args: argparse.Namespace) -> EvaluationResult:

@@ -29,6 +29,7 @@ class BagSource:
         image_topic: Topic of the camera.
         label_topic: Topic of the ground truth, or None.
         recorded: A bag with the detector's outputs for the same stamps, or None.
+        problems: Sentences on what could not be used.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class BagSource:
             Vl4adError: If a bag or a topic is missing or of another type, or no frame can be read.
         """
         self.path, self.recorded, self._mapping, self._latency = path, recorded, mapping, latency_ms or {}
-        self._problems: list[str] = []
+        self.problems: list[str] = []
         with BagReader(path) as bag:
             self.image_topic = bag.image_topic(image_topic)
             self.label_topic = None if label_topic is None else bag.image_topic(label_topic)
@@ -70,17 +71,17 @@ class BagSource:
                 results = set(self._stamps(bag, self._uncertainty_topic))
             foreign = len(results - set(images))
             if foreign:
-                self._problems.append(f"{foreign} recorded results belong to no image of {path.name}.")
+                self.problems.append(f"{foreign} recorded results belong to no image of {path.name}.")
             chosen = [stamp for stamp in chosen if stamp in results]
         if not chosen:
-            raise Vl4adError(f"{path}: no frame of '{self.image_topic}' can be evaluated. {' '.join(self._problems)}")
+            raise Vl4adError(f"{path}: no frame of '{self.image_topic}' can be evaluated. {' '.join(self.problems)}")
         if self.label_topic:
             without = sum(stamp not in self._labelled for stamp in chosen)
             if without:
-                self._problems.append(f"{without} of {len(chosen)} frames have no label with their stamp.")
+                self.problems.append(f"{without} of {len(chosen)} frames have no label with their stamp.")
             orphans = len(self._labelled - set(images))
             if orphans:
-                self._problems.append(f"{orphans} labels belong to no image.")
+                self.problems.append(f"{orphans} labels belong to no image.")
         self._chosen = chosen
         self._sha256 = sha256_tree(path)
 
@@ -100,11 +101,6 @@ class BagSource:
         if self.recorded is not None:
             about |= {"recorded": str(self.recorded), "recorded_sha256": sha256_tree(self.recorded)}
         return about
-
-    @property
-    def problems(self) -> list[str]:
-        """Sentences on what could not be used."""
-        return self._problems
 
     def __len__(self) -> int:
         """Return the number of frames."""
@@ -154,20 +150,20 @@ class BagSource:
         except Vl4adError as error:
             if not stamps:
                 raise
-            self._problems.append(f"{error} The first {len(stamps)} of {bag.count(topic)} messages on '{topic}' count.")
+            self.problems.append(f"{error} The first {len(stamps)} of {bag.count(topic)} messages on '{topic}' count.")
         return stamps
 
     def _judge_stamps(self, stamps: Sequence[int]) -> None:
         backwards = sum(later < earlier for earlier, later in pairwise(stamps))
         if backwards:
-            self._problems.append(f"The stamps of '{self.image_topic}' go back {backwards} times; they were sorted.")
+            self.problems.append(f"The stamps of '{self.image_topic}' go back {backwards} times; they were sorted.")
         repeated = len(stamps) - len(set(stamps))
         if repeated:
-            self._problems.append(
+            self.problems.append(
                 f"{repeated} images on '{self.image_topic}' repeat another one's stamp; the first one counts."
             )
         if 0 in stamps:
-            self._problems.append(f"Some images on '{self.image_topic}' have no stamp (zero).")
+            self.problems.append(f"Some images on '{self.image_topic}' have no stamp (zero).")
 
 
 class _Joined:

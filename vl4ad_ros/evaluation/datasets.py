@@ -19,6 +19,7 @@ class DatasetSource:
     Attributes:
         root: The folder.
         layout: Its file names and what its labels mean.
+        problems: Sentences on files that lack a partner.
     """
 
     def __init__(self, root: Path, layout: Layout, with_unlabelled: bool = False) -> None:
@@ -33,10 +34,10 @@ class DatasetSource:
             Vl4adError: If the folder is missing or holds nothing that fits.
         """
         self.root, self.layout = root, layout
-        pairs, self._problems = find_pairs(root, layout)
+        pairs, self.problems = find_pairs(root, layout)
         self._pairs = [pair for pair in pairs if with_unlabelled or pair[2] is not None]
         if not self._pairs:
-            raise Vl4adError(f"{root}: no image of {layout.title} has a label. {' '.join(self._problems)}")
+            raise Vl4adError(f"{root}: no image of {layout.title} has a label. {' '.join(self.problems)}")
 
     @property
     def description(self) -> dict[str, Any]:
@@ -51,11 +52,6 @@ class DatasetSource:
             "frames": len(self._pairs),
             "is_drive": False,
         }
-
-    @property
-    def problems(self) -> list[str]:
-        """Sentences on files that lack a partner."""
-        return self._problems
 
     def __len__(self) -> int:
         """Return the number of frames."""

@@ -34,16 +34,17 @@ class Frame:
 
 
 class FrameSource(Protocol):
-    """A source of frames that any process can open again and read in parts."""
+    """A source of frames that any process can open again and read in parts.
+
+    Attributes:
+        problems: Sentences on what could not be used.
+    """
+
+    problems: list[str]
 
     @property
     def description(self) -> dict[str, Any]:
         """What it is, for result files: kind, path, hash, number of frames, whether it is a drive (`is_drive`)."""
-        ...
-
-    @property
-    def problems(self) -> list[str]:
-        """Sentences on what could not be used; complete once all frames have been read."""
         ...
 
     def __len__(self) -> int:
