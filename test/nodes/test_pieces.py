@@ -1,0 +1,207 @@
+"""The node's ROS-free parts against values on paper: regions, camera_info, health, pairing, messages in bytes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from rclpy.serialization import deserialize_message, serialize_message
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.nodes import health, messages
+from vl4ad_ros.nodes.camera_info import rescale
+from vl4ad_ros.nodes.cdr import read_image
+from vl4ad_ros.nodes.complaints import Complaints
+from vl4ad_ros.nodes.images import image_bytes
+from vl4ad_ros.nodes.pairing import Pairing
+from vl4ad_ros.nodes.parameters import PARAMETERS, check_values
+from vl4ad_ros.nodes.regions import MAX_REGIONS, Region, find_regions
+from vl4ad_ros.nodes.stats import CameraStats, Summary
+
+
+def test_regions_are_the_connected_components_largest_first() -> None:
+    mask = np.zeros((20, 30), np.uint8)
+    mask[2:5, 3:7] = 255  # 12 pixels
+    mask[10:15, 10:20] = 255  # 50 pixels
+    mask[15, 20] = 255  # touches it at a corner: 8-connected
+    mask[0, 29] = 255  # 1 pixel
+    uncertainty = np.full((20, 30), 0.25, np.float32)
+    uncertainty[10, 10] = 0.75
+    large, small = find_regions(mask, uncertainty, min_area=2)
+    assert (large.x, large.y, large.width, large.height, large.area) == (10, 10, 11, 6, 51)
+    assert large.mean == pytest.approx((50 * 0.25 + 0.75) / 51)
+    assert large.max == 0.75
+    assert small == Region(3, 2, 4, 3, 12, 0.25, 0.25)
+    assert len(find_regions(mask, uncertainty)) == 3
+    assert find_regions(np.zeros_like(mask), uncertainty) == ()
+
+
+def test_a_mask_of_noise_gives_a_bounded_number_of_regions() -> None:
+    mask = np.zeros((100, 100), np.uint8)
+    mask[::2, ::2] = 255
+    assert len(find_regions(mask, np.ones((100, 100), np.float32))) == MAX_REGIONS
+
+
+def camera_info(**changes: Any) -> CameraInfo:
+    info = CameraInfo(height=1080, width=1920, distortion_model="plumb_bob", d=[0.1, 0.2, 0.0, 0.0, 0.0])
+    info.k = [1000.0, 0.0, 959.5, 0.0, 1100.0, 539.5, 0.0, 0.0, 1.0]
+    info.p = [900.0, 0.0, 950.0, -90.0, 0.0, 910.0, 530.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    for name, value in changes.items():
+        setattr(info, name, value)
+    return info
+
+
+def project(matrix: Any, columns: int, point: tuple[float, float, float]) -> Any:
+    rows = np.asarray(matrix).reshape(3, columns)
+    x, y, w = rows @ np.array([*point, 1.0][:columns])
+    return float(x / w), float(y / w)
+
+
+def test_camera_info_of_a_smaller_map_projects_to_the_same_place() -> None:
+    info = camera_info()
+    out = rescale(info, (1080, 1920), (270, 640), CameraInfo())
+    assert (out.height, out.width, out.distortion_model, list(out.d)) == (270, 640, "plumb_bob", list(info.d))
+    for name, columns in (("k", 3), ("p", 4)):
+        for point in ((0.0, 0.0, 1.0), (0.3, -0.2, 2.0)):
+            x, y = project(getattr(info, name), columns, point)
+            # Pixel centres: the left edge of the image is at -0.5 in both.
+            on_paper = ((x + 0.5) / 3 - 0.5, (y + 0.5) / 4 - 0.5)
+            assert project(getattr(out, name), columns, point) == pytest.approx(on_paper)
+    assert list(out.r) == list(info.r)
+
+
+def test_camera_info_of_the_same_size_is_the_same() -> None:
+    info = camera_info()
+    out = rescale(info, (1080, 1920), (1080, 1920), CameraInfo())
+    assert list(out.k) == pytest.approx(list(info.k))
+    assert list(out.p) == pytest.approx(list(info.p))
+
+
+def test_region_of_interest_and_binning_are_folded_in() -> None:
+    info = camera_info(binning_x=2, binning_y=2)
+    info.roi.x_offset, info.roi.y_offset, info.roi.width, info.roi.height = 100, 40, 800, 600
+    out = rescale(info, (300, 400), (300, 400), CameraInfo())
+    x, y = project(info.k, 3, (0.1, 0.1, 1.0))
+    on_paper = ((x + 0.5 - 100) / 2 - 0.5, (y + 0.5 - 40) / 2 - 0.5)
+    assert project(out.k, 3, (0.1, 0.1, 1.0)) == pytest.approx(on_paper)
+    assert (out.binning_x, out.roi.x_offset, out.roi.width) == (0, 0, 0)
+    with pytest.raises(Vl4adError, match="400x300, but the image is 1920x1080"):
+        rescale(info, (1080, 1920), (1080, 1920), CameraInfo())
+
+
+LIMITS = {parameter.name: parameter.default for parameter in PARAMETERS}
+
+
+def summary(**changes: Any) -> Summary:
+    values: dict[str, Any] = {
+        "rate_in": 10.0, "rate_out": 10.0, "totals": {}, "recent": {"received": 10}, "median_ms": {"age": 50.0},
+        "p95_ms": {}, "silent_s": 0.1,
+    }  # fmt: skip
+    return Summary(**(values | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "limits", "level", "text"),
+    [
+        ({}, {}, health.OK, "running"),
+        ({"median_ms": {"age": 300.0}}, {}, health.WARN, "300 ms old"),
+        ({"median_ms": {"age": 1300.0}}, {}, health.ERROR, "1300 ms old"),
+        ({"median_ms": {"age": 1300.0}}, {"diagnostics.age_error_ms": 0.0}, health.WARN, "1300 ms old"),
+        ({"rate_out": 4.0}, {"diagnostics.rate_warn_hz": 5.0}, health.WARN, "4.0 results per second"),
+        ({"rate_out": 4.0}, {"diagnostics.rate_error_hz": 5.0}, health.ERROR, "4.0 results per second"),
+        ({"silent_s": 3.0}, {}, health.WARN, "no frame for 3.0 s"),
+        ({"silent_s": 3.0}, {"diagnostics.silent_error_s": 1.0}, health.ERROR, "no frame"),
+        ({"recent": {"received": 10, "bad: step": 1}}, {}, health.WARN, "1 unusable frames (step)"),
+        ({"recent": {"received": 10, "bad: step": 6}}, {}, health.ERROR, "6 unusable"),
+        ({"recent": {"received": 10, "engine error": 1}}, {}, health.ERROR, "engine failed"),
+        ({"recent": {"received": 10, "zero stamp": 10}}, {}, health.WARN, "zero stamp (10 times)"),
+        ({"recent": {"received": 10, "lost in transport": 3}}, {}, health.WARN, "lost in transport (3 times)"),
+    ],
+)
+def test_health_by_the_limits(changes: dict[str, Any], limits: dict[str, Any], level: int, text: str) -> None:
+    judged, sentence = health.judge(summary(**changes), LIMITS | limits, listened_to=True)
+    assert judged == level
+    assert text in sentence
+
+
+def test_nobody_listening_is_no_fault() -> None:
+    slow = summary(rate_out=0.0, median_ms={"age": 5000.0})
+    assert health.judge(slow, LIMITS | {"diagnostics.rate_error_hz": 5.0}, listened_to=False)[0] == health.OK
+
+
+def test_statistics_count_and_measure() -> None:
+    stats = CameraStats()
+    for value in (1.0, 2.0, 9.0):
+        stats.received()
+        stats.published({"engine": value})
+    stats.count("replaced", 2)
+    first = stats.summary()
+    assert first.totals == first.recent == {"received": 3, "published": 3, "replaced": 2}
+    assert first.median_ms == {"engine": 2.0}
+    assert first.rate_in > 0
+    assert stats.summary().recent == {}
+
+
+def test_pairing_waits_for_all_parts_and_forgets_the_old() -> None:
+    pairing = Pairing(frozenset({"a", "b"}), keep=2)
+    assert pairing.add(1, "a", "1a") is None
+    assert pairing.add(2, "a", "2a") is None
+    assert pairing.add(2, "b", "2b") == {"a": "2a", "b": "2b"}
+    assert pairing.add(1, "b", "1b") is None  # 1 was older than a complete frame
+    for key in (3, 4, 5):
+        pairing.add(key, "a", key)
+    assert pairing.add(3, "b", "late") is None
+    assert pairing.add(5, "b", "5b") == {"a": 5, "b": "5b"}
+
+
+def test_complaints_say_a_cause_once() -> None:
+    said: list[str] = []
+    complaints = Complaints(said.append)
+    for _ in range(5):
+        complaints.add("one", "first")
+        complaints.add("two", "second")
+    assert said == ["first", "second"]
+
+
+@pytest.mark.parametrize("frame_id", ["", "a", "abc", "abcd", "mä ☂"])
+@pytest.mark.parametrize("pixels", [np.arange(12, dtype=np.float32).reshape(3, 4), np.eye(5, 7, dtype=np.uint8)])
+def test_serialized_maps_are_what_rclpy_would_write(frame_id: str, pixels: Any) -> None:
+    header = Header(frame_id=frame_id)
+    header.stamp.sec, header.stamp.nanosec = -3, 2**32 - 1
+    plain = messages.map_image(header, pixels)
+    assert deserialize_message(messages.serialized_map(header, pixels), Image) == plain
+    assert (plain.height, plain.width, plain.step) == (*pixels.shape, pixels.shape[1] * pixels.itemsize)
+    head, data = read_image(serialize_message(plain))
+    assert bytes(data) == pixels.tobytes()
+    head.data = image_bytes(pixels)
+    assert head == plain
+
+
+def test_every_prefix_of_an_image_message_is_refused_not_misread() -> None:
+    raw = serialize_message(messages.map_image(Header(frame_id="camera"), np.ones((3, 4), np.uint8)))
+    for length in range(len(raw)):
+        with pytest.raises(Exception, match=r"."):  # of struct, of rclpy, or ours: the worker counts them all
+            read_image(raw[:length])
+
+
+def test_regions_as_text() -> None:
+    content = json.loads(messages.regions_text(Header(frame_id="c"), (20, 30), [Region(1, 2, 3, 4, 5, 0.5, 0.75)]).data)
+    assert content == {
+        "stamp": {"sec": 0, "nanosec": 0}, "frame_id": "c", "height": 20, "width": 30,
+        "regions": [{"x": 1, "y": 2, "width": 3, "height": 4, "area": 5, "mean": 0.5, "max": 0.75}],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("cameras", [["front", "rear_left"], [""], ["camera2"]])
+def test_camera_names(cameras: list[str]) -> None:
+    check_values({"cameras": cameras})
+
+
+@pytest.mark.parametrize("cameras", [[], ["", "a"], ["a", "a"], ["2nd"], ["a/b"], ["a__b"], ["é"]])
+def test_camera_names_that_are_no_topic_names(cameras: list[str]) -> None:
+    with pytest.raises(Vl4adError, match="cameras: "):
+        check_values({"cameras": cameras})
