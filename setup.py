@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -58,8 +57,8 @@ def tree(folder: str, target: str) -> list[tuple[str, list[str]]]:
     found: dict[str, list[str]] = {}
     for path in sorted((ROOT / folder).rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts:
-            place = os.path.join("share", PACKAGE, target, str(path.parent.relative_to(ROOT / folder)))
-            found.setdefault(os.path.normpath(place), []).append(str(path.relative_to(ROOT)))
+            place = Path("share", PACKAGE, target, path.parent.relative_to(ROOT / folder))
+            found.setdefault(str(place), []).append(str(path.relative_to(ROOT)))
     return list(found.items())
 
 

@@ -34,7 +34,7 @@ def test_compiled_equals_eager(mock_bundle: Path) -> None:
 
 
 def test_a_bundle_without_a_network_says_how_to_get_one(mock_bundle: Path) -> None:
-    with pytest.raises(Vl4adError, match="carries no PyTorch network .* --with-network"):
+    with pytest.raises(Vl4adError, match=r"carries no PyTorch network .* --with-network"):
         create_engine(ModelBundle.load(mock_bundle), "torch")
 
 
