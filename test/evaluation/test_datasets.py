@@ -1,0 +1,231 @@
+"""Benchmarks' folders, odd files, and stored score maps."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from vl4ad_ros.cli.main import main
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.evaluation.datasets import DatasetSource
+from vl4ad_ros.evaluation.image_files import LabelMapping, parse_values, read_label_values, read_rgb
+from vl4ad_ros.evaluation.layouts import LAYOUTS, find_pairs, layout
+
+RED = np.full((12, 16, 3), (200, 30, 20), np.uint8)
+
+
+def put(path: Path, pixels: NDArray[np.uint8], kind: str | None = None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, format=kind)
+
+
+def values(*levels: int) -> NDArray[np.uint8]:
+    """A label image 12 x 16 with these values in columns of equal width."""
+    return np.repeat(np.array(levels, np.uint8), 16 // len(levels))[None].repeat(12, axis=0)
+
+
+# Data set -> (image, label, stored values, labels expected from left to right).
+FILES = {
+    "road_anomaly_21": ("images/a.jpg", "labels_masks/a_labels_semantic.png", (0, 1, 255, 0), (0, 1, 255, 0)),
+    "road_obstacle_21": ("images/a_1.webp", "labels_masks/a_1_labels_semantic.png", (0, 1, 255, 255), (0, 1, 255, 255)),
+    "fishyscapes_static": ("0003_berlin_000_rgb.png", "0003_berlin_000_labels.png", (0, 1, 255, 0), (0, 1, 255, 0)),
+    "fishyscapes_lost_and_found": (
+        "leftImg8bit/test/04_x/04_x_000001_000010_leftImg8bit.png",
+        "fs/0007_04_x_000001_000010_labels.png",
+        (0, 1, 255, 1),
+        (0, 1, 255, 1),
+    ),
+    "lost_and_found": (
+        "leftImg8bit/train/01_y/01_y_000000_000020_leftImg8bit.png",
+        "gtCoarse/train/01_y/01_y_000000_000020_gtCoarse_labelIds.png",
+        (0, 1, 17, 201),
+        (255, 0, 1, 255),
+    ),
+    "road_anomaly": ("frames/cow.jpg", "frames/cow.labels/labels_semantic.png", (0, 2, 0, 2), (0, 1, 0, 1)),
+    "camvid_ood": ("images/0001.jpg", "labels/0001.png", (3, 12, 11, 0), (0, 1, 255, 0)),
+}
+
+
+@pytest.mark.parametrize("name", list(LAYOUTS))
+def test_each_layout_is_found_and_its_labels_mean_what_they_should(name: str, tmp_path: Path) -> None:
+    image, label, stored, expected = FILES[name]
+    put(tmp_path / image, RED)
+    put(tmp_path / label, values(*stored))
+    (frame,) = DatasetSource(tmp_path, layout(name)).frames([0])
+    assert frame.labels is not None
+    assert frame.labels[0, ::4].tolist() == list(expected)
+    assert frame.image.shape == (12, 16, 3)
+    assert abs(int(frame.image[6, 8, 0]) - 200) < 12
+
+
+def test_road_anomaly_in_its_other_form(tmp_path: Path) -> None:
+    put(tmp_path / "images" / "00.jpg", RED)
+    put(tmp_path / "labels" / "00.png", values(0, 1))
+    (frame,) = DatasetSource(tmp_path, layout("road_anomaly")).frames([0])
+    assert frame.name == "00"
+    assert frame.labels is not None
+    assert frame.labels[0].tolist() == [0] * 8 + [1] * 8
+
+
+def test_missing_partners_are_listed(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        put(tmp_path / "images" / f"{name}.jpg", RED)
+    for name in ("b", "c", "d"):
+        put(tmp_path / "labels" / f"{name}.png", values(0, 12))
+    source = DatasetSource(tmp_path, layout("camvid_ood"))
+    assert len(source) == 2
+    assert source.problems == [
+        "1 labels have no image and are left out: d.",
+        "1 images have no label and are left out: a.",
+    ]
+
+
+def test_a_folder_without_anything_fitting_says_what_it_expected(tmp_path: Path) -> None:
+    put(tmp_path / "images" / "a.jpg", RED)
+    with pytest.raises(
+        Vl4adError, match=r"1 images and 0 labels of CamVid-OOD; expected images like 'images/NAME\.png'"
+    ):
+        find_pairs(tmp_path, layout("camvid_ood"))
+    with pytest.raises(Vl4adError, match="There is no folder"):
+        find_pairs(tmp_path / "nowhere", layout("camvid_ood"))
+    with pytest.raises(Vl4adError, match="Unknown data set: expected one of"):
+        layout("cityscapes")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("x.png", "JPEG"), ("x.jpg", "PNG"), ("x.png", "WEBP"), ("x.webp", "BMP")])
+def test_images_are_read_by_their_content(name: str, kind: str, tmp_path: Path) -> None:
+    put(tmp_path / name, RED, kind)
+    image = read_rgb(tmp_path / name)
+    assert np.abs(image.astype(int) - RED).max() < 12
+
+
+def test_labels_in_odd_forms(tmp_path: Path) -> None:
+    plain = values(0, 1, 255, 7)
+    palette = Image.fromarray(plain, mode="P")
+    palette.putpalette([level for number in range(256) for level in (255 - number, number, 128)])
+    palette.save(tmp_path / "palette.png")
+    Image.fromarray(np.dstack([plain] * 3)).save(tmp_path / "grey.png")
+    Image.fromarray(plain.astype(np.uint16) * 100).save(tmp_path / "deep.png")
+    Image.fromarray((plain > 0).astype(np.uint8) * 255).convert("1").save(tmp_path / "bits.png")
+    row = [0, 1, 255, 7]
+    assert read_label_values(tmp_path / "palette.png")[0, ::4].tolist() == row
+    assert read_label_values(tmp_path / "grey.png")[0, ::4].tolist() == row
+    assert read_label_values(tmp_path / "deep.png")[0, ::4].tolist() == [100 * v for v in row]
+    assert read_label_values(tmp_path / "bits.png")[0, ::4].tolist() == [0, 1, 1, 1]
+
+
+def test_colour_masks_need_a_colour(tmp_path: Path) -> None:
+    colours = np.zeros((4, 8, 3), np.uint8)
+    colours[:, 2:4] = (255, 102, 0)
+    put(tmp_path / "mask.png", colours)
+    stored = read_label_values(tmp_path / "mask.png")
+    assert LabelMapping(parse_values("#ff6600")).apply(stored)[0].tolist() == [0, 0, 1, 1, 0, 0, 0, 0]
+    with pytest.raises(Vl4adError, match=r"colour mask \(#000000, #ff6600\)"):
+        LabelMapping(frozenset({1})).apply(stored)
+
+
+@pytest.mark.parametrize("text", ["a", "1-", "#12", "#gggggg"])
+def test_wrong_values_are_named(text: str) -> None:
+    with pytest.raises(Vl4adError, match="is no label value"):
+        parse_values(text)
+    assert parse_values("1, 3-5,#0000ff") == {1, 3, 4, 5, 255}
+
+
+def test_files_that_are_no_images_are_named(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_text("hello")
+    with pytest.raises(Vl4adError, match=r"x\.png is no image"):
+        read_rgb(tmp_path / "x.png")
+    with pytest.raises(Vl4adError, match=r"x\.png is no label image"):
+        read_label_values(tmp_path / "x.png")
+    with pytest.raises(Vl4adError, match="cannot be read"):
+        read_rgb(tmp_path / "none.png")
+
+
+def test_a_folder_from_the_command_line_with_a_mapping(folder: Path, mock_bundle: Path, tmp_path: Path) -> None:
+    options = ["--bundle", str(mock_bundle), "--prompt-set", "traffic_ood", "--track", "obstacle"]
+    out = tmp_path / "out"
+    assert main(["evaluate", "dataset", "folder", str(folder), "--anomaly", "1", *options, "--out", str(out)]) == 0
+    first = json.loads((out / "result.json").read_text())
+    assert first["source"]["listing_sha256"]
+    # With the labels' meaning turned round, what was found is now missed.
+    turned = ["--anomaly", "0", "--normal", "1"]
+    assert main(["evaluate", "dataset", "folder", str(folder), *turned, *options, "--out", str(out)]) == 0
+    second = json.loads((out / "result.json").read_text())
+    assert second["pixel"]["positives"] == first["pixel"]["negatives"]
+    assert second["pixel"]["auroc"] == pytest.approx(1 - first["pixel"]["auroc"], abs=1e-6)
+
+
+def test_the_submission_has_the_evaluators_layout(mock_bundle: Path, tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed (extra: eval)")
+    root = tmp_path / "data"
+    for name in ("validation_1", "test_1"):
+        put(root / "images" / f"{name}.jpg", np.tile(RED, (4, 6, 1)))
+    put(root / "labels_masks" / "validation_1_labels_semantic.png", np.tile(values(0, 1), (4, 6)))
+    options = ["--bundle", str(mock_bundle), "--out", str(tmp_path / "out"), "--submission", str(tmp_path / "sub")]
+    assert main(["evaluate", "dataset", "road_anomaly_21", str(root), *options]) == 0
+    files = sorted(path.relative_to(tmp_path / "sub").as_posix() for path in (tmp_path / "sub").rglob("*.hdf5"))
+    assert files == [f"anomaly_p/vl4ad_ros/AnomalyTrack-all/{name}.hdf5" for name in ("test_1", "validation_1")]
+    with h5py.File(tmp_path / "sub" / files[0]) as file:
+        assert (file["value"].shape, file["value"].dtype) == ((48, 96), np.float16)
+
+
+def run_arrays(path: Path, capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, object]:
+    assert main(["evaluate", "arrays", str(path), "--json", *options]) == 0
+    result: dict[str, object] = json.loads(capsys.readouterr().out)
+    return result
+
+
+def test_arrays_give_the_golden_figures(shared_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    golden = shared_dir / "golden" / "smiyc_metrics"
+    expected = json.loads((golden / "expected.json").read_text())
+    result = run_arrays(golden / "frames.npz", capsys, "--threshold", "0.6", "--track", "obstacle")
+    for key, value in expected["exact"].items():
+        assert result[key] == pytest.approx(value, abs=1e-6)
+    for key in ("tp", "fn", "fp"):
+        assert result[key] == expected["obstacle_track@0.6"][key]
+    for key in ("sIoU_gt", "prec_pred", "f1_mean"):
+        assert result[key] == pytest.approx(expected["obstacle_track@0.6"][key], abs=1e-9)
+
+
+def test_arrays_without_a_threshold_take_that_of_the_best_f1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = np.zeros((2, 40, 40), np.uint8)
+    labels[:, 5:30, 5:30] = 1
+    scores = np.where(labels == 1, 0.7, 0.2).astype(np.float32)
+    np.savez(tmp_path / "frames.npz", labels=labels, scores=scores)
+    result = run_arrays(tmp_path / "frames.npz", capsys)
+    assert (result["ap"], result["f1_mean"], result["fp"]) == (1.0, 1.0, [0] * 11)
+    assert result["threshold"] == pytest.approx(0.7, abs=1e-6)
+    np.savez(tmp_path / "none.npz", labels=labels * 0, scores=scores)
+    assert run_arrays(tmp_path / "none.npz", capsys, "--threshold", "0.5")["ap"] is None
+
+
+@pytest.mark.parametrize(
+    ("arrays", "sentence"),
+    [
+        ({"labels": np.zeros((1, 2, 2), np.uint8)}, "lacks the array 'scores'"),
+        ({"labels": np.zeros((1, 2, 2), np.uint8), "scores": np.zeros((1, 2, 3))}, "must both be NxHxW"),
+        ({"labels": np.full((1, 2, 2), 9, np.uint8), "scores": np.zeros((1, 2, 2))}, r"found \[9\]"),
+        ({"labels": np.zeros((1, 2, 2), np.uint8), "scores": np.full((1, 2, 2), np.nan)}, "NaN"),
+        ({"labels": np.zeros((1, 2, 2)), "scores": np.zeros((1, 2, 2))}, "whole numbers"),
+    ],
+)
+def test_wrong_arrays_are_one_sentence(
+    arrays: dict[str, NDArray[np.generic]], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "x.npz", **arrays)  # type: ignore[arg-type]
+    assert main(["evaluate", "arrays", str(tmp_path / "x.npz")]) == 2
+    assert re.search(sentence, capsys.readouterr().err)
+
+
+def test_a_file_that_is_no_npz_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "x.npz").write_text("hello")
+    assert main(["evaluate", "arrays", str(tmp_path / "x.npz")]) == 2
+    assert "cannot be read as an NPZ file" in capsys.readouterr().err

@@ -1,0 +1,209 @@
+"""The smaller figures: regions, objects over a drive, calibration error, comparison, threshold choice, charts."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from vl4ad_ros.cli.main import main
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.evaluation.charts import Series, line_chart, ticks
+from vl4ad_ros.evaluation.compare import compare
+from vl4ad_ros.evaluation.levels import average_precision, calibration_error, count_levels, fpr_at_95
+from vl4ad_ros.evaluation.objects import follow_objects
+from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
+from vl4ad_ros.evaluation.regions import region_recall
+from vl4ad_ros.evaluation.threshold_choice import alarm_level, choose_threshold, count_events, write_parameters
+
+STEP_NS = 100_000_000
+
+
+def item(box: list[int], recall: float, siou: float = 0.0) -> dict[str, Any]:
+    return {"box": box, "size": (box[2] - box[0]) * (box[3] - box[1]), "recall": recall, "siou": siou}
+
+
+def frame(index: int, *objects: dict[str, Any]) -> dict[str, Any]:
+    return {"index": index, "stamp_ns": index * STEP_NS, "height": 100, "width": 200, "objects": list(objects)}
+
+
+def test_recall_by_size_and_distance() -> None:
+    records = [
+        frame(0, item([0, 0, 10, 10], 1.0, 0.5), item([50, 40, 90, 90], 0.5, 0.1)),  # 0.5 % far, 10 % near
+        frame(1, item([0, 20, 10, 30], 0.0)),
+        {"index": 2, "height": 100, "width": 200},
+    ]
+    groups = region_recall(records)
+    by_size = {(g["from"], g["to"]): g for g in groups["by_size"]}
+    assert by_size[0.002, 0.01]["objects"] == 2
+    assert (by_size[0.002, 0.01]["recall"], by_size[0.002, 0.01]["found"]) == (0.5, 0.5)
+    assert (by_size[0.05, 1.0]["recall"], by_size[0.05, 1.0]["found"]) == (0.5, 0.0)
+    assert by_size[0.0, 0.0005]["recall"] is None
+    near, *_, far = groups["by_distance"]
+    assert (near["objects"], far["objects"]) == (1, 2)
+
+
+def test_an_object_is_followed_and_its_first_detection_timed() -> None:
+    records = [
+        frame(
+            i,
+            item([40 + 4 * i, 30, 60 + 4 * i, 45], 0.0 if i < 3 else 0.6),
+            *([item([150, 80, 170, 95], 0.1)] * (i > 4)),
+        )
+        for i in range(8)
+    ]
+    first, second = follow_objects(records[::-1])
+    assert (first.frames, first.first_seen_s) == (8, 0.0)
+    assert first.delay_s == pytest.approx(0.3)
+    assert (first.detected_size, first.best_recall) == (300, 0.6)
+    assert (second.frames, second.delay_s) == (3, None)
+    assert second.first_seen_s == pytest.approx(0.5)
+    assert "box" not in first.as_dict()
+
+
+def test_a_gap_ends_an_object() -> None:
+    tracks = follow_objects([frame(0, item([0, 0, 20, 20], 1.0)), frame(9, item([0, 0, 20, 20], 1.0))])
+    assert len(tracks) == 2
+    tracks = follow_objects([frame(0, item([0, 0, 20, 20], 1.0)), frame(4, item([0, 0, 20, 20], 1.0))])
+    assert len(tracks) == 1
+
+
+def test_levels_agree_with_the_exact_metrics() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.choice(np.array([0, 1, 255], np.uint8), size=(80, 90), p=[0.7, 0.2, 0.1])
+    uncertainty = np.clip(rng.normal(0.3 + 0.3 * (labels == 1), 0.2), 0, 1).astype(np.float32)
+    exact = PixelMetrics()
+    exact.add(uncertainty, labels)
+    levels = count_levels(uncertainty, labels)
+    assert float(average_precision(levels.negative, levels.positive)) == pytest.approx(exact.result().ap, abs=1e-3)
+    assert float(fpr_at_95(levels.negative, levels.positive)) == pytest.approx(exact.result().fpr95, abs=1e-3)
+    coarse = levels.coarse()
+    assert coarse.sum() == (labels != 255).sum()
+    assert float(average_precision(coarse[0], coarse[1])) == pytest.approx(exact.result().ap, abs=5e-3)
+    assert levels.mean() == pytest.approx(float(uncertainty[labels != 255].mean()), abs=1e-4)
+
+
+def test_calibration_error_of_known_cases() -> None:
+    labels = np.zeros((10, 10), np.uint8)
+    labels[:3] = 1
+    honest = np.full((10, 10), 0.3, np.float32)
+    assert calibration_error(count_levels(honest, labels).calibration()) == pytest.approx(0, abs=1e-4)
+    sure = np.full((10, 10), 0.9, np.float32)
+    assert calibration_error(count_levels(sure, labels).calibration()) == pytest.approx(0.6, abs=1e-4)
+    assert np.isnan(calibration_error(np.zeros((3, 15))))
+
+
+def result(quality: float, frames: int = 12, seed: int = 0) -> tuple[dict[str, Any], list[dict[str, Any]], Any]:
+    """A result whose detector separates by `quality`."""
+    rng = np.random.default_rng(seed)
+    metrics, records, histograms = PixelMetrics(), [], []
+    for index in range(frames):
+        labels = (rng.random((40, 50)) < 0.1).astype(np.uint8)
+        scores = np.clip(rng.normal(0.3 + quality * labels, 0.15), 0, 1).astype(np.float32)
+        metrics.add(scores, labels)
+        histograms.append(count_levels(scores, labels).coarse())
+        found = {"siou": 0.9 if quality > 0.2 else 0.1, "recall": 1.0, "size": 10, "box": [0, 0, 1, 1]}
+        records.append({"name": str(index), "objects": [found], "segments": [{"size": 10, "precision": 0.9}]})
+    f1 = 1.0 if quality > 0.2 else 0.0
+    summary = {"pixel": metrics.result().as_dict(), "components": {"f1_mean": f1}}
+    return summary, records, np.array(histograms)
+
+
+def test_comparison_finds_a_regression_and_its_interval() -> None:
+    good, bad = result(0.4), result(0.1)
+    changes = {change.name: change for change in compare(good, bad, samples=400)}
+    assert changes["AP"].paired
+    assert changes["AP"].regression(0.01)
+    assert changes["FPR95"].regression(0.01)
+    ap = changes["AP"]
+    assert ap.low is not None and ap.high is not None and ap.difference is not None
+    assert ap.low < ap.difference < ap.high < 0
+    assert not any(change.regression(0.01) for change in compare(bad, good, samples=400))
+    same = compare(good, copy.deepcopy(good), samples=400)
+    assert all((change.difference, change.low, change.high) == (0, 0, 0) for change in same)
+    apart = compare(good, result(0.4, frames=11, seed=5), samples=400)
+    assert not apart[0].paired
+    with pytest.raises(Vl4adError, match="ground truth"):
+        compare(good, ({"pixel": None}, [], np.zeros((0, 2, 1024), np.uint32)), samples=400)
+
+
+def test_compare_on_the_command_line_fails_on_a_regression(
+    folder: Path, mock_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, scoring in (("a", "vl4ad"), ("b", "entropy")):  # The mock network's entropy is 0 everywhere.
+        options = ["--bundle", str(mock_bundle), "--prompt-set", "traffic_ood", "--scoring", scoring]
+        assert main(["evaluate", "dataset", "folder", str(folder), *options, "--out", str(tmp_path / name)]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "compare", str(tmp_path / "a"), str(tmp_path / "b"), "--samples", "200"]) == 1
+    said = capsys.readouterr().out
+    assert "detector.scoring: vl4ad -> entropy" in said
+    assert "REGRESSION beyond 0.01" in said
+    assert main(["evaluate", "compare", str(tmp_path / "a"), str(tmp_path / "a"), "--samples", "200", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["regressions"] == []
+    (tmp_path / "a" / "frames.jsonl").write_text("{}\n")
+    assert main(["evaluate", "compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 2
+    assert "histograms; evaluate again" in capsys.readouterr().err
+
+
+def test_the_alarm_level_is_where_the_last_large_segment_goes() -> None:
+    uncertainty = np.full((40, 40), 0.1, np.float32)
+    uncertainty[5:15, 5:15] = 0.8  # 100 pixels
+    uncertainty[5:8, 5:8] = 0.95  # too small alone
+    assert alarm_level(uncertainty, 50) == pytest.approx(0.8, abs=1 / 2048)
+    assert alarm_level(uncertainty, 9) == pytest.approx(0.95, abs=1 / 2048)
+    assert alarm_level(uncertainty, 2000) < 1 / 2048
+
+
+def test_the_threshold_keeps_the_target_and_no_lower_one_does() -> None:
+    levels = [np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95])]
+    times = [np.arange(0.0, 50.0, 5.0)]
+    choice = choose_threshold(levels, times, per_frame=0.2, per_km=None, kilometres=None)
+    assert choice.alarm_share == pytest.approx(0.2)
+    assert 0.8 < choice.threshold < 0.801
+    per_km = choose_threshold(levels, times, per_frame=None, per_km=1.5, kilometres=2.0)
+    assert (per_km.events, per_km.events_per_km) == (3, 1.5)
+    assert 0.7 < per_km.threshold < 0.701
+    with pytest.raises(Vl4adError, match="one target"):
+        choose_threshold(levels, times, None, None, None)
+    with pytest.raises(Vl4adError, match="length of the drives"):
+        choose_threshold(levels, times, None, 1.0, None)
+    with pytest.raises(Vl4adError, match="No threshold"):
+        choose_threshold([np.ones(3)], [np.arange(3.0)], 0.0, None, None)
+
+
+def test_alarms_in_a_row_are_one_event() -> None:
+    times = np.array([0.0, 0.1, 0.2, 5.0, 5.5, 9.0])
+    assert count_events(np.array([1, 1, 1, 1, 1, 1], bool), times) == 3
+    assert count_events(np.array([0, 0, 0, 0, 0, 0], bool), times) == 0
+
+
+def test_calibrate_writes_a_parameter_file(
+    drive: Path, mock_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params = tmp_path / "params.yaml"
+    params.write_text("/**:\n  ros__parameters:\n    max_rate: 5.0\n")
+    options = ["--image-topic", "/camera/image_raw", "--bundle", str(mock_bundle), "--prompt-set", "traffic_ood"]
+    target = ["--per-frame", "0", "--track", "obstacle", "--params", str(params)]
+    assert main(["evaluate", "calibrate", str(drive), *options, *target]) == 0
+    written = yaml.safe_load(params.read_text())["/**"]["ros__parameters"]
+    assert written["max_rate"] == 5.0
+    # On paper: blue has cosine 0 to red and green and 1 to blue; u = -1 / (2 + e).
+    assert written["threshold"] == pytest.approx(1 - 1 / (2 + np.e), abs=2e-3)
+    assert "alarms in 0.00 % of 10 frames" in capsys.readouterr().out
+    (tmp_path / "other.yaml").write_text("a: 1\n")
+    with pytest.raises(Vl4adError, match="no parameter file"):
+        write_parameters(tmp_path / "other.yaml", 0.5, "x")
+
+
+def test_charts_place_points_and_escape_text() -> None:
+    chart = line_chart([Series("", [0, 1, 2, 3], [0.0, 1.0, None, 0.5], dots=True)], "a < b", "y", (0, 3), (0, 1))
+    assert chart.count("<circle") == 3
+    assert "a &lt; b" in chart
+    assert '<circle cx="52.0" cy="210.0"' in chart
+    assert ticks(0, 1) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert ticks(0, 0) == [0]
