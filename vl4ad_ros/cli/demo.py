@@ -12,6 +12,7 @@ from vl4ad_ros.errors import Vl4adError
 
 HELP = "Play a drive through the live detector node, over DDS, and write one HTML report with pictures and figures."
 REPORT = "report.html"
+_TRIALS = 9
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class DemoSource:
         label_topic: Its ground truth, or None.
         compressed: Whether the camera's images are compressed.
         seconds: Its length.
+        frames: Number of images.
     """
 
     bag: Path
@@ -31,6 +33,7 @@ class DemoSource:
     label_topic: str | None
     compressed: bool
     seconds: float
+    frames: int
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label-topic", help="topic of the ground truth of your bag (0 normal, 1 anomaly, 255 void)")
     parser.add_argument("--bundle", default="vl4ad-small", help="model bundle: name or folder")
     parser.add_argument("--prompt-set", help="prompt set; the bundle's own by default")
-    parser.add_argument("--rate", type=float, default=1.0, help="speed of playing, 1 = as recorded")
+    parser.add_argument(
+        "--rate",
+        type=float,
+        help="speed of playing, 1 = as recorded; by default that, or less if the machine is slower",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the procedural drive")
     parser.add_argument("--frames", type=int, default=120, help="of the procedural drive")
     parser.add_argument("--size", default="960x540", help="WIDTHxHEIGHT of the procedural drive")
@@ -56,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
     if args.bag is None and (args.topic or args.label_topic):
         raise Vl4adError("--topic and --label-topic belong to a bag of yours; name it with --bag.")
-    if not args.rate > 0:
+    if args.rate is not None and not args.rate > 0:
         raise Vl4adError(f"--rate must be more than 0, got {args.rate:g}.")
     if args.bag is not None and args.bag.resolve().is_relative_to(args.out.resolve()):
         raise Vl4adError(f"The bag {args.bag} lies in {args.out}, which the demo writes anew; name another --out.")
@@ -92,7 +99,7 @@ def _sample(args: argparse.Namespace) -> DemoSource:
     bag = args.out / "drive"
     rate = 10.0
     write_drive(bag, args.seed, args.frames, parse_size(args.size), rate)
-    return DemoSource(bag, IMAGE_TOPIC, LABEL_TOPIC, False, args.frames / rate)
+    return DemoSource(bag, IMAGE_TOPIC, LABEL_TOPIC, False, args.frames / rate, args.frames)
 
 
 def _own_bag(args: argparse.Namespace) -> DemoSource:
@@ -102,7 +109,32 @@ def _own_bag(args: argparse.Namespace) -> DemoSource:
         topic = bag.image_topic(args.topic)
         label = bag.image_topic(args.label_topic) if args.label_topic else None
         compressed = bag.topics()[topic] == "sensor_msgs/msg/CompressedImage"
-        return DemoSource(args.bag, topic, label, compressed, bag.duration_s())
+        return DemoSource(args.bag, topic, label, compressed, bag.duration_s(), bag.count(topic))
+
+
+def _suitable_rate(source: DemoSource, args: argparse.Namespace) -> float:
+    """Return the speed at which this machine can follow: 1, or less where it is slower than the camera."""
+    from vl4ad_ros.bags.reader import BagReader
+    from vl4ad_ros.detector import Detector
+
+    with BagReader(source.bag) as bag:
+        first = next(bag.images(source.image_topic), None)
+    if first is None:
+        raise Vl4adError(f"{source.bag} has no images on '{source.image_topic}'.")
+    image = first.rgb()
+    detector = Detector.open(args.bundle)
+    prompts = detector.prompts(args.prompt_set)
+    times = []
+    for _ in range(_TRIALS):
+        begin = time.perf_counter()
+        detector.detect(image, prompts)
+        times.append(time.perf_counter() - begin)
+    detector.close()
+    # The first runs warm up. Half of the machine is left to the player, the recorder and the transport.
+    rate = 0.5 / sorted(times)[_TRIALS // 2] / max(source.frames / max(source.seconds, 1e-3), 1e-3)
+    if rate < 1:
+        print(f"playing at {rate:.2f} of the recorded speed, which suits this machine (--rate 1 plays at full speed)")
+    return min(rate, 1.0)
 
 
 def _play_and_report(source: DemoSource, out: Path, args: argparse.Namespace) -> tuple[Path, list[tuple[str, str]]]:
@@ -117,8 +149,9 @@ def _play_and_report(source: DemoSource, out: Path, args: argparse.Namespace) ->
     from vl4ad_ros.evaluation.result import finish, write_result
     from vl4ad_ros.evaluation.run import EvaluationSettings, about_run, evaluate, split
 
+    rate = _suitable_rate(source, args) if args.rate is None else args.rate
     live = run_live(
-        source.bag, source.image_topic, out, source.seconds, source.compressed, args.bundle, args.prompt_set, args.rate
+        source.bag, source.image_topic, out, source.seconds, source.compressed, args.bundle, args.prompt_set, rate
     )
     sent = read_sent(live.sent)
     arrived, detector = read_recorded(live.recording)
@@ -133,7 +166,8 @@ def _play_and_report(source: DemoSource, out: Path, args: argparse.Namespace) ->
 
         tally = evaluate(split(frames, RecordedSpec(), settings, 1), out / "parts", progress=done)
     about = about_run(frames, detector, settings)
-    result = finish(tally, about, is_drive=True, live=live_statistics(sent, arrived))
+    statistics = live_statistics(sent, arrived) | {"play_rate": rate}
+    result = finish(tally, about, is_drive=True, live=statistics)
     write_result(out, result)
     write_report(out / REPORT, result)
     return out / REPORT, headline(result.summary)
