@@ -12,6 +12,7 @@ from vl4ad_ros.scoring.names import SCORINGS
 
 # Stands for minus infinity where a column takes no part; finite, so that nothing turns into NaN, also in float16.
 _NEVER = -1.0e4
+_LEAST = 1.0e-30
 
 
 def column_cosines(cosines: Tensor, class_concepts: Tensor) -> Tensor:
@@ -57,18 +58,35 @@ def class_weights(
     return (posterior + use_logits * (logits - posterior)) * takes_part
 
 
-def _score(support: Tensor, total: Tensor, is_id: Tensor, settings: Tensor, dim: int) -> Tensor:
-    """Select the score: `support` is S_k with columns along `dim`, `total` is sum_i s_i, `is_id` broadcasts."""
-    best = (support * is_id + (1 - is_id) * _NEVER).amax(dim=dim)
-    evidence = support.clamp(min=0) * is_id
-    share = evidence / evidence.sum(dim=dim, keepdim=True).clamp(min=1e-6)
-    entropy = -(share * share.clamp(min=1e-9).log()).sum(dim=dim) / is_id.sum().log().clamp(min=1e-6)
+def _id_only(weights: Tensor, class_mask: Tensor) -> Tensor:
+    """Give columns outside the first K a weight that no maximum picks, here, where the tensor is small."""
+    is_id = class_mask[1]
+    return weights * is_id + (1 - is_id) * _NEVER
+
+
+def _score(support: Tensor, total: Tensor, num_id: Tensor, settings: Tensor, dim: int) -> Tensor:
+    """Select the score; every pass over `support` costs as much as the rest of this stage, so there are few.
+
+    Args:
+        support: S_k with columns along `dim`, from weights of `_id_only`.
+        total: sum_i s_i, the shape of the result.
+        num_id: K.
+        settings: [8].
+        dim: The columns' dimension.
+    """
+    best = support.amax(dim=dim)
+    # Never 0, so that e log e is finite; columns outside the first K end here and add nothing below.
+    evidence = support.clamp(min=_LEAST)
+    mass = evidence.sum(dim=dim)
+    bounded = mass.clamp(min=1e-6)
+    surprise = mass * bounded.log() - (evidence * evidence.log()).sum(dim=dim)
+    entropy = surprise / bounded / num_id.log().clamp(min=1e-6)
     scores = {
         "vl4ad": -best,
         "msp": -best / total.clamp(min=1e-6),
         "max_logit": -best,
         "entropy": entropy,
-        "rba": -(support.tanh() * is_id).sum(dim=dim),
+        "rba": -evidence.tanh().sum(dim=dim),
     }
     selected = scores[SCORINGS[0]] * settings[1]
     for index, name in enumerate(SCORINGS[1:], start=2):
@@ -105,8 +123,10 @@ def mask_score_from_weights(masks: Tensor, weights: Tensor, class_mask: Tensor, 
     """Score from mask probabilities [B, N, h, w] and class weights [B, N, C]: [B, h, w]."""
     batch, queries, height, width = masks.shape
     flat = masks.reshape(batch, queries, height * width)
-    support = torch.matmul(weights.transpose(1, 2), flat)
-    score = _score(support, flat.sum(dim=1), class_mask[1].reshape(1, -1, 1), settings, dim=1)
+    # A last column of ones gives sum_i s_i in the same product.
+    columns = torch.cat([_id_only(weights, class_mask), torch.ones_like(weights[..., :1])], dim=-1)
+    support = torch.matmul(columns.transpose(1, 2), flat).float()
+    score = _score(support[:, :-1], support[:, -1], class_mask[1].sum(), settings, dim=1)
     return score.reshape(batch, height, width)
 
 
@@ -126,4 +146,5 @@ def dense_score(
         u, [B, h, w].
     """
     weights = class_weights(cosines, class_concepts, class_mask, settings, void)
-    return _score(weights, torch.ones_like(weights[..., 0]), class_mask[1], settings, dim=-1)
+    support = _id_only(weights, class_mask)
+    return _score(support, torch.ones_like(support[..., 0]), class_mask[1].sum(), settings, dim=-1)
