@@ -1,0 +1,102 @@
+"""The scoring stage alone: ours at the masks' resolution, against upsampling every mask first, as is usual.
+
+Usual (Mask2Former, FC-CLIP, RbA): N masks are resized to the image, passed through a sigmoid and combined with the class
+posteriors. Ours: Eq. 2 on the masks as they are, then one map is resized. docs/scoring.md shows what that does to AP.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+from dataclasses import dataclass
+from typing import Any
+
+from vl4ad_ros.bench.timing import Timing, measure
+
+
+@dataclass(frozen=True)
+class ScoringCase:
+    """Sizes of the comparison.
+
+    Attributes:
+        queries: N.
+        columns: K + Q, softmax columns.
+        num_id: K.
+        height: Rows of the image; masks have a quarter.
+        width: Columns of the image.
+        threads: CPU threads.
+        calls: Measured calls of each form.
+        scoring: Name of the score.
+    """
+
+    queries: int = 250
+    columns: int = 40
+    num_id: int = 19
+    height: int = 1024
+    width: int = 2048
+    threads: int = 2
+    calls: int = 5
+    scoring: str = "vl4ad"
+
+
+def compare_scoring(case: ScoringCase) -> dict[str, Any]:
+    """Time both forms on the same inputs, each in a process of its own, and return figures and ratios.
+
+    Returns:
+        `ours` and `upsample_first` (Timing fields and `peak_mib`, memory beyond the inputs), `speedup`,
+        `memory_ratio`, `max_abs_difference` of the two maps (they differ where masks change within a cell).
+    """
+    context = multiprocessing.get_context("spawn")
+    figures: dict[str, Any] = {}
+    for form in ("ours", "upsample_first"):
+        with context.Pool(1) as pool:
+            timing, peak = pool.apply(_measure_form, (case, form))
+        figures[form] = {**timing.as_dict(), "peak_mib": round(peak, 1)}
+    ours, usual = figures["ours"], figures["upsample_first"]
+    figures["speedup"] = round(usual["median_ms"] / ours["median_ms"], 1)
+    figures["memory_ratio"] = round(usual["peak_mib"] / max(ours["peak_mib"], 0.1), 1)
+    return figures
+
+
+def _measure_form(case: ScoringCase, form: str) -> tuple[Timing, float]:
+    """Run one form in this process; return its timing and its peak memory beyond the inputs, in MiB."""
+    import torch
+
+    torch.set_num_threads(case.threads)
+    call = make_form(case, form)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with torch.no_grad():
+        timing = measure(call, case.calls, warm_up=1)
+    return timing, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def make_form(case: ScoringCase, form: str) -> Any:
+    """Return a call that computes the full-size map [height, width] (a tensor) from random masks and cosines."""
+    import torch
+    import torch.nn.functional as F
+
+    from vl4ad_ros.scoring.graph import class_weights, mask_score
+    from vl4ad_ros.scoring.names import SCORINGS, SETTINGS_SIZE
+
+    generator = torch.Generator().manual_seed(0)
+    size = (case.height, case.width)
+    masks = 4 * torch.randn(1, case.queries, case.height // 4, case.width // 4, generator=generator)
+    cosines = torch.rand(1, case.queries, case.columns, generator=generator)
+    concepts = torch.arange(case.columns, dtype=torch.int32).reshape(-1, 1)
+    class_mask = torch.ones(2, case.columns)
+    class_mask[1, case.num_id :] = 0
+    settings = torch.zeros(SETTINGS_SIZE)
+    settings[0] = 1 / 0.07
+    settings[1 + SCORINGS.index(case.scoring)] = 1
+
+    def ours() -> torch.Tensor:
+        score = mask_score(masks, cosines, concepts, class_mask, settings)
+        return F.interpolate(score[:, None], size, mode="bilinear", align_corners=False)[0, 0]
+
+    def upsample_first() -> torch.Tensor:
+        large = F.interpolate(masks, size, mode="bilinear", align_corners=False).sigmoid()
+        weights = class_weights(cosines, concepts, class_mask, settings)
+        support = torch.einsum("bqc,bqhw->bchw", weights, large)
+        return -support[0, : case.num_id].amax(dim=0)
+
+    return ours if form == "ours" else upsample_first
