@@ -126,6 +126,7 @@ class DetectorNode(LifecycleNode):
             self._values["max_batch"] or len(self._cameras),
             self._state_in_force,
             self._before_publish,
+            self.context.ok,
         )
         for index, camera in enumerate(self._cameras):
             camera.subscribe(self._values["compressed"], partial(self._on_image, index))

@@ -37,6 +37,10 @@ def run_node(create: Callable[[], Node], name: str, args: Sequence[str] | None =
             executor.spin()
         except (KeyboardInterrupt, ExternalShutdownException):
             pass
+        except Exception:
+            if rclpy.ok():
+                raise
+            # Ctrl-C took the topics away in the middle of a callback.
         finally:
             executor.remove_node(node)
             node.destroy_node()

@@ -43,6 +43,7 @@ class Worker:
         max_batch: int,
         state: Callable[[], FrameState],
         before_publish: Callable[[Camera, Header, FrameState], None],
+        is_alive: Callable[[], bool],
     ) -> None:
         """Start the thread.
 
@@ -53,6 +54,7 @@ class Worker:
             max_batch: Frames in one engine call at most.
             state: Returns the state in force; asked once per batch.
             before_publish: Called before the results of each frame go out.
+            is_alive: Returns whether topics can still be used.
         """
         self._detector = detector
         self._cameras = cameras
@@ -60,6 +62,7 @@ class Worker:
         self._max_batch = max_batch
         self._state = state
         self._before_publish = before_publish
+        self._is_alive = is_alive
         self._slots: Slots[bytes] = Slots(len(cameras))
         self._thread = threading.Thread(target=self._run, name="detector worker", daemon=True)
         self._thread.start()
@@ -76,16 +79,17 @@ class Worker:
 
     def _run(self) -> None:
         while frames := self._slots.take(self._max_batch, self._state().batch_wait_s):
-            decoded = [one for one in map(self._decode, frames) if one is not None]
-            if not decoded:
-                continue
             try:
-                self._process(decoded, self._state())
+                decoded = [one for one in map(self._decode, frames) if one is not None]
+                if decoded:
+                    self._process(decoded, self._state())
             except Exception as error:  # Whatever a frame does to a library, the next one gets its chance.
+                if not self._is_alive():
+                    return  # Ctrl-C took the topics away in the middle of a frame.
                 known = isinstance(error, Vl4adError)
-                for one in decoded:
-                    one.camera.stats.count("engine error")
-                    one.camera.complain("engine", str(error) if known else f"A frame failed: {error!r}.")
+                for camera in (self._cameras[taken.camera] for taken in frames):
+                    camera.stats.count("engine error")
+                    camera.complain("engine", str(error) if known else f"A frame failed: {error!r}.")
 
     def _decode(self, taken: Taken[bytes]) -> _Decoded | None:
         camera = self._cameras[taken.camera]

@@ -1,0 +1,136 @@
+"""Publishers, subscribers and the detector killed in the middle of work (kill -9, not a farewell)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from ros_harness import Client, Process, environment, image_message, parameters, plain, running
+from std_msgs.msg import String
+
+from vl4ad_ros.nodes.qos import LATCHED
+
+DETECTOR = "vl4ad_ros.nodes.detector"
+TALKER = """
+import sys, time, rclpy
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+from ros_harness import SENSOR, image_message, plain
+rclpy.init()
+node = Node("talker")
+sender = node.create_publisher(Image, "/camera/image", SENSOR)
+for number in range(1, 10**9):
+    sender.publish(image_message(plain((255, 0, 0)), stamp=(int(sys.argv[1]) + number // 1000, number % 1000)))
+    time.sleep(0.01)
+"""
+LISTENER = """
+import rclpy
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+from ros_harness import EARS
+rclpy.init()
+node = Node("listener")
+node.create_subscription(Image, "/detector/uncertainty", lambda message: print("heard", flush=True), EARS)
+rclpy.spin(node)
+"""
+
+
+@contextmanager
+def script(text: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A small program of the test in its own process; killed at the end, if not before."""
+    env = environment()
+    env["PYTHONPATH"] += os.pathsep + str(Path(__file__).resolve().parent.parent)
+    process = subprocess.Popen([sys.executable, "-c", text, *arguments], env=env, stdout=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(60)
+
+
+def arguments(bundle: Path) -> list[str]:
+    return ["-r", "image:=/camera/image", *parameters(bundle=str(bundle), prompt_set="traffic")]
+
+
+def test_a_killed_camera_is_missed_and_the_next_one_is_served(
+    mock_bundle: Path, tmp_path: Path, client: Client
+) -> None:
+    maps, _ = client.hear_results()
+    diagnostics = client.hear_diagnostics()
+
+    def heard_from(second: int) -> bool:
+        return any(message.header.stamp.sec >= second for message in maps)
+
+    with running(DETECTOR, tmp_path / "log", *arguments(mock_bundle)):
+        for start in (1_000, 2_000):
+            with script(TALKER, str(start)) as talker:
+                client.wait("its frames", partial(heard_from, start))
+                talker.kill()
+            del diagnostics[:]
+            client.wait(
+                "the silence in the diagnostics",
+                lambda: any("no frame for" in s.message for array in diagnostics for s in array.status),
+            )
+        del maps[:]
+        with script(TALKER, "500"):
+            client.wait("frames after a jump back in time", lambda: any(500 <= m.header.stamp.sec < 1000 for m in maps))
+
+
+def test_a_killed_listener_holds_nobody_up(mock_bundle: Path, tmp_path: Path, client: Client) -> None:
+    maps, _ = client.hear_results()
+    with running(DETECTOR, tmp_path / "log", *arguments(mock_bundle)):
+        client.wait_connected()
+        with script(LISTENER) as listener:
+            assert listener.stdout is not None
+            with script(TALKER, "1"):
+                assert listener.stdout.readline() == "heard\n"
+                listener.kill()
+                before = len(maps)
+                client.wait("results after the listener's death", lambda: len(maps) > before + 20)
+
+
+def test_a_detector_killed_in_the_middle_is_replaced(mock_bundle: Path, tmp_path: Path, client: Client) -> None:
+    maps, _ = client.hear_results()
+    told = client.hear(String, "/detector/prompt_set", LATCHED)
+    with script(TALKER, "1"):
+        first = Process(DETECTOR, tmp_path / "first.log", *arguments(mock_bundle))
+        try:
+            client.wait("results of the first", lambda: len(maps) > 5)
+        finally:
+            first.kill()
+        before = max((m.header.stamp.sec, m.header.stamp.nanosec) for m in maps)
+        del told[:]
+        with running(DETECTOR, tmp_path / "second.log", *arguments(mock_bundle)):
+            client.wait(
+                "results of the second",
+                lambda: any((m.header.stamp.sec, m.header.stamp.nanosec) > before for m in maps[-5:]),
+            )
+            client.wait("its prompt set", lambda: told)
+
+
+def test_ctrl_c_under_load_ends_cleanly(mock_bundle: Path, tmp_path: Path, client: Client) -> None:
+    maps, _ = client.hear_results()
+    with script(TALKER, "1"):
+        process = Process(DETECTOR, tmp_path / "log", *arguments(mock_bundle))
+        try:
+            client.wait("results", lambda: len(maps) > 5)
+            assert process.stop() == 0
+        finally:
+            if process.alive():
+                process.kill()
+    assert "Traceback" not in process.output()
+
+
+def test_the_client_of_this_test_can_tell_a_silent_node(client: Client) -> None:
+    """No detector runs: nothing may arrive, or the tests above prove nothing."""
+    maps, _ = client.hear_results()
+    sender = client.sender()
+    for _ in range(10):
+        sender.publish(image_message(plain((255, 0, 0))))
+        client.spin(0.05)
+    assert maps == []
