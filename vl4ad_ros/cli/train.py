@@ -15,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, help="folder of the run (default: the file's)")
     parser.add_argument("--steps", type=int, help="number of steps in all (default: the file's)")
     parser.add_argument("--threads", type=int, help="CPU threads of the network (default: all cores)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N")
     parser.add_argument("--check", action="store_true", help="only check the configuration and the data")
     parser.add_argument("--no-export", action="store_true", help="do not write a bundle at the end")
     parser.add_argument("--export-only", action="store_true", help="write the bundle of the best checkpoint so far")
@@ -33,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
         check_only=args.check,
         export=not args.no_export,
         export_only=args.export_only,
+        device=args.device,
     )
     for line in train(options):
         print(line, flush=True)

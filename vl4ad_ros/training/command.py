@@ -9,12 +9,13 @@ from pathlib import Path
 import torch
 
 from vl4ad_ros.checked import validate as check
+from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.prompts.encoders import create_encoder
 from vl4ad_ros.training.config import TrainConfig, load_config
 from vl4ad_ros.training.data import RunData, load_data
-from vl4ad_ros.training.learner import make_learner
 from vl4ad_ros.training.loop import Trainer
-from vl4ad_ros.training.processes import join_group
+from vl4ad_ros.training.objective import make_learner
+from vl4ad_ros.training.processes import Group, join_group
 from vl4ad_ros.training.report import RunReport
 from vl4ad_ros.training.text import embed_texts
 
@@ -31,6 +32,24 @@ class TrainOptions:
     check_only: bool = False
     export: bool = True
     export_only: bool = False
+    device: str = "auto"
+
+
+def choose_device(name: str, group: Group) -> torch.device:
+    """The device of this process: `auto` takes the GPU of its rank on this machine where there is one.
+
+    Raises:
+        Vl4adError: the device is unknown or not there.
+    """
+    if name == "auto":
+        name = f"cuda:{group.local_rank}" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise Vl4adError(f"--device {name}: {reason} (expected auto, cpu or cuda:N)") from error
+    return device
 
 
 def configured(options: TrainOptions) -> TrainConfig:
@@ -61,10 +80,11 @@ def train(options: TrainOptions) -> Iterator[str]:
     if options.check_only:
         yield "configuration and data are in order"
         return
-    text = embed_texts(data.vocabulary, data.names, create_encoder(config.text_encoder))
-    report = RunReport(config)
-    trainer = Trainer(config, data, text, make_learner(config.model, text, config.seed), group, report.listen)
+    text = embed_texts(data.vocabulary, data.names, create_encoder(config.text_encoder, config.text_encoder_weights))
     if not options.export_only:
+        report = RunReport(config)
+        learner = make_learner(config, text, data.table.classes)
+        trainer = Trainer(config, data, text, learner, group, report.listen, choose_device(options.device, group))
         if trainer.resume() and group.rank == 0:
             yield f"resuming at step {trainer.step} of {config.optimizer.steps}"
         report.start(trainer.step)

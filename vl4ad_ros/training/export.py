@@ -13,20 +13,24 @@ import torch.nn.functional as F
 from vl4ad_ros.bundle import BundleCard, InputSpec, ModelBundle, write_card
 from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.export.bundle import write_bundle
+from vl4ad_ros.network.checkpoint import save_network
 from vl4ad_ros.network.small import PIXEL_MEAN, PIXEL_STD
 from vl4ad_ros.network.small_detector import SmallDetector
 from vl4ad_ros.prompts.compile import compile_file
 from vl4ad_ros.prompts.compiled import CompiledPromptSet
-from vl4ad_ros.prompts.encoders import create_encoder
+from vl4ad_ros.prompts.encoders import CLASSES_PREFIX, create_encoder
 from vl4ad_ros.prompts.tensors import PromptLimits
 from vl4ad_ros.resources import prompt_yaml
 from vl4ad_ros.training.checkpoint import BEST, Checkpoint, load_checkpoint
 from vl4ad_ros.training.config import TrainConfig
-from vl4ad_ros.training.data import RunData
-from vl4ad_ros.training.learner import DenseLearner, make_learner
+from vl4ad_ros.training.data import RunData, ignored, table_of
+from vl4ad_ros.training.frames import load_frames, refuse
+from vl4ad_ros.training.label_tables import make_label_table
+from vl4ad_ros.training.mask_learner import MaskLearner
+from vl4ad_ros.training.objective import Learner, make_learner
 from vl4ad_ros.training.text import TextTable
 from vl4ad_ros.training.threshold import choose_threshold
-from vl4ad_ros.training.validate import SceneWithTruth, generate_scenes
+from vl4ad_ros.training.validate import SceneWithTruth, generate_scenes, mean_iou
 
 LIMITS = PromptLimits(concepts=256, columns=64, concepts_per_column=24)
 
@@ -50,25 +54,56 @@ def export_best(config: TrainConfig, data: RunData, text: TextTable, name: str =
     if not path.is_file():
         raise Vl4adError(f"there is no {path}: train first")
     state = load_checkpoint(path)
-    learner = make_learner(config.model.model_copy(update={"encoder_weights": "random"}), text, config.seed)
+    learner = make_learner(config, text, data.table.classes, pretrained=False)
     learner.load_state_dict(state.averaged)
     learner.eval()
     sets = _prompt_sets(config, data, learner)
-    card = _card(config, data, learner, state, sets[0].encoder_id)
-    detector = SmallDetector(learner.network, learner.void).eval()
-    bundle = write_bundle(detector, config.output / "bundle", card, sets)
+    card = _card(config, learner, state, sets[0].encoder_id)
+    if isinstance(learner, MaskLearner):
+        save_network(learner.network, config.output / "network")
+    network = learner.network if isinstance(learner, MaskLearner) else SmallDetector(learner.network, learner.void)
+    bundle = write_bundle(network.eval(), config.output / "bundle", card, sets)
     scenes = generate_scenes(data, tuple(config.validation.sets), config.validation.generated, config.seed)
     if scenes:
         bundle = _with_threshold(bundle, scenes)
+    tested = test_scores(config, data, learner)
+    if tested:
+        scores = {
+            **bundle.card.scores,
+            "test": {"how": "mIoU over the set's own labels, nothing chosen by it", **tested},
+        }
+        write_card(bundle.path, bundle.card.model_copy(update={"scores": scores}))
     return bundle.path
 
 
-def _prompt_sets(config: TrainConfig, data: RunData, learner: DenseLearner) -> list[CompiledPromptSet]:
-    """The configured prompt sets; for the linear twin, its class vectors under the vocabulary's name."""
-    if learner.class_vectors is None:
-        encoder = create_encoder(config.text_encoder)
+def test_scores(config: TrainConfig, data: RunData, learner: Learner) -> dict[str, float]:
+    """The mIoU on each test set.
+
+    Raises:
+        Vl4adError: a frame of a test set is faulty.
+    """
+    results: dict[str, float] = {}
+    for spec in config.export.test:
+        table = make_label_table(data.table.classes, [(spec.name, table_of(spec), ignored(spec))])
+        frames, errors = load_frames(spec, config.data_root, table.lookup[0], table.known[0])
+        refuse(errors)
+        miou = mean_iou(learner, frames, table, 0, config.validation.pixels, data.all_concepts())
+        results[f"miou/{spec.name}"] = round(miou, 4)
+    return results
+
+
+def _prompt_sets(config: TrainConfig, data: RunData, learner: Learner) -> list[CompiledPromptSet]:
+    """The configured prompt sets; for a vision-only twin, its classes under the default set's name."""
+    if config.model.head == "text":
+        encoder = create_encoder(config.text_encoder, config.text_encoder_weights)
         return [compile_file(prompt_yaml(name), encoder) for name in config.export.prompt_sets]
     classes = data.table.classes
+    if isinstance(learner, MaskLearner):
+        encoder_id, vectors = CLASSES_PREFIX + "|".join(classes), np.eye(len(classes), dtype=np.float32)
+    else:
+        assert learner.class_vectors is not None
+        encoder_id = f"linear:{config.export.name}"
+        vectors = F.normalize(learner.class_vectors.detach(), dim=1).numpy().copy()
     return [
         CompiledPromptSet(
             name=config.export.default_prompt_set,
@@ -77,16 +112,16 @@ def _prompt_sets(config: TrainConfig, data: RunData, learner: DenseLearner) -> l
             members=tuple((name,) for name in classes),
             concepts=classes,
             concept_column=np.arange(len(classes), dtype=np.int32),
-            embeddings=F.normalize(learner.class_vectors.detach(), dim=1).numpy().copy(),
+            embeddings=vectors,
             num_id=len(classes),
             temperature=None,
-            encoder_id=f"linear:{config.export.name}",
+            encoder_id=encoder_id,
             source_sha256="",
         )
     ]
 
 
-def _card(config: TrainConfig, data: RunData, learner: DenseLearner, state: Checkpoint, encoder: str) -> BundleCard:
+def _card(config: TrainConfig, learner: Learner, state: Checkpoint, encoder: str) -> BundleCard:
     export = config.export
     scores: dict[str, Any] = {
         "validation": {
@@ -94,6 +129,12 @@ def _card(config: TrainConfig, data: RunData, learner: DenseLearner, state: Chec
             **{key: round(value, 4) for key, value in state.figures.items()},
         }
     }
+    if isinstance(learner, MaskLearner):
+        sizes = learner.network.config
+        dim, queries, mean, std = sizes.head.text_dim, sizes.head.num_queries, sizes.mean, sizes.std
+    else:
+        dim, queries = learner.network.text_dim, None
+        mean, std = (PIXEL_MEAN, PIXEL_MEAN, PIXEL_MEAN), (PIXEL_STD, PIXEL_STD, PIXEL_STD)
     return BundleCard(
         name=export.name,
         description=export.description,
@@ -102,12 +143,12 @@ def _card(config: TrainConfig, data: RunData, learner: DenseLearner, state: Chec
             width=export.width,
             multiple_of=32,
             resize="keep_aspect",
-            mean=(PIXEL_MEAN,) * 3,
-            std=(PIXEL_STD,) * 3,
+            mean=mean,
+            std=std,
         ),
         text_encoder=encoder,
-        embedding_dim=learner.network.text_dim,
-        num_queries=None,
+        embedding_dim=dim,
+        num_queries=queries,
         stride=learner.network.stride,
         temperature=learner.temperature,
         void=True,

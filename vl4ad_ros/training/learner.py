@@ -69,6 +69,11 @@ class DenseLearner(nn.Module):
         classes = cosines[..., class_concepts.reshape(-1)].unflatten(-1, (columns, length)).amax(-1)
         return embedding, torch.cat([classes, cosines[..., -1:]], dim=-1) * self.scale()
 
+    def dense_logits(self, image: Tensor, class_concepts: Tensor) -> Tensor:
+        """Logits [B,K+1,H/8,W/8], void last; arguments as of `forward`."""
+        logits: Tensor = self(image, class_concepts)[1]
+        return logits.permute(0, 3, 1, 2)
+
     def name_logits(self, embedding: Tensor) -> Tensor:
         """Logits of all names: e [M,d] -> [M,N]."""
         return self.network.cosines(embedding, self.names) * self.scale()
@@ -91,7 +96,7 @@ def encoder_weights_file() -> Path:
     return found[0]
 
 
-def make_learner(model: Model, text: TextTable, seed: int) -> DenseLearner:
+def make_dense_learner(model: Model, text: TextTable, seed: int) -> DenseLearner:
     """A learner with start weights that follow from the seed."""
     torch.manual_seed(seed)
     learner = DenseLearner(model, text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,13 +17,20 @@ from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.training.checkpoint import BEST, LAST, Checkpoint, load_checkpoint, save_checkpoint
 from vl4ad_ros.training.config import TrainConfig
 from vl4ad_ros.training.data import RunData
-from vl4ad_ros.training.learner import DenseLearner
-from vl4ad_ros.training.losses import Term, name_term, pixel_terms
+from vl4ad_ros.training.objective import Learner, make_objective
 from vl4ad_ros.training.processes import Group
 from vl4ad_ros.training.schedule import Averaged, make_optimizer, rate_factor, set_rate
 from vl4ad_ros.training.stream import Sample, SampleStream
+from vl4ad_ros.training.synced_norm import synchronise
 from vl4ad_ros.training.text import TextTable
-from vl4ad_ros.training.validate import generate_scenes, validate
+from vl4ad_ros.training.validate import SceneWithTruth, generate_scenes, validate
+
+FREE = ("output", "data_root", "workers", "checkpoint_minutes", "validation", "export")
+FREE_RATES = ("steps", "cooldown")
+"""Sections of the configuration, and keys of its optimizer, that may change on resume."""
+
+CONCEPT_DROPOUT = 0.6
+"""Share of the steps in which a random part of each class's concepts is left out."""
 
 Listener = Callable[[int, dict[str, float]], None]
 
@@ -44,30 +50,21 @@ class _StepOrder(Sampler[list[int]]):
         return self._steps - self._start
 
 
-def row_weights(data: RunData, power: float) -> Tensor:
-    """Weight of each row of the label table: (1 / share of pixels) ** power, mean 1 over pixels; void weighs 1."""
-    counts = np.zeros(256, np.float64)
-    for frames in data.maker.sets:
-        total = np.zeros(256, np.float64)
-        for rows in frames.rows:
-            total += np.bincount(rows[::4, ::4].reshape(-1), minlength=256)
-        counts += total / max(1.0, total[: data.table.void].sum())
-    share = counts[: data.table.void] / counts[: data.table.void].sum()
-    seen = share > 0
-    weight = np.ones(data.table.void + 1)
-    weight[:-1][seen] = share[seen] ** -power
-    weight[:-1][seen] /= (weight[:-1][seen] * share[seen]).sum()
-    weight[:-1] = weight[:-1].clip(0.2, 6.0)
-    return torch.from_numpy(weight).float()
-
-
 def fixed_setup(config: TrainConfig) -> dict[str, Any]:
     """What must be the same on resume: all that changes samples, network or losses; not steps, times and paths."""
-    free = {"output", "data_root", "workers", "checkpoint_minutes", "validation", "export"}
-    plain = config.model_dump(mode="json", exclude=free)
-    for name in ("steps", "cooldown"):
+    plain = config.model_dump(mode="json", exclude=set(FREE))
+    for name in FREE_RATES:
         plain["optimizer"].pop(name)
     return plain
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`base` with what `over` has, section by section; a section that `over` has lacks what it does not name."""
+    merged = {**base, **over}
+    if "optimizer" in over:
+        kept = {name: base["optimizer"][name] for name in FREE_RATES}
+        merged["optimizer"] = {**over["optimizer"], **kept}
+    return {name: value for name, value in merged.items() if name in over or name in FREE}
 
 
 @dataclass
@@ -81,29 +78,30 @@ class Trainer:
         learner: what is trained.
         group: the processes.
         listener: called after each step and validation with figures (progress, TensorBoard).
+        device: where the network is.
     """
 
     config: TrainConfig
     data: RunData
     text: TextTable
-    learner: DenseLearner
+    learner: Learner
     group: Group = field(default_factory=Group)
     listener: Listener | None = None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def __post_init__(self) -> None:
         settings = self.config.optimizer
         # Typed stubs of `to` do not know the memory format of a whole module.
-        self.learner = self.learner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.learner = self.learner.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.group.size > 1:
+            synchronise(self.learner)
         self.optimizer = make_optimizer(self.learner, settings)
         self.averaged = Averaged(self.learner, settings.ema)
         self.step = 0
         self.seconds = 0.0
         self.best = (-1.0, 0)
-        self._members = torch.from_numpy(self.data.table.rows)
-        self._row_weight = row_weights(self.data, self.config.losses.row_power)
-        self._allowed = torch.zeros(len(self.data.names), dtype=torch.bool)
-        self._allowed[list(self.data.train_names)] = True
-        self._scenes: list[Any] | None = None
+        self._objective = make_objective(self.config, self.data, self.text)
+        self._scenes: list[SceneWithTruth] | None = None
 
     def resume(self) -> bool:
         """Go on from the run's last checkpoint, if there is one.
@@ -115,8 +113,10 @@ class Trainer:
         if not path.is_file():
             return False
         state = load_checkpoint(path)
-        setup = json.loads(json.dumps(fixed_setup(self.config)))
-        changed = [key for key in setup if setup[key] != state.setup.get(key)]
+        # The stored settings are read through the schema: keys that are newer than the checkpoint get their defaults.
+        stored = TrainConfig.model_validate(_merged(self.config.model_dump(mode="json"), state.setup))
+        setup, before = fixed_setup(self.config), fixed_setup(stored)
+        changed = [key for key in setup if setup[key] != before[key]]
         if changed:
             raise Vl4adError(
                 f"{path} was made with other settings of '{changed[0]}'; use another 'output', or delete the checkpoint"
@@ -129,21 +129,15 @@ class Trainer:
 
     def loss(self, sample: Sample, step: int) -> tuple[Tensor, dict[str, float]]:
         """The step's loss and its terms: sums of this process's part, divided by the weights of all."""
-        image, rows, names = sample
-        weights = self.config.losses
         random = np.random.default_rng([self.config.seed, 3, step])
-        class_concepts = self.text.class_concepts(random if random.random() < 0.6 else None)
-        tensor = image.float().contiguous(memory_format=torch.channels_last)
-        embedding, logits = self.learner(tensor, class_concepts)
-        opened, closed = pixel_terms(logits, rows, self._members, self._row_weight)
-        terms: dict[str, tuple[float, Term]] = {
-            "classes": (weights.classes, opened),
-            "closed": (weights.closed, closed),
-        }
-        if weights.names > 0 and len(self.text.names) and self.learner.class_vectors is None:
-            term = name_term(self.learner, embedding, logits, rows, names, self._members, self._allowed)
-            terms["names"] = (weights.names, term)
-        loss = torch.zeros(())
+        class_concepts = self.text.class_concepts(random if random.random() < CONCEPT_DROPOUT else None)
+        # The points that mask losses sample; the same on every resume.
+        torch.manual_seed(self.config.seed * 1_000_003 + step * self.group.size + self.group.rank)
+        on_device = (sample[0].to(self.device), sample[1].to(self.device), sample[2].to(self.device))
+        mixed = self.config.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
+            terms = self._objective.terms(self.learner, on_device, class_concepts)
+        loss = torch.zeros((), device=self.device)
         figures: dict[str, float] = {}
         for name, (factor, term) in terms.items():
             mean = term.total / self.group.total(term.weight).clamp(min=1.0)
@@ -225,7 +219,7 @@ class Trainer:
                 self.best,
                 self.seconds,
                 figures,
-                json.loads(json.dumps(fixed_setup(self.config))),
+                fixed_setup(self.config),
             )
             save_checkpoint(state, Path(self.config.output) / name)
 

@@ -17,10 +17,12 @@ class Group:
     Attributes:
         rank: number of this one.
         size: how many there are.
+        local_rank: number of this one on its machine.
     """
 
     rank: int = 0
     size: int = 1
+    local_rank: int = 0
 
     def total(self, value: Tensor) -> Tensor:
         """Sum of a value over all processes (without gradient)."""
@@ -52,4 +54,4 @@ def join_group() -> Group:
         return Group()
     if not dist.is_initialized():
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    return Group(dist.get_rank(), dist.get_world_size())
+    return Group(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))

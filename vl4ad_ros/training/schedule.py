@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from vl4ad_ros.training.config import Optimizer
-from vl4ad_ros.training.learner import DenseLearner
+from vl4ad_ros.training.objective import Learner
 
 
 def rate_factor(step: int, settings: Optimizer) -> float:
@@ -18,7 +18,7 @@ def rate_factor(step: int, settings: Optimizer) -> float:
     return max(0.0, min(1.0, up, down))
 
 
-def make_optimizer(learner: DenseLearner, settings: Optimizer) -> torch.optim.AdamW:
+def make_optimizer(learner: Learner, settings: Optimizer) -> torch.optim.AdamW:
     """AdamW; the encoder has its own rate, vectors and biases no weight decay."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in learner.named_parameters():
@@ -51,12 +51,12 @@ class Averaged:
         learner: the averaged copy, in evaluation mode.
     """
 
-    def __init__(self, learner: DenseLearner, decay: float) -> None:
+    def __init__(self, learner: Learner, decay: float) -> None:
         self.learner = copy.deepcopy(learner).eval().requires_grad_(False)
         self._decay = decay
 
     @torch.no_grad()
-    def update(self, learner: DenseLearner, step: int) -> None:
+    def update(self, learner: Learner, step: int) -> None:
         """Move towards the learner; faster in the first steps, when there is little to average."""
         decay = min(self._decay, (1 + step) / (10 + step))
         own, new = self.learner.state_dict(), learner.state_dict()

@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vl4ad_ros.detector import upsample
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
 from vl4ad_ros.training.augment import UInt8
 from vl4ad_ros.training.config import DataSet
 from vl4ad_ros.training.data import RunData
 from vl4ad_ros.training.frames import Frames
 from vl4ad_ros.training.label_tables import IGNORE, LabelTable
-from vl4ad_ros.training.learner import DenseLearner
+from vl4ad_ros.training.objective import Learner
 from vl4ad_ros.training.scenes import NO_NAME, ObjectPaster, Scene
 
 SUPERCLASSES = (
@@ -39,18 +40,19 @@ def working_size(height: int, width: int, pixels: int) -> tuple[int, int]:
 
 
 @torch.no_grad()
-def logits_of(learner: DenseLearner, image: UInt8, pixels: int, class_concepts: Tensor) -> Tensor:
+def logits_of(learner: Learner, image: UInt8, pixels: int, class_concepts: Tensor) -> Tensor:
     """Logits [K+1,h,w] of one picture at the working size."""
     height, width = working_size(image.shape[0], image.shape[1], pixels)
     way = cv2.INTER_AREA if height < image.shape[0] else cv2.INTER_LINEAR
     resized = cv2.resize(image, (width, height), interpolation=way)
     tensor = torch.from_numpy(resized).permute(2, 0, 1)[None].float()
-    logits: Tensor = learner(tensor.contiguous(memory_format=torch.channels_last), class_concepts)[1]
-    return logits[0].permute(2, 0, 1)
+    device = learner.concepts.device
+    tensor = tensor.to(device).contiguous(memory_format=torch.channels_last)
+    return learner.dense_logits(tensor, class_concepts.to(device))[0].float().cpu()
 
 
 def mean_iou(
-    learner: DenseLearner, frames: Frames, table: LabelTable, which: int, pixels: int, class_concepts: Tensor
+    learner: Learner, frames: Frames, table: LabelTable, which: int, pixels: int, class_concepts: Tensor
 ) -> float:
     """Return the mIoU over the set's own labels; a label's probability is the sum over its classes."""
     rows = [row for _, row in table.labels[which]]
@@ -105,7 +107,7 @@ def truth_map(scene: SceneWithTruth) -> UInt8:
 
 
 def validate(
-    learner: DenseLearner, data: RunData, sets: tuple[DataSet, ...], pixels: int, scenes: list[SceneWithTruth]
+    learner: Learner, data: RunData, sets: tuple[DataSet, ...], pixels: int, scenes: list[SceneWithTruth]
 ) -> dict[str, float]:
     """All validation figures of a learner in evaluation mode.
 
@@ -125,7 +127,7 @@ def validate(
         for scene in scenes:
             score = anomaly_map(logits_of(learner, scene[0], pixels, class_concepts), data.table.classes).numpy()
             truth = truth_map(scene)[1::2, 1::2]
-            metrics.add(cv2.resize(score, (truth.shape[1], truth.shape[0])), truth)
+            metrics.add(upsample(score, *truth.shape), truth)
         ranked = metrics.result()
         results["generated/ap"], results["generated/fpr95"] = ranked.ap, ranked.fpr95
         choice.append(ranked.ap)

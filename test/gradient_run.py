@@ -1,0 +1,43 @@
+"""The gradients of a first step, for one process or, as a script under torchrun, for each of several: DATA, OUTPUT."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    ROOT = Path(__file__).resolve().parents[1]
+    sys.path[:0] = [str(ROOT), str(ROOT / "test")]
+
+import torch
+from tiny_run import make_config, make_trainer
+
+from vl4ad_ros.training.processes import Group, join_group
+from vl4ad_ros.training.stream import SampleStream
+from vl4ad_ros.training.synced_norm import SyncedBatchNorm2d
+
+BATCH = 4
+
+
+def one_step(data: Path, output: Path, group: Group) -> dict[str, torch.Tensor]:
+    """Gradients, running statistics, loss, and the number of synchronised batch norms."""
+    torch.set_num_threads(1)
+    trainer = make_trainer(make_config(data, output, batch=BATCH), group)
+    stream = SampleStream(trainer.data.maker)
+    samples = [stream[index] for index in range(group.rank, BATCH, group.size)]
+    # Double precision: what is left are differences of the method, not of the order of sums.
+    trainer.learner.double().train()
+    image, rows, names = (torch.stack([sample[part] for sample in samples]) for part in range(3))
+    loss, figures = trainer.loss((image, rows, names), 0)
+    torch.autograd.backward(loss)
+    group.sum_gradients(trainer.learner)
+    found = {name: p.grad for name, p in trainer.learner.named_parameters() if p.grad is not None}
+    found |= {name: value for name, value in trainer.learner.named_buffers() if "running" in name}
+    synced = [module for module in trainer.learner.modules() if isinstance(module, SyncedBatchNorm2d)]
+    return {**found, "loss": torch.tensor(figures["loss"]), "synced": torch.tensor(len(synced))}
+
+
+if __name__ == "__main__":
+    group = join_group()
+    folder = Path(sys.argv[2])
+    torch.save(one_step(Path(sys.argv[1]), folder, group), folder / f"rank{group.rank}.pt")

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from tiny_run import make_config, plain_config, write_frames
+
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.resources import config_file
+from vl4ad_ros.training.config import DataSet, load_config
+from vl4ad_ros.training.data import load_data
+from vl4ad_ros.training.frames import find_pairs
+from vl4ad_ros.training.label_tables import IGNORE, built_in_table, make_label_table
+
+
+def write_yaml(folder: Path, plain: dict[str, object]) -> Path:
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump(plain))
+    return path
+
+
+@pytest.mark.parametrize("name", ["vl4ad-small.yaml", "vl4ad-small-twin.yaml", "cityscapes-l.yaml"])
+def test_shipped_configurations_are_valid(name: str) -> None:
+    assert load_config(config_file(f"train/{name}")).optimizer.steps > 0
+
+
+def test_wrong_key_names_the_near_one(tmp_path: Path, tiny_data: Path) -> None:
+    plain = plain_config(tiny_data, tmp_path)
+    plain["optimizer"] = {"steps": 5, "warmup": 0, "cooldown": 0, "wieght_decay": 0.1}
+    with pytest.raises(Vl4adError, match=r"run\.yaml.*wieght_decay.*'weight_decay'"):
+        load_config(write_yaml(tmp_path, plain))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"crop": [60, 96]}, "multiples of 32"),
+        ({"optimizer": {"steps": 5, "warmup": 4, "cooldown": 4}}, "longer than steps"),
+        ({"datasets": [{"name": "a", "root": "frames"}]}, "needs 'classes'"),
+        ({"datasets": [{"name": "a", "root": "frames", "classes": {"x": "road"}}]}, "label value 'x'"),
+    ],
+)
+def test_wrong_values_are_explained(tmp_path: Path, tiny_data: Path, change: dict[str, object], said: str) -> None:
+    with pytest.raises(Vl4adError, match=said):
+        load_config(write_yaml(tmp_path, plain_config(tiny_data, tmp_path, **change)))
+
+
+def test_label_table_joins_sets_and_unions() -> None:
+    table = make_label_table(
+        ("road", "sky", "car", "bus"),
+        [
+            ("a", {0: ("sky",), 1: ("car", "bus")}, frozenset({255})),
+            ("b", {5: ("bus", "car"), 6: ("road",)}, frozenset()),
+        ],
+    )
+    assert table.lookup[0][1] == table.lookup[1][5], "the same union is the same row"
+    assert table.rows[table.lookup[0][1]].tolist() == [False, False, True, True]
+    assert table.lookup[1][6] != table.lookup[0][0]
+    assert table.lookup[0][7] == IGNORE
+    assert not table.rows[table.void].any()
+    with pytest.raises(Vl4adError, match="unknown class 'lane'"):
+        make_label_table(("road",), [("a", {0: ("lane",)}, frozenset())])
+
+
+def test_cityscapes_tables_agree() -> None:
+    ids, train_ids = built_in_table("cityscapes", "labelIds"), built_in_table("cityscapes", "labelTrainIds")
+    assert ids[7] == train_ids[0] == ("road",)
+    assert ids[33] == train_ids[18] == ("bicycle",)
+    assert len(ids) == len(train_ids) == 19
+
+
+def test_cityscapes_layout_finds_pairs(tmp_path: Path) -> None:
+    for kind, suffix in (("leftImg8bit", "leftImg8bit"), ("gtFine", "gtFine_labelTrainIds")):
+        folder = tmp_path / kind / "val" / "ulm"
+        folder.mkdir(parents=True)
+        cv2.imwrite(str(folder / f"ulm_000_{suffix}.png"), np.zeros((8, 8), np.uint8))
+    data = DataSet(name="c", layout="cityscapes", root=Path(), split="val", labels="labelTrainIds")
+    (pair,) = find_pairs(data, tmp_path)
+    assert pair.label == tmp_path / "gtFine/val/ulm/ulm_000_gtFine_labelTrainIds.png"
+    assert pair.label.is_file()
+
+
+def test_all_data_errors_are_listed_at_once(tmp_path: Path, tiny_data: Path) -> None:
+    root = tmp_path / "frames"
+    write_frames(root, 5)
+    cv2.imwrite(str(root / "labels/0.png"), np.zeros((10, 10), np.uint8))
+    cv2.imwrite(str(root / "labels/1.png"), np.full((64, 96), 77, np.uint8))
+    (root / "images/2.png").write_bytes(b"no picture")
+    (root / "labels/3.png").unlink()
+    sets = [{"name": "broken", "root": str(root), "classes": {"0": "sky", "1": "road", "2": "car"}}]
+    with pytest.raises(Vl4adError) as caught:
+        load_data(make_config(tiny_data, tmp_path / "out", datasets=sets))
+    said = str(caught.value)
+    assert said.startswith("4 data errors; training has not started")
+    for part in ("size (10, 10)", "unknown label 77", "2.png: unreadable", "3.png does not exist"):
+        assert part in said
+
+
+def test_missing_folder_is_named(tmp_path: Path, tiny_data: Path) -> None:
+    sets = [{"name": "gone", "root": "nowhere", "classes": {"0": "sky"}}]
+    with pytest.raises(Vl4adError, match=r"'gone': the folder .*nowhere/images does not exist"):
+        load_data(make_config(tiny_data, tmp_path, datasets=sets))

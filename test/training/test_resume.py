@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_run import make_config, make_trainer
+
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.training.checkpoint import BEST, LAST, load_checkpoint
+
+SCRIPT = Path(__file__).parents[1] / "killed_run.py"
+
+
+def start(data: Path, output: Path, mode: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), str(data), str(output), mode], stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_a_killed_run_goes_on_exactly(tmp_path: Path, tiny_data: Path) -> None:
+    losses: dict[int, float] = {}
+    whole = make_trainer(
+        make_config(tiny_data, tmp_path / "whole"),
+        listener=lambda step, f: losses.__setitem__(step, f["loss"]) if "loss" in f else None,
+    )
+    whole.run()
+
+    killed = start(tiny_data, tmp_path / "killed", "wait")
+    assert killed.stdout is not None
+    for line in killed.stdout:
+        if json.loads(line)["step"] == 4:
+            break
+    killed.kill()
+    assert killed.wait(60) != 0
+    assert load_checkpoint(tmp_path / "killed" / LAST).step == 3
+
+    again = start(tiny_data, tmp_path / "killed", "go-on")
+    output, _ = again.communicate(timeout=240)
+    assert again.returncode == 0
+    lines = [json.loads(line) for line in output.splitlines()]
+    resumed = {line["step"]: line["loss"] for line in lines if line["loss"] is not None}
+    assert list(resumed) == [4, 5, 6]
+    assert resumed == {step: losses[step] for step in (4, 5, 6)}
+
+    one, other = load_checkpoint(tmp_path / "whole" / LAST), load_checkpoint(tmp_path / "killed" / LAST)
+    for part in ("learner", "averaged"):
+        weights, others = getattr(one, part), getattr(other, part)
+        assert all(torch.equal(weights[name], others[name]) for name in weights)
+    assert one.best == other.best
+    assert load_checkpoint(tmp_path / "whole" / BEST).figures["choice"] == one.best[0]
+
+
+def test_other_settings_refuse_the_checkpoint_but_more_steps_do_not(tmp_path: Path, tiny_data: Path) -> None:
+    trainer = make_trainer(make_config(tiny_data, tmp_path))
+    trainer.save({}, LAST)
+    longer = make_config(tiny_data, tmp_path, optimizer={"steps": 50, "warmup": 2, "cooldown": 9})
+    assert make_trainer(longer).resume()
+    other = make_config(tiny_data, tmp_path, losses={"names": 0.1})
+    with pytest.raises(Vl4adError, match="other settings of 'losses'"):
+        make_trainer(other).resume()
+
+
+def test_a_broken_checkpoint_is_named(tmp_path: Path, tiny_data: Path) -> None:
+    (tmp_path / LAST).write_bytes(b"half a file")
+    with pytest.raises(Vl4adError, match=r"last\.pt: unreadable checkpoint"):
+        make_trainer(make_config(tiny_data, tmp_path)).resume()

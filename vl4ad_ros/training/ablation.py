@@ -1,0 +1,188 @@
+"""The paper's ablation on any bundle: from the vision-only twin to the last of VL4AD's steps, one table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from vl4ad_ros.detector import Detector, upsample
+from vl4ad_ros.evaluation.datasets import DatasetSource
+from vl4ad_ros.evaluation.frames import Frame
+from vl4ad_ros.evaluation.layouts import layout
+from vl4ad_ros.evaluation.pictures import TRUTH, encode_jpeg, fit_width
+from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics, PixelResult
+from vl4ad_ros.overlay import draw_overlay
+from vl4ad_ros.prompts.compiled import CompiledPromptSet
+from vl4ad_ros.prompts.tensors import PromptTensors, pack
+
+# Distinct scores kept apart per step: the error through binning is reported and stays below 1e-4.
+DISTINCT = 1 << 21
+PICTURE_WIDTH, PICTURES = 480, 4
+
+
+@dataclass(frozen=True)
+class Step:
+    """One row of the table.
+
+    Attributes:
+        label: its name.
+        detector: index of the detector that runs it.
+        prompts: packed prompt set and scoring.
+    """
+
+    label: str
+    detector: int
+    prompts: PromptTensors
+
+
+@dataclass(frozen=True)
+class Row:
+    """A step's result on one data set."""
+
+    step: Step
+    dataset: str
+    result: PixelResult
+
+
+def names_only(prompt_set: CompiledPromptSet) -> CompiledPromptSet:
+    """Keep one concept, the first, of each column: the set without max-logit prompt ensembling."""
+    first = [int(np.flatnonzero(prompt_set.concept_column == c)[0]) for c in range(len(prompt_set.columns))]
+    return replace(
+        prompt_set,
+        name=f"{prompt_set.name}-names",
+        concepts=tuple(prompt_set.concepts[index] for index in first),
+        concept_column=np.arange(len(first), dtype=np.int32),
+        embeddings=prompt_set.embeddings[first].copy(),
+    )
+
+
+def make_steps(detectors: Sequence[Detector]) -> list[Step]:
+    """The rows, in the paper's order.
+
+    Args:
+        detectors: the vision-language bundle and, where there is one, its vision-only twin.
+    """
+    steps: list[Step] = []
+
+    def add(label: str, which: int, prompt_set: CompiledPromptSet, scoring: str = "vl4ad") -> None:
+        card = detectors[which].bundle.card
+        steps.append(Step(label, which, _packed(detectors[which], prompt_set, scoring, card.temperature)))
+
+    if len(detectors) > 1:
+        twin = detectors[1].bundle.load_prompt_set()
+        add("vision-only, MSP", 1, twin, "msp")
+        add("vision-only, Eq. 2", 1, twin)
+    bundle = detectors[0].bundle
+    classes = bundle.load_prompt_set("cityscapes")
+    merged = bundle.load_prompt_set("cityscapes_superclasses")
+    add("VL, class names, Eq. 2", 0, names_only(classes))
+    add("+ max-logit ensembling", 0, classes)
+    add("+ class merging", 0, merged)
+    add("+ OOD prompts", 0, bundle.load_prompt_set("cityscapes_ood"))
+    add("VL, class names, MSP", 0, names_only(classes), "msp")
+    for scoring in ("max_logit", "entropy", "rba"):
+        add(f"VL, merged, {scoring}", 0, merged, scoring)
+    return steps
+
+
+def _packed(detector: Detector, prompt_set: CompiledPromptSet, scoring: str, temperature: float) -> PromptTensors:
+    random_word = detector.prompts().random_word
+    return pack(prompt_set, detector.bundle.card.prompt_limits, temperature, scoring, random_word=random_word)
+
+
+def run_steps(
+    detectors: Sequence[Detector], steps: Sequence[Step], root: Path, name: str, pictures: Path | None
+) -> Iterator[tuple[int, int] | list[Row]]:
+    """Evaluate all steps on one data set; each frame is read once.
+
+    Args:
+        detectors: as in `make_steps`.
+        steps: the rows.
+        root: the data set's folder.
+        name: its layout, e.g. `road_anomaly`.
+        pictures: folder for a few montages; None: no pictures.
+
+    Yields:
+        (frames done, frames in all) after each frame, at last the rows.
+
+    Raises:
+        Vl4adError: the data set is missing or has another layout.
+    """
+    source = DatasetSource(root, layout(name))
+    metrics = [PixelMetrics(max_distinct=DISTINCT, buffer=DISTINCT) for _ in steps]
+    shown = {round(index) for index in np.linspace(0, len(source) - 1, min(PICTURES, len(source)))}
+    for frame in source.frames(range(len(source))):
+        assert frame.labels is not None
+        inputs = [detector.preprocess(frame.image) for detector in detectors]
+        maps = []
+        for step, collector in zip(steps, metrics, strict=True):
+            small = detectors[step.detector].infer([inputs[step.detector]], step.prompts)[0]
+            maps.append(upsample(small, *frame.labels.shape))
+            collector.add(maps[-1], frame.labels)
+        if pictures is not None and frame.index in shown:
+            pictures.mkdir(parents=True, exist_ok=True)
+            (pictures / f"{name}-{frame.name}.jpg").write_bytes(montage(frame, steps, maps))
+        yield frame.index + 1, len(source)
+    yield [Row(step, name, collector.result()) for step, collector in zip(steps, metrics, strict=True)]
+
+
+def montage(frame: Frame, steps: Sequence[Step], maps: Sequence[npt.NDArray[np.float32]]) -> bytes:
+    """The frame with the outline of the truth, and every step's overlay, as JPEG."""
+    image = np.ascontiguousarray(fit_width(frame.image, PICTURE_WIDTH))
+    first = image.copy()
+    if frame.labels is not None:
+        truth = fit_width((frame.labels == 1).astype(np.uint8), image.shape[1], nearest=True)
+        outlines, _ = cv2.findContours(truth, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(first, outlines, -1, TRUTH, 2)
+    tiles = [first]
+    for step, uncertainty in zip(steps, maps, strict=True):
+        tiles.append(draw_overlay(image, uncertainty, caption=[step.label]))
+    columns = 4
+    tiles += [np.zeros_like(image)] * (-len(tiles) % columns)
+    rows = [np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
+    return encode_jpeg(np.vstack(rows))
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as a Markdown table: AP / FPR95 / AUROC in percent, one column per data set."""
+    datasets = list(dict.fromkeys(row.dataset for row in rows))
+    labels = list(dict.fromkeys(row.step.label for row in rows))
+    found = {(row.step.label, row.dataset): row.result for row in rows}
+    lines = ["| step | " + " | ".join(f"{name}: AP / FPR95 / AUROC" for name in datasets) + " |"]
+    lines.append("|---|" + "---|" * len(datasets))
+    for label in labels:
+        cells = [_cell(found[label, name]) for name in datasets]
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(result: PixelResult) -> str:
+    return f"{100 * result.ap:.1f} / {100 * result.fpr95:.1f} / {100 * result.auroc:.1f}"
+
+
+def plain(rows: Sequence[Row], detectors: Sequence[Detector]) -> dict[str, Any]:
+    """The rows as plain data for JSON, with what identifies bundles and prompt sets."""
+    return {
+        "bundles": [
+            {"name": d.bundle.card.name, "onnx_sha256": d.bundle.onnx_sha256, "engine": d.engine.info.library}
+            for d in detectors
+        ],
+        "rows": [
+            {
+                "step": row.step.label,
+                "dataset": row.dataset,
+                "scoring": row.step.prompts.scoring,
+                "prompt_set": row.step.prompts.prompt_set.name,
+                "prompt_set_version": row.step.prompts.prompt_set.version,
+                "temperature": row.step.prompts.temperature,
+                **row.result.as_dict(),
+            }
+            for row in rows
+        ],
+    }

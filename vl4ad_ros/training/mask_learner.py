@@ -1,0 +1,184 @@
+"""The mask network under training: a frozen image tower, a trained head, Hungarian matching (Mask2Former's losses)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import Mask2FormerConfig
+from transformers.models.mask2former.modeling_mask2former import Mask2FormerLoss
+
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.network.checkpoint import CONFIG as NETWORK_CONFIG
+from vl4ad_ros.network.checkpoint import load_config as load_network_config
+from vl4ad_ros.network.checkpoint import load_network
+from vl4ad_ros.network.head import Prediction
+from vl4ad_ros.network.model import VL4ADNetwork
+from vl4ad_ros.training.config import MaskLosses, Model
+from vl4ad_ros.training.label_tables import IGNORE, LabelTable
+from vl4ad_ros.training.losses import Term
+from vl4ad_ros.training.text import TextTable
+
+LEAST = 1e-6
+"""Probabilities are kept above this before their logarithm is taken."""
+
+
+class MaskLearner(nn.Module):
+    """A mask network with its classifier; only the head is trained.
+
+    Args:
+        model: settings; `network` is a preset or the folder of a network.
+        text: frozen texts.
+        classes: the vocabulary's class names, for the linear head.
+    """
+
+    def __init__(self, model: Model, text: TextTable, classes: tuple[str, ...]) -> None:
+        super().__init__()
+        config = load_network_config(model.network)
+        linear = model.head == "linear"
+        if linear:
+            config = config.model_copy(update={"head": config.head.model_copy(update={"classes": classes})})
+        elif config.head.embedding_dim != text.concepts.shape[1]:
+            raise Vl4adError(
+                f"The network '{model.network}' has embeddings of {config.head.embedding_dim} numbers, the text "
+                f"encoder {text.concepts.shape[1]}; set text_encoder to '{config.text_encoder}'."
+            )
+        stored = (Path(model.network) / NETWORK_CONFIG).is_file()
+        self.network = load_network(model.network) if stored and not linear else VL4ADNetwork(config)
+        if model.backbone is not None:
+            load_tower(self.network, model.backbone)
+        # The vision-only twin's "text" is the identity: one row per class.
+        concepts = torch.eye(len(classes)) if linear else text.concepts
+        self.register_buffer("concepts", concepts, persistent=False)
+        self.linear = linear
+        self.concepts: Tensor
+
+    @property
+    def temperature(self) -> float:
+        """The learned T."""
+        return self.network.temperature
+
+    def _class_logits(self, prediction: Prediction, class_concepts: Tensor) -> Tensor:
+        table = torch.arange(len(self.concepts))[:, None] if self.linear else class_concepts
+        return self.network.head.class_logits(prediction, self.concepts, table.to(self.concepts.device))
+
+    def forward(self, image: Tensor, class_concepts: Tensor, auxiliary: bool = False) -> list[tuple[Tensor, Tensor]]:
+        """Mask logits and class logits (void last) of the last layer, with `auxiliary` of all layers.
+
+        Args:
+            image: RGB [B,3,H,W], 0 to 255.
+            class_concepts: int64 [K,L]; not used by the linear head.
+            auxiliary: whether to predict after every decoder layer.
+
+        Returns:
+            Pairs of [B,N,H/4,W/4] and [B,N,K+1], the last layer's last.
+        """
+        features = self.network.features(image.permute(0, 2, 3, 1))
+        predictions = self.network.heads(features, auxiliary)
+        return [(prediction.mask_logits, self._class_logits(prediction, class_concepts)) for prediction in predictions]
+
+    def dense_logits(self, image: Tensor, class_concepts: Tensor) -> Tensor:
+        """Return log S of each class, and of what no class claims: [B,K+1,H/4,W/4]."""
+        masks, logits = self(image, class_concepts)[-1]
+        support = torch.einsum("bnk,bnhw->bkhw", logits.softmax(-1)[..., :-1], masks.sigmoid())
+        rest = 1 - support.amax(1, keepdim=True)
+        return torch.cat([support, rest], dim=1).clamp(min=LEAST).log()
+
+
+def load_tower(network: VL4ADNetwork, file: Path) -> None:
+    """Load the image tower from an open_clip checkpoint: `.safetensors`, or a state dict that needs no code to load.
+
+    Raises:
+        Vl4adError: the file is missing, or holds another tower.
+    """
+    if not file.is_file():
+        raise Vl4adError(f"model.backbone: there is no file {file}")
+    if file.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        state = load_file(str(file))
+    else:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        state = state.get("state_dict", state)
+    tower = {key.removeprefix("visual."): value for key, value in state.items() if key.startswith("visual.")}
+    missing = network.backbone.visual.load_state_dict(tower, strict=False).missing_keys if tower else ["visual.*"]
+    if missing:
+        raise Vl4adError(f"{file} lacks {len(missing)} weights of the image tower, the first is '{missing[0]}'")
+    if "logit_scale" in state:
+        network.backbone.logit_scale.copy_(state["logit_scale"])
+
+
+def segments(rows: Tensor, table: LabelTable) -> tuple[list[Tensor], list[Tensor]]:
+    """Turn row maps into one mask per class that is there.
+
+    Args:
+        rows: uint8 [B,h,w].
+        table: its rows; each stands for one class, or void.
+
+    Returns:
+        Per picture float masks [n,h,w] and int64 classes [n].
+    """
+    class_of = torch.from_numpy(table.rows.argmax(1))
+    masks, classes = [], []
+    for row_map in rows:
+        present = [row for row in row_map.unique().tolist() if row not in (IGNORE, table.void)]
+        masks.append(torch.stack([(row_map == row).float() for row in present]) if present else _no_mask(row_map))
+        classes.append(class_of[present].to(rows.device))
+    return masks, classes
+
+
+def _no_mask(row_map: Tensor) -> Tensor:
+    return torch.zeros((0, *row_map.shape), device=row_map.device)
+
+
+def make_criterion(settings: MaskLosses, classes: int) -> Mask2FormerLoss:
+    """Mask2Former's loss with matching; the weights also weigh the matching costs."""
+    config = Mask2FormerConfig(
+        num_labels=classes,
+        class_weight=settings.classes,
+        mask_weight=settings.mask,
+        dice_weight=settings.dice,
+        no_object_weight=settings.no_object,
+        train_num_points=settings.points,
+    )
+    return Mask2FormerLoss(config, {})
+
+
+def mask_terms(
+    learner: MaskLearner,
+    criterion: Mask2FormerLoss,
+    settings: MaskLosses,
+    image: Tensor,
+    rows: Tensor,
+    table: LabelTable,
+    class_concepts: Tensor,
+) -> dict[str, tuple[float, Term]]:
+    """The loss terms of a batch, summed over decoder layers; each process's mean counts by its number of pictures."""
+    predictions = learner(image, class_concepts, auxiliary=True)
+    masks, classes = segments(rows, table)
+    earlier = [{"masks_queries_logits": m.float(), "class_queries_logits": c.float()} for m, c in predictions[:-1]]
+    last_masks, last_classes = predictions[-1]
+    losses = criterion(last_masks.float(), last_classes.float(), masks, classes, earlier)
+    weights = {"cross_entropy": settings.classes, "mask": settings.mask, "dice": settings.dice}
+    count = torch.tensor(float(len(image)), device=image.device)
+    terms: dict[str, tuple[float, Term]] = {}
+    for name, weight in weights.items():
+        total = torch.stack([value for key, value in losses.items() if key.startswith(f"loss_{name}")]).sum()
+        terms[name] = (weight, Term(total * count, count))
+    return terms
+
+
+def check_single_classes(table: LabelTable) -> None:
+    """Refuse label tables whose labels stand for several classes: a matched query needs one class.
+
+    Raises:
+        Vl4adError: names such a label's classes.
+    """
+    for row in range(table.void):
+        members = [name for name, inside in zip(table.classes, table.rows[row], strict=True) if inside]
+        if len(members) > 1:
+            raise Vl4adError(
+                f"A label stands for several classes ({', '.join(members)}), which mask networks cannot learn from: "
+                "give the vocabulary one class for it, or train the network 'small'."
+            )
