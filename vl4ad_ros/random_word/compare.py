@@ -66,7 +66,7 @@ def make_variants(
     """Train every network of the table.
 
     Args:
-        settings: The training; its words are those of `random words`.
+        settings: The training; the number of its words is that of all variants, its `labels` are those of `both`.
         encoder: The text encoder.
         seeds: One training each, with its own split, prompts and start.
         visual_mean: float32 [D], the mean visual embedding of unlabelled images; None leaves the gap open.
@@ -94,10 +94,11 @@ def make_variants(
     variants = [Variant("VL4AD", "vl4ad"), Variant("prompt-guided cosines, no training", "random_word", (cosine,))]
     for name, networks in trained.items():
         variants.append(Variant(name, "random_word", tuple(closed(network) for network in networks)))
-    words_only = trained["random words"]
+    chosen = next(name for name, words in word_settings(settings).items() if words == settings.words)
     if visual_mean is not None:
-        variants.append(Variant("random words, gap left open", "random_word", tuple(words_only)))
-    variants.append(Variant("both (VL4AD + random words)", "both", tuple(closed(network) for network in words_only)))
+        variants.append(Variant(f"{chosen}, gap left open", "random_word", tuple(trained[chosen])))
+    joined = tuple(closed(network) for network in trained[chosen])
+    variants.append(Variant(f"both: VL4AD + {chosen}", "both", joined))
     return variants
 
 

@@ -35,6 +35,7 @@ class TrainSettings(Checked):
         batch: Prompts per step.
         epochs: Most passes over the training prompts.
         patience: Passes without a lower validation loss after which training stops.
+        refit: Whether the final network learns from the validation prompts, too, once they have said when to stop.
     """
 
     family: str = "road"
@@ -53,6 +54,7 @@ class TrainSettings(Checked):
     batch: int = Field(default=256, ge=1)
     epochs: int = Field(default=60, ge=1)
     patience: int = Field(default=6, ge=1)
+    refit: bool = True
 
 
 def load_settings(name_or_path: str | Path) -> TrainSettings:

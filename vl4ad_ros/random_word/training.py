@@ -76,15 +76,17 @@ def prepare(
 
 
 class _Head(nn.Module):
-    """The feed-forward network, with what only training needs."""
+    """The feed-forward network, with what only training needs.
+
+    PyTorch's small initial weights stay: along directions in which prompts do not vary they keep their start value, and
+    visual embeddings do vary there.
+    """
 
     def __init__(self, dim: int, settings: TrainSettings) -> None:
         super().__init__()
         self.first = nn.Linear(dim, settings.hidden)
         self.second = nn.Linear(settings.hidden, 1)
         self.dropout, self.noise = settings.dropout, settings.noise
-        # Rows of unit length have entries near 1/sqrt(D): without this the hidden layer would start far too quiet.
-        nn.init.normal_(self.first.weight, std=1.0)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Unit rows [n, D] -> logits [n]."""
@@ -98,9 +100,11 @@ class _Head(nn.Module):
 def train(
     data: TextData, settings: TrainSettings, encoder_id: str, report: EpochReport | None = None
 ) -> RandomWordNetwork:
-    """Train on embedded prompts, stop early, and return the network of the lowest validation loss with its card.
+    """Train on embedded prompts, stop early, train once more on all of them, and return the network with its card.
 
-    The loss that stops is that of the `all` set: words, states and templates that training has not seen.
+    The loss that stops is that of the `all` set: words, states and templates that training has not seen; the figures
+    on the card are those of the network of its lowest value. With `refit`, the network that is returned is then trained
+    anew for as many passes on the validation prompts as well: it would otherwise lack a quarter of the states.
 
     Args:
         data: Embedded prompts.
@@ -112,10 +116,36 @@ def train(
     # A generator of our own cannot reach dropout; forking keeps the caller's random state as it was.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        head, epochs = _fit(data, settings, report)
-    weights = {name: value.detach().numpy() for name, value in head.named_parameters()}
+        head, epochs, best = _fit(data, settings, report)
+        validation = validate_network(_network(head, data, encoder_id), data)
+        if settings.refit:
+            torch.manual_seed(settings.seed)
+            data = TextData(_joined(data), data.validation)
+            head = _passes(data, settings, best)
+    network = _network(head, data, encoder_id)
+    card = {
+        "kind": "random-word network",
+        "text_encoder": encoder_id,
+        "settings": settings.model_dump(mode="json"),
+        "prompts": {
+            "train": len(data.train.labels),
+            **{name: len(part.labels) for name, part in data.validation.items()},
+        },
+        "images": "none: trained on text embeddings alone",
+        "epochs": epochs,
+        "best_epoch": best,
+        "validation": validation,
+        "seconds": round(time.monotonic() - started, 1),
+        "versions": {"vl4ad_ros": __version__, "torch": str(torch.__version__)},
+        "gap": {"kind": "none"},
+    }
+    return replace(network, card=card)
+
+
+def _network(head: _Head, data: TextData, encoder_id: str) -> RandomWordNetwork:
+    weights = {name: value.detach().numpy().copy() for name, value in head.named_parameters()}
     rows, labels = data.train.rows, data.train.labels
-    network = RandomWordNetwork(
+    return RandomWordNetwork(
         w1=np.ascontiguousarray(weights["first.weight"].T),
         b1=weights["first.bias"],
         w2=weights["second.weight"][0],
@@ -124,49 +154,64 @@ def train(
         text_means=np.stack([rows[labels == label].mean(axis=0) for label in (NORMAL, ANOMALOUS)]),
         encoder_id=encoder_id,
     )
-    card = {
-        "kind": "random-word network",
-        "text_encoder": encoder_id,
-        "settings": settings.model_dump(mode="json"),
-        "prompts": {"train": len(labels), **{name: len(part.labels) for name, part in data.validation.items()}},
-        "images": "none: trained on text embeddings alone",
-        "epochs": epochs,
-        "validation": validate_network(network, data),
-        "seconds": round(time.monotonic() - started, 1),
-        "versions": {"vl4ad_ros": __version__, "torch": str(torch.__version__)},
-        "gap": {"kind": "none"},
-    }
-    return replace(network, card=card)
 
 
-def _fit(data: TextData, settings: TrainSettings, report: EpochReport | None) -> tuple[_Head, int]:
-    """Return the trained head, in evaluation mode, and the passes that it took."""
-    rows, labels = torch.from_numpy(data.train.rows), torch.from_numpy(data.train.labels).float()
+def _joined(data: TextData) -> Embedded:
+    parts = [data.train, *data.validation.values()]
+    return Embedded(np.concatenate([part.rows for part in parts]), np.concatenate([part.labels for part in parts]))
+
+
+class _Fitting:
+    """A network under training."""
+
+    def __init__(self, data: TextData, settings: TrainSettings) -> None:
+        self._settings = settings
+        self._rows, labels = torch.from_numpy(data.train.rows), torch.from_numpy(data.train.labels).float()
+        self._targets = labels * (1 - settings.label_smoothing) + settings.label_smoothing / 2
+        self.head = _Head(self._rows.shape[1], settings)
+        self._optimizer = torch.optim.AdamW(
+            self.head.parameters(), lr=settings.rate, weight_decay=settings.weight_decay
+        )
+
+    def train_once(self) -> float:
+        """Make one pass over the prompts; return its mean loss."""
+        self.head.train()
+        total = 0.0
+        for chosen in torch.randperm(len(self._rows)).split(self._settings.batch):
+            loss = F.binary_cross_entropy_with_logits(self.head(self._rows[chosen]), self._targets[chosen])
+            self._optimizer.zero_grad()
+            loss.backward()
+            self._optimizer.step()
+            total += loss.item() * len(chosen)
+        self.head.eval()
+        return total / len(self._rows)
+
+
+def _fit(data: TextData, settings: TrainSettings, report: EpochReport | None) -> tuple[_Head, int, int]:
+    """Return the head of the lowest validation loss, the passes that were made, and the best one's number."""
+    fitting = _Fitting(data, settings)
     held = data.validation["all"]
     held_rows, held_labels = torch.from_numpy(held.rows), torch.from_numpy(held.labels).float()
-    head = _Head(rows.shape[1], settings)
-    optimizer = torch.optim.AdamW(head.parameters(), lr=settings.rate, weight_decay=settings.weight_decay)
-    smooth = labels * (1 - settings.label_smoothing) + settings.label_smoothing / 2
-    best, best_state, best_epoch, epoch = float("inf"), copy.deepcopy(head.state_dict()), 0, 0
-    while epoch < settings.epochs and epoch - best_epoch < settings.patience:
+    lowest, state, best, epoch = float("inf"), copy.deepcopy(fitting.head.state_dict()), 0, 0
+    while epoch < settings.epochs and epoch - best < settings.patience:
         epoch += 1
-        head.train()
-        total = 0.0
-        for chosen in torch.randperm(len(rows)).split(settings.batch):
-            loss = F.binary_cross_entropy_with_logits(head(rows[chosen]), smooth[chosen])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            total += loss.item() * len(chosen)
-        head.eval()
+        loss = fitting.train_once()
         with torch.no_grad():
-            held_loss = F.binary_cross_entropy_with_logits(head(held_rows), held_labels).item()
-        if held_loss < best:
-            best, best_state, best_epoch = held_loss, copy.deepcopy(head.state_dict()), epoch
+            held_loss = F.binary_cross_entropy_with_logits(fitting.head(held_rows), held_labels).item()
+        if held_loss < lowest:
+            lowest, state, best = held_loss, copy.deepcopy(fitting.head.state_dict()), epoch
         if report is not None:
-            report(epoch, total / len(rows), held_loss)
-    head.load_state_dict(best_state)
-    return head.eval(), epoch
+            report(epoch, loss, held_loss)
+    fitting.head.load_state_dict(state)
+    return fitting.head, epoch, best
+
+
+def _passes(data: TextData, settings: TrainSettings, count: int) -> _Head:
+    """Return a head trained for a number of passes."""
+    fitting = _Fitting(data, settings)
+    for _ in range(count):
+        fitting.train_once()
+    return fitting.head
 
 
 def validate_network(network: RandomWordNetwork, data: TextData) -> dict[str, dict[str, float]]:
