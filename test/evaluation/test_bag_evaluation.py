@@ -60,6 +60,20 @@ def test_a_drive_is_measured_and_reported(drive: Path, mock_bundle: Path, tmp_pa
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 
+def test_several_bags_give_one_result_and_keep_their_objects_apart(
+    drive: Path, mock_bundle: Path, tmp_path: Path
+) -> None:
+    second = _recompress(drive, tmp_path / "second")
+    arguments = bag_arguments(drive, mock_bundle, tmp_path / "both")
+    arguments.insert(2, second)
+    assert evaluate(*arguments, "--jobs", "2") == 0
+    assert evaluate(*bag_arguments(drive, mock_bundle, tmp_path / "one")) == 0
+    both, one = summary(tmp_path / "both"), summary(tmp_path / "one")
+    assert both["pixel"]["positives"] == 2 * one["pixel"]["positives"]  # type: ignore[index]
+    assert both["pixel"]["ap"] == pytest.approx(one["pixel"]["ap"], abs=1e-12)  # type: ignore[index]
+    assert [track["drive"] for track in both["objects"]["tracks"]] == ["drive", "second"]  # type: ignore[index]
+
+
 def test_compressed_images_give_the_same_figures(drive: Path, mock_bundle: Path, tmp_path: Path) -> None:
     compressed = _recompress(drive, tmp_path / "compressed")
     for bag, out in ((drive, tmp_path / "a"), (compressed, tmp_path / "b")):

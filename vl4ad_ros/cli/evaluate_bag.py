@@ -10,7 +10,7 @@ from vl4ad_ros.cli import evaluate_options as options
 from vl4ad_ros.errors import Vl4adError
 
 if TYPE_CHECKING:
-    from vl4ad_ros.evaluation.bag_source import BagSource
+    from vl4ad_ros.evaluation.frames import FrameSource
     from vl4ad_ros.evaluation.result import EvaluationResult
 
 HELP = "Measure the detector on a bag: in code (every frame), from a recording of a live run, or live (--live)."
@@ -18,7 +18,9 @@ HELP = "Measure the detector on a bag: in code (every frame), from a recording o
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("bag", type=Path, help="rosbag2 folder, .mcap or .db3 with the camera's images")
+    parser.add_argument(
+        "bags", type=Path, nargs="+", metavar="BAG", help="rosbag2 folder, .mcap or .db3; several: one result"
+    )
     parser.add_argument("--image-topic", help="topic of the camera; not needed where there is only one")
     parser.add_argument("--label-topic", help="topic of the ground truth (1 anomaly, 0 none, 255 void)")
     mapping = parser.add_argument_group("labels")
@@ -37,6 +39,8 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate and write."""
     if args.live and args.recorded is not None:
         raise Vl4adError("--live makes its own recording; leave --recorded out.")
+    if (args.live or args.recorded is not None) and len(args.bags) > 1:
+        raise Vl4adError("A live run belongs to one bag; evaluate several bags one after the other.")
     if args.live:
         args.recorded, args.sent = _record(args)
     if args.recorded is not None:
@@ -54,7 +58,7 @@ def _record(args: argparse.Namespace) -> tuple[Path, Path]:
     from vl4ad_ros.bags.reader import BagReader
     from vl4ad_ros.cli.live_run import run_live
 
-    with BagReader(args.bag) as bag:
+    with BagReader(args.bags[0]) as bag:
         topic = bag.image_topic(args.image_topic)
         compressed = bag.topics()[topic].endswith("CompressedImage")
         logged = [image.log_ns for image in bag.images(topic)]
@@ -62,7 +66,7 @@ def _record(args: argparse.Namespace) -> tuple[Path, Path]:
     shutil.rmtree(args.out / "recording", ignore_errors=True)
     seconds = (max(logged) - min(logged)) / 1e9 if logged else 0.0
     run = run_live(
-        args.bag, topic, args.out, seconds, compressed, args.bundle, args.prompt_set, args.rate, _parameters(args)
+        args.bags[0], topic, args.out, seconds, compressed, args.bundle, args.prompt_set, args.rate, _parameters(args)
     )
     return run.recording, run.sent
 
@@ -77,16 +81,22 @@ def _parameters(args: argparse.Namespace) -> dict[str, str]:
     return given
 
 
-def _source(args: argparse.Namespace, latency_ms: dict[int, dict[str, float]] | None = None) -> BagSource:
+def _source(args: argparse.Namespace, latency_ms: dict[int, dict[str, float]] | None = None) -> FrameSource:
     from vl4ad_ros.evaluation.bag_source import BagSource
+    from vl4ad_ros.evaluation.frames import JoinedSource
     from vl4ad_ros.evaluation.image_files import LabelMapping, parse_values
     from vl4ad_ros.evaluation.salvage import readable_bag
 
     mapping = LabelMapping(parse_values(args.anomaly), parse_values(args.void))
-    bag, lost = readable_bag(args.bag, args.out)
-    source = BagSource(bag, args.image_topic, args.label_topic, mapping, recorded=args.recorded, latency_ms=latency_ms)
-    source.problems += [lost] if lost else []
-    return source
+    sources = []
+    for given in args.bags:
+        bag, lost = readable_bag(given, args.out)
+        source = BagSource(
+            bag, args.image_topic, args.label_topic, mapping, recorded=args.recorded, latency_ms=latency_ms
+        )
+        source.problems += [lost] if lost else []
+        sources.append(source)
+    return sources[0] if len(sources) == 1 else JoinedSource(sources)
 
 
 def _evaluate_recorded(args: argparse.Namespace) -> EvaluationResult:

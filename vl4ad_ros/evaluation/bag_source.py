@@ -140,7 +140,16 @@ class BagSource:
                 raise Vl4adError(
                     f"Topic '{self._uncertainty_topic}' carries {uncertainty.dtype} {uncertainty.shape}, no 32FC1."
                 )
-        return Frame(index, name, images.take(stamp).rgb(), label, stamp, uncertainty, self._latency.get(stamp, {}))
+        return Frame(
+            index,
+            name,
+            images.take(stamp).rgb(),
+            label,
+            stamp,
+            uncertainty,
+            self.path.name,
+            self._latency.get(stamp, {}),
+        )
 
     def _stamps(self, bag: BagReader, topic: str) -> list[int]:
         """Return a topic's stamps in the order of recording, as far as it can be read."""

@@ -42,6 +42,7 @@ def measure(
         "index": frame.index,
         "name": frame.name,
         "stamp_ns": frame.stamp_ns,
+        "drive": frame.drive,
         "height": int(uncertainty.shape[0]),
         "width": int(uncertainty.shape[1]),
         "latency_ms": {stage: round(value, 3) for stage, value in frame.latency_ms.items()},

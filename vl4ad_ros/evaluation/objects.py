@@ -22,10 +22,11 @@ class ObjectTrack:
     """One object over a drive.
 
     Attributes:
-        first_seen_s: Seconds since the drive's first frame at which the labels show it first.
+        first_seen_s: Seconds since its drive's first frame at which the labels show it first.
         last_seen_s: And last.
         frames: Frames that show it.
         first_size: Its pixels in the first of them.
+        drive: Name of its drive.
         largest_size: Its pixels at most.
         first_detected_s: When it was detected first; None if it never was.
         detected_size: Its pixels at that moment.
@@ -36,6 +37,7 @@ class ObjectTrack:
     first_seen_s: float
     last_seen_s: float
     first_size: int
+    drive: str = ""
     frames: int = 0
     largest_size: int = 0
     first_detected_s: float | None = None
@@ -60,15 +62,21 @@ class ObjectTrack:
 
 
 def follow_objects(records: Sequence[dict[str, Any]]) -> list[ObjectTrack]:
-    """Link the labelled components of a drive's frames to objects, by overlap of their boxes from frame to frame.
+    """Link the labelled components of the drives' frames to objects, by overlap of their boxes from frame to frame.
 
     Args:
         records: Per-frame records with stamps, in any order; those without stamps or labels are left out.
 
     Returns:
-        The objects, in the order of their appearance.
+        The objects, drive by drive, in the order of their appearance.
     """
     usable = [r for r in records if r.get("stamp_ns") is not None and "objects" in r]
+    drives = sorted({r.get("drive", "") for r in usable})
+    return [track for name in drives for track in _follow([r for r in usable if r.get("drive", "") == name])]
+
+
+def _follow(usable: list[dict[str, Any]]) -> list[ObjectTrack]:
+    """Link the objects of one drive."""
     usable.sort(key=lambda r: r["stamp_ns"])
     tracks: list[ObjectTrack] = []
     for record in usable:
@@ -87,7 +95,7 @@ def follow_objects(records: Sequence[dict[str, Any]]) -> list[ObjectTrack]:
                 alive[i].see(time_s, record["objects"][j], boxes[j])
         for j, item in enumerate(record["objects"]):
             if j not in taken_boxes:
-                tracks.append(ObjectTrack(time_s, time_s, item["size"]))
+                tracks.append(ObjectTrack(time_s, time_s, item["size"], record.get("drive", "")))
                 tracks[-1].see(time_s, item, boxes[j])
     return tracks
 

@@ -118,7 +118,7 @@ def charts(result: EvaluationResult) -> dict[str, Markup]:
 
 def _times(records: list[dict[str, Any]]) -> tuple[list[float], str]:
     stamps = [r["stamp_ns"] for r in records]
-    if records and all(stamp is not None for stamp in stamps):
+    if len({r["drive"] for r in records}) == 1 and all(stamp is not None for stamp in stamps):
         return ((np.array(stamps, np.int64) - stamps[0]) / 1e9).tolist(), "seconds"
     return [float(r["index"]) for r in records], "frame"
 
