@@ -18,7 +18,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from vl4ad_ros.nodes.images import ENCODINGS
 
-MESSAGES = int(os.environ.get("VL4AD_HOSTILE", "600"))
+MESSAGES = int(os.environ.get("VL4AD_HOSTILE", "300"))
 SEED = int(os.environ.get("VL4AD_SEED", "20240917"))
 BURST = 50
 NUMBERS = (0, 1, 2, 7, 8, 63, 64, 96, 255, 4096, 16384, 16385, 65535, 2**31 - 1, 2**31, 2**32 - 1)

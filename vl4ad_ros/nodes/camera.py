@@ -105,9 +105,10 @@ class Camera:
             return False
         now = time.monotonic()
         # A tenth of a period early is on time: a 30 Hz camera under a limit of 30 Hz keeps all its frames.
-        if now < self._due - 0.1 / max_rate:
+        tolerance = 0.1 / max_rate
+        if now < self._due - tolerance:
             return True
-        self._due = max(self._due + 1 / max_rate, now)
+        self._due = max(self._due, now - tolerance) + 1 / max_rate
         return False
 
     def bad(self, cause: str, sentence: str) -> None:
