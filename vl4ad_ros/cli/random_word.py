@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import sys
 from collections.abc import Callable
@@ -109,6 +110,10 @@ def run(args: argparse.Namespace) -> int:
         "evaluate": _evaluate,
         "compare": _compare,
     }
+    if args.action not in ("gap", "inspect") and importlib.util.find_spec("torch") is None:
+        raise Vl4adError(
+            f"'vl4ad random-word {args.action}' needs PyTorch; get it with: pip install 'vl4ad_ros[text]'."
+        )
     actions[args.action](args)
     return 0
 
