@@ -1,0 +1,71 @@
+"""The detector's topics, as the documentation lists them; a test holds the running node against this table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vl4ad_ros.nodes.stats import STAGES
+
+SENSOR = "best effort, depth 1"
+RELIABLE = "reliable, depth 1"
+LATCHED = "reliable, transient local, depth 1"
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic.
+
+    Attributes:
+        direction: `in` or `out`.
+        name: As the node names it; with several cameras, `<camera>/` stands before the last part.
+        types: Its message types, the one that is used without vision_msgs first.
+        qos: Its quality of service.
+        description: For the documentation.
+        needs: What must be there for the topic to be; empty for nothing.
+    """
+
+    direction: str
+    name: str
+    types: tuple[str, ...]
+    qos: str
+    description: str
+    needs: str = ""
+
+
+TOPICS: tuple[Topic, ...] = (
+    Topic("in", "image", ("sensor_msgs/msg/Image",), SENSOR, "The camera's images; the newest one wins."),
+    Topic(
+        "in", "image/compressed", ("sensor_msgs/msg/CompressedImage",), SENSOR, "The same as JPEG or PNG.", "compressed"
+    ),
+    Topic("in", "camera_info", ("sensor_msgs/msg/CameraInfo",), SENSOR, "Optional: the camera's calibration."),
+    Topic(
+        "out", "~/uncertainty", ("sensor_msgs/msg/Image",), RELIABLE,
+        "32FC1 in [0, 1], higher = more anomalous, free of NaN; the input's stamp and frame_id, bit for bit.",
+    ),
+    Topic(
+        "out", "~/anomaly_mask", ("sensor_msgs/msg/Image",), RELIABLE,
+        "mono8: 255 where the uncertainty reaches the threshold, else 0.",
+    ),
+    Topic(
+        "out", "~/camera_info", ("sensor_msgs/msg/CameraInfo",), RELIABLE,
+        "The calibration of the maps: rescaled, binning and region of interest folded in.",
+    ),
+    Topic(
+        "out", "~/regions", ("std_msgs/msg/String", "vision_msgs/msg/Detection2DArray"), RELIABLE,
+        "Connected components of the mask with box, area, mean and largest score (JSON without vision_msgs).",
+    ),
+    Topic(
+        "out", "~/prompt_set", ("std_msgs/msg/String",), LATCHED,
+        "JSON: the prompt set and settings in force, and since which stamp.",
+    ),
+    Topic("out", "~/label_info", ("vision_msgs/msg/LabelInfo",), LATCHED, "The classes in force.", "vision_msgs"),
+    Topic(
+        "out", "~/vision_info", ("vision_msgs/msg/VisionInfo",), LATCHED,
+        "Its database_version counts the swaps.", "vision_msgs",
+    ),
+    *(
+        Topic("out", f"~/debug/{stage}_ms", ("std_msgs/msg/Float64",), RELIABLE, f"Milliseconds per frame: {stage}.")
+        for stage in STAGES
+    ),
+    Topic("out", "/diagnostics", ("diagnostic_msgs/msg/DiagnosticArray",), "reliable, depth 10", "Once a second."),
+)  # fmt: skip
