@@ -1,0 +1,180 @@
+"""`vl4ad bench`: speed and memory of the scoring stage, of the backends, of the GPU's forms, and of the live node."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vl4ad_ros.cli import bench_ros
+from vl4ad_ros.errors import Vl4adError
+
+HELP = "measure speed and memory: scoring, engine, gpu, ros"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    modes = parser.add_subparsers(dest="mode", metavar="MODE", required=True)
+    style = argparse.ArgumentDefaultsHelpFormatter
+    scoring = modes.add_parser(
+        "scoring", help="Eq. 2 on the masks against upsampling them first", formatter_class=style
+    )
+    scoring.add_argument("--queries", type=int, default=250, help="N")
+    scoring.add_argument("--classes", type=int, default=19, help="K, in-distribution classes")
+    scoring.add_argument("--ood", type=int, default=21, help="Q, out-of-distribution concepts")
+    scoring.add_argument("--size", type=_size, default=(1024, 2048), metavar="HxW", help="of the image")
+    scoring.add_argument("--threads", type=int, default=2, help="CPU threads")
+    scoring.add_argument("--calls", type=int, default=5, help="measured calls of each form")
+
+    engine = modes.add_parser("engine", help="a bundle in one or more backends", formatter_class=style)
+    engine.add_argument("--bundle", default="vl4ad-small", help="model bundle: name or folder")
+    engine.add_argument("--backend", nargs="+", default=["onnxruntime"], help="backends; a missing one is reported")
+    engine.add_argument("--size", type=_size, default=(720, 1280), metavar="HxW", help="of the camera's image")
+    engine.add_argument("--batch", type=int, default=1, help="images of one engine call")
+    engine.add_argument("--frames", type=int, default=50, help="measured calls")
+    engine.add_argument("--threads", type=int, default=0, help="CPU threads; 0: the library chooses")
+
+    gpu = modes.add_parser("gpu", help="the mask network in every form that a GPU runs", formatter_class=style)
+    gpu.add_argument("--network", default="vl4ad-l", help="preset (vl4ad-l, vl4ad-tiny) or folder of a network")
+    gpu.add_argument("--forms", nargs="+", default=[], metavar="FORM", help="default: all of them")
+    gpu.add_argument("--size", type=_size, nargs="+", default=[(512, 1024), (1024, 2048)], metavar="HxW")
+    gpu.add_argument("--batch", type=int, nargs="+", default=[1, 4], help="batch sizes")
+    gpu.add_argument("--precision", choices=("float16", "float32"), default="float16", help="of all forms")
+    gpu.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: to see that the bench works")
+    gpu.add_argument("--frames", type=int, default=50, help="measured calls of each")
+    gpu.add_argument("--limit", type=float, default=900, help="seconds that one row may take")
+    gpu.add_argument("--work", type=Path, default=Path("out/bench"), help="exported graphs and engines; kept")
+
+    bench_ros.add_arguments(
+        modes.add_parser("ros", help="what a frame costs in the live node, engine apart", formatter_class=style)
+    )
+    for mode in (scoring, engine, gpu):
+        mode.add_argument("--out", type=Path, help="write figures, versions and hardware as JSON")
+
+
+def _size(text: str) -> tuple[int, int]:
+    try:
+        height, width = (int(part) for part in text.lower().split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is no size; expected HEIGHTxWIDTH, e.g. 512x1024") from None
+    return height, width
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run a mode."""
+    if args.mode == "ros":
+        return bench_ros.run(args)
+    numbers = [args.calls] if args.mode == "scoring" else [args.frames]
+    numbers += [args.queries, args.classes, args.threads] if args.mode == "scoring" else []
+    numbers += args.batch if args.mode == "gpu" else []
+    numbers += [args.batch] if args.mode == "engine" else []
+    sizes = args.size if args.mode == "gpu" else [args.size]
+    if min([*numbers, *(side for size in sizes for side in size)]) < 1:
+        raise Vl4adError("Sizes, batches, classes, queries, threads, calls and frames must be at least 1.")
+    return {"scoring": _scoring, "engine": _engine, "gpu": _gpu}[args.mode](args)
+
+
+def _scoring(args: argparse.Namespace) -> int:
+    from vl4ad_ros.bench.scoring import ScoringCase, compare_scoring
+
+    case = ScoringCase(
+        queries=args.queries,
+        columns=args.classes + args.ood,
+        num_id=args.classes,
+        height=args.size[0],
+        width=args.size[1],
+        threads=args.threads,
+        calls=args.calls,
+    )
+    figures = compare_scoring(case)
+    print(f"N={case.queries}, K+Q={case.columns}, {case.height}x{case.width}, {case.threads} CPU threads")
+    print(f"{'':26}{'median ms':>12}{'CPU ms':>12}{'peak MiB':>12}")
+    for name, key in (("masks as they are, map up", "ours"), ("masks up, then einsum", "upsample_first")):
+        row = figures[key]
+        print(f"{name:26}{row['median_ms']:12.1f}{row['cpu_ms']:12.1f}{row['peak_mib']:12.0f}")
+    print(
+        f"ratio: {figures['speedup']:.1f} in time, {figures['cpu_speedup']:.1f} in CPU time, "
+        f"{figures['memory_ratio']:.1f} in memory"
+    )
+    return _save(args.out, {"scoring": figures})
+
+
+def _engine(args: argparse.Namespace) -> int:
+    from vl4ad_ros.bench.engines import bench_backends
+    from vl4ad_ros.bundle import ModelBundle
+
+    bundle = ModelBundle.load(args.bundle)
+    rows = bench_backends(
+        bundle,
+        args.backend,
+        height=args.size[0],
+        width=args.size[1],
+        batch=args.batch,
+        frames=args.frames,
+        threads=args.threads,
+    )
+    print(f"bundle {bundle.card.name}, camera {args.size[0]}x{args.size[1]}, batch {args.batch}, {args.frames} calls")
+    print(f"{'backend':20}{'engine ms':>12}{'p95':>9}{'image to map ms':>18}{'p95':>9}")
+    for row in rows:
+        if "skipped" in row:
+            print(f"{row['backend']:20}  not here: {row['skipped']}")
+            continue
+        engine, whole = row["engine_ms"], row["detect_ms"]
+        print(
+            f"{row['backend']:20}{engine['median_ms']:12.2f}{engine['p95_ms']:9.2f}"
+            f"{whole['median_ms']:18.2f}{whole['p95_ms']:9.2f}"
+        )
+    return _save(args.out, {"bundle": bundle.card.name, "onnx_sha256": bundle.onnx_sha256, "rows": rows})
+
+
+def _gpu(args: argparse.Namespace) -> int:
+    from vl4ad_ros.bench.gpu import FORMS, GpuCase, run_gpu_bench
+    from vl4ad_ros.bench.table import gpu_table
+
+    unknown = [form for form in args.forms if form not in FORMS]
+    if unknown:
+        raise Vl4adError(f"Unknown forms {unknown}: expected some of {list(FORMS)}.")
+    if any(side % 32 for size in args.size for side in size):
+        raise Vl4adError("The network's input sides must be multiples of 32.")
+    if args.device == "cuda":
+        _need_gpu()
+    case = GpuCase(
+        network=args.network,
+        sizes=tuple(args.size),
+        batches=tuple(args.batch),
+        precision=args.precision,
+        device=args.device,
+        frames=args.frames,
+        limit_s=args.limit,
+    )
+    rows: list[dict[str, Any]] = []
+
+    def tell(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    for row in run_gpu_bench(case, tuple(args.forms) or FORMS, args.work, tell):
+        rows.append(row)
+        _save(args.out, {"network": args.network, "rows": rows})
+    print(gpu_table(rows))
+    return 0
+
+
+def _need_gpu() -> None:
+    """Say at once that there is no GPU, before minutes of exporting."""
+    from vl4ad_ros.engines.cuda import CudaDevice
+
+    device = CudaDevice()
+    print(f"{device.gpu()} {device.versions()}", file=sys.stderr)
+    device.close()
+
+
+def _save(path: Path | None, figures: dict[str, Any] | Sequence[Any]) -> int:
+    if path is not None:
+        from vl4ad_ros.provenance import provenance
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"provenance": provenance(), "figures": figures}, indent=1) + "\n", encoding="utf-8")
+    return 0
