@@ -63,11 +63,24 @@ def test_an_object_is_followed_and_its_first_detection_timed() -> None:
     assert (first.detected_size, first.best_recall) == (300, 0.6)
     assert (second.frames, second.delay_s) == (3, None)
     assert second.first_seen_s == pytest.approx(0.5)
-    assert "box" not in first.as_dict()
+    assert not {"box", "speed"} & first.as_dict().keys()
+
+
+def test_objects_are_followed_through_a_turn_of_the_camera() -> None:
+    # Both move by more than their width from frame to frame; the second one comes when the first one's speed is known.
+    records = [
+        frame(
+            i,
+            item([10 + 12 * i, 30, 20 + 12 * i, 40], 0.0),
+            *([item([5 + 12 * i, 60, 15 + 12 * i, 70], 0.0)] * (i > 2)),
+        )
+        for i in range(8)
+    ]
+    assert [track.frames for track in follow_objects(records)] == [8, 5]
 
 
 def test_a_gap_ends_an_object() -> None:
-    tracks = follow_objects([frame(0, item([0, 0, 20, 20], 1.0)), frame(9, item([0, 0, 20, 20], 1.0))])
+    tracks = follow_objects([frame(0, item([0, 0, 20, 20], 1.0)), frame(11, item([0, 0, 20, 20], 1.0))])
     assert len(tracks) == 2
     tracks = follow_objects([frame(0, item([0, 0, 20, 20], 1.0)), frame(4, item([0, 0, 20, 20], 1.0))])
     assert len(tracks) == 1

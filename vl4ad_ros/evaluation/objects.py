@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from statistics import median
 from typing import Any
 
 # Our choice: an object counts as detected in the first frame in which this share of its pixels is in the mask.
 DETECTED_RECALL = 0.25
-# Two boxes, grown by this share of their size, belong together when they overlap by at least this IoU.
+# Two boxes, grown by this share of their size and by this share of the frame's width on each side, belong together
+# when they overlap by at least this IoU.
 GROWTH = 0.5
+MARGIN = 0.01
 LINK_IOU = 0.1
 # An object may be hidden or too small for this long, seconds.
-PATIENCE_S = 0.5
+PATIENCE_S = 1.0
+# What is seen in fewer frames is a glimpse (a piece behind a lamp post), not an object to be judged.
+MIN_FRAMES = 3
 
 Box = tuple[float, float, float, float]
 
@@ -45,9 +50,21 @@ class ObjectTrack:
     best_recall: float = 0.0
     delay_s: float | None = None
     box: Box = field(default=(0.0, 0.0, 0.0, 0.0), repr=False)
+    speed: tuple[float, float] | None = field(default=None, repr=False)
+
+    def expected(self, time_s: float, drift: tuple[float, float]) -> Box:
+        """Return where its box should be now: moved on as it moved last (a new one: as the others do)."""
+        vx, vy = self.speed or drift
+        dx, dy = vx * (time_s - self.last_seen_s), vy * (time_s - self.last_seen_s)
+        x0, y0, x1, y1 = self.box
+        return x0 + dx, y0 + dy, x1 + dx, y1 + dy
 
     def see(self, time_s: float, item: dict[str, Any], box: Box) -> None:
         """Take in one more frame of the object."""
+        if self.frames and time_s > self.last_seen_s:
+            passed = time_s - self.last_seen_s
+            (x, y), (new_x, new_y) = _centre(self.box), _centre(box)
+            self.speed = ((new_x - x) / passed, (new_y - y) / passed)
         self.box, self.last_seen_s = box, time_s
         self.frames += 1
         self.largest_size = max(self.largest_size, item["size"])
@@ -57,12 +74,12 @@ class ObjectTrack:
             self.delay_s = time_s - self.first_seen_s
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields as plain data, without the last box."""
-        return {key: value for key, value in asdict(self).items() if key != "box"}
+        """Return the fields as plain data, without those that only serve to follow it."""
+        return {key: value for key, value in asdict(self).items() if key not in ("box", "speed")}
 
 
 def follow_objects(records: Sequence[dict[str, Any]]) -> list[ObjectTrack]:
-    """Link the labelled components of the drives' frames to objects, by overlap of their boxes from frame to frame.
+    """Link the labelled components of the drives' frames to objects, by overlap of their boxes.
 
     Args:
         records: Per-frame records with stamps, in any order; those without stamps or labels are left out.
@@ -82,9 +99,15 @@ def _follow(usable: list[dict[str, Any]]) -> list[ObjectTrack]:
     for record in usable:
         time_s = (record["stamp_ns"] - usable[0]["stamp_ns"]) / 1e9
         alive = [t for t in tracks if time_s - t.last_seen_s <= PATIENCE_S]
-        boxes = [_grow(item["box"]) for item in record["objects"]]
+        boxes: list[Box] = [tuple(map(float, item["box"])) for item in record["objects"]]  # type: ignore[misc]
+        margin = MARGIN * record["width"]
+        wide = [_grow(box, margin) for box in boxes]
+        # The camera's turning moves everything alike.
+        moving = [t.speed for t in alive if t.speed is not None]
+        drift = (median(v[0] for v in moving), median(v[1] for v in moving)) if moving else (0.0, 0.0)
+        expected = [_grow(t.expected(time_s, drift), margin) for t in alive]
         pairs = sorted(
-            ((_iou(t.box, b), i, j) for i, t in enumerate(alive) for j, b in enumerate(boxes)), key=lambda p: -p[0]
+            ((_iou(e, b), i, j) for i, e in enumerate(expected) for j, b in enumerate(wide)), key=lambda p: -p[0]
         )
         taken_tracks: set[int] = set()
         taken_boxes: set[int] = set()
@@ -100,10 +123,14 @@ def _follow(usable: list[dict[str, Any]]) -> list[ObjectTrack]:
     return tracks
 
 
-def _grow(box: Sequence[float]) -> Box:
+def _grow(box: Box, margin: float) -> Box:
     x0, y0, x1, y1 = box
-    dx, dy = (x1 - x0) * GROWTH / 2, (y1 - y0) * GROWTH / 2
+    dx, dy = (x1 - x0) * GROWTH / 2 + margin, (y1 - y0) * GROWTH / 2 + margin
     return x0 - dx, y0 - dy, x1 + dx, y1 + dy
+
+
+def _centre(box: Box) -> tuple[float, float]:
+    return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
 
 
 def _iou(a: Box, b: Box) -> float:

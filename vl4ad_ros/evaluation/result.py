@@ -17,7 +17,7 @@ from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.evaluation.component_metrics import summarise
 from vl4ad_ros.evaluation.levels import calibration_error
 from vl4ad_ros.evaluation.measure import components_of, is_labelled
-from vl4ad_ros.evaluation.objects import follow_objects
+from vl4ad_ros.evaluation.objects import MIN_FRAMES, follow_objects
 from vl4ad_ros.evaluation.pictures import Gallery
 from vl4ad_ros.evaluation.pixel_metrics import Curve
 from vl4ad_ros.evaluation.regions import region_recall
@@ -100,9 +100,11 @@ def _nothing() -> NDArray[np.float64]:
 
 
 def _objects(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    tracks = follow_objects(records)
+    everything = follow_objects(records)
+    tracks = [t for t in everything if t.frames >= MIN_FRAMES]
     delays = [t.delay_s for t in tracks if t.delay_s is not None]
     return {
+        "glimpses": len(everything) - len(tracks),
         "count": len(tracks),
         "detected": len(delays),
         "delay_s": percentiles(delays),
