@@ -181,6 +181,7 @@ def test_a_video_is_played_frame_by_frame(tmp_path: Path, listen: Callable[..., 
     ("arguments", "sentence"),
     [
         (["none"], "There is no"),
+        (["old.bag"], "is a bag of ROS 1; convert it first"),
         (["{bag}", "--rate", "0"], "--rate must be more than 0"),
         (["{bag}", "--topic", "/none"], "has no topic '/none'"),
         (["{bag}", "--clock", "--restamp"], "take one of them"),

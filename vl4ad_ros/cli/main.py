@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 import sys
 from collections.abc import Sequence
 from typing import Protocol, cast
@@ -73,9 +72,8 @@ def top_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"vl4ad_ros {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name, module in COMMANDS.items():
-        if importlib.util.find_spec(f"vl4ad_ros.cli.{module}") is not None:
-            commands.add_parser(name, help=load(name).HELP)
+    for name in COMMANDS:
+        commands.add_parser(name, help=load(name).HELP)
     return parser
 
 

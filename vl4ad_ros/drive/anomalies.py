@@ -215,7 +215,7 @@ def _panel(
 
 def carton(random: Random) -> list[Quad]:
     """Return a cardboard box."""
-    size = random.uniform((0.6, 0.45, 0.5), (1.1, 0.9, 0.9))
+    size = random.uniform((0.8, 0.6, 0.6), (1.3, 1.0, 1.0))
     tones = ((0.42, 0.30, 0.18), (0.58, 0.43, 0.27), (0.66, 0.51, 0.34))
     sides = [_panel(random, 128, 128, tones, seams, 0.75) for seams in ([(0.08, 0.04)], [(0.1, 0.03)], [(0.5, 0.05)])]
     return box(size.tolist(), sides[0], sides[1], sides[2])
@@ -223,7 +223,7 @@ def carton(random: Random) -> list[Quad]:
 
 def crate(random: Random) -> list[Quad]:
     """Return a wooden crate."""
-    size = random.uniform((0.8, 0.6, 0.6), (1.3, 0.9, 1.0))
+    size = random.uniform((0.9, 0.7, 0.7), (1.4, 1.0, 1.1))
     tones = ((0.34, 0.25, 0.15), (0.52, 0.40, 0.26), (0.63, 0.51, 0.35))
     gaps = [(k / 5, 0.012) for k in range(1, 5)]
     front, side, top = (_panel(random, 128, 160, tones, gaps, 0.12) for _ in range(3))
@@ -277,15 +277,15 @@ ANOMALIES: dict[str, Callable[[Random], list[Quad]]] = {
     "cow": _animal(COW, "cow", 1.4, 1.7, patches=0.6),
     "carton": carton,
     "deer": _animal(DEER, "deer", 1.5, 2.0),
-    "tyre": _thing(tyre, 0.42, 0.6),
-    "dog": _animal(DOG, "dog", 0.6, 0.9, patches=0.3),
+    "tyre": _thing(tyre, 0.5, 0.7),
+    "dog": _animal(DOG, "dog", 0.75, 1.0, patches=0.3),
     "mattress": mattress,
-    "rock": _thing(rock, 0.5, 1.0),
+    "rock": _thing(rock, 0.7, 1.2),
     "sheep": _animal(SHEEP, "sheep", 0.8, 1.1, fur=1.0),
     "crate": crate,
     "boar": _animal(BOAR, "boar", 0.8, 1.1, fur=0.3),
-    "bag": _thing(bag, 0.5, 0.8),
+    "bag": _thing(bag, 0.7, 1.0),
     "sofa": sofa,
-    "log": _thing(log, 0.5, 0.8),
-    "barrel": _thing(barrel, 0.85, 1.0),
+    "log": _thing(log, 0.55, 0.8),
+    "barrel": _thing(barrel, 0.9, 1.1),
 }

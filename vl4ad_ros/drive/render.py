@@ -22,7 +22,7 @@ NORMAL, ANOMALY, VOID = 0, 1, 255
 SPEED = 8.0  # Metres per second.
 _EYE = 1.5  # Height of the camera, metres.
 # An anomaly is judged from this height on, in shares of the picture's height.
-_JUDGED = 0.015
+_JUDGED = 0.025
 _SHADOWS = 90.0  # Beyond, shadows are not drawn, metres.
 
 

@@ -108,6 +108,8 @@ class Player(Node):
         self._settings = settings
         self._open: Callable[[], Iterator[Item]]
         self.total: int
+        if settings.source.suffix == ".bag":
+            raise Vl4adError(f"{settings.source} is a bag of ROS 1; convert it first: rosbags-convert --help.")
         if is_bag(settings.source):
             reader = stack.enter_context(BagReader(settings.source))
             source = reader.image_topic(settings.topic)
