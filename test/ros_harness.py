@@ -25,7 +25,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
 from vl4ad_ros.nodes.images import image_bytes
@@ -159,7 +159,7 @@ class Client:
         for heard in self.heard:
             self.wait(f"a publisher of {heard}", partial(self.node.count_publishers, heard))
 
-    def send_until_heard(self, image: Image, heard: list[Any], topic: str = "/camera/image") -> Any:
+    def send_until_heard(self, image: Image | CompressedImage, heard: list[Any], topic: str = "/camera/image") -> Any:
         """Send an image again and again until a result with its stamp is heard (best effort may lose it)."""
         sender = self.sender(topic)
 
@@ -176,7 +176,7 @@ class Client:
                     return message
         raise AssertionError(f"no result for the image of stamp {image.header.stamp}")
 
-    def _call(self, service_type: type, name: str, request: Any) -> Any:
+    def call(self, service_type: type, name: str, request: Any) -> Any:
         full = f"{self.detector}/{name}"
         if full not in self._services:
             self._services[full] = self.node.create_client(service_type, full)
@@ -188,20 +188,20 @@ class Client:
 
     def set_parameter(self, name: str, value: Any) -> SetParametersResult:
         request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
-        (result,) = self._call(SetParameters, "set_parameters", request).results
+        (result,) = self.call(SetParameters, "set_parameters", request).results
         return result
 
     def get_parameter(self, name: str) -> Any:
-        (value,) = self._call(GetParameters, "get_parameters", GetParameters.Request(names=[name])).values
+        (value,) = self.call(GetParameters, "get_parameters", GetParameters.Request(names=[name])).values
         return rclpy.parameter.parameter_value_to_python(value)
 
     def change_state(self, transition: int) -> bool:
         request = ChangeState.Request()
         request.transition.id = transition
-        return bool(self._call(ChangeState, "change_state", request).success)
+        return bool(self.call(ChangeState, "change_state", request).success)
 
     def state(self) -> str:
-        return str(self._call(GetState, "get_state", GetState.Request()).current_state.label)
+        return str(self.call(GetState, "get_state", GetState.Request()).current_state.label)
 
 
 def image_message(

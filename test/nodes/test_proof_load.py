@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -47,7 +48,7 @@ def cameras(client: Client, topics: Sequence[str], height: int, width: int) -> I
         thread.join(60)
 
 
-def values(client: Client, diagnostics: list, name: str) -> dict[str, str]:  # type: ignore[type-arg]
+def values(client: Client, diagnostics: list[Any], name: str) -> dict[str, str]:
     """The newest diagnostic values of a status."""
     for array in reversed(diagnostics):
         for status in array.status:
