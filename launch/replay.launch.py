@@ -1,0 +1,104 @@
+"""Play a bag through the live detector: ros2 launch vl4ad_ros replay.launch.py bag:=DRIVE.
+
+Starts the player (`vl4ad replay`), the detector and the overlay. With out:=FOLDER a recorder writes what the live
+detector publishes, and the evaluator makes a report of it when the bag is over: AP, FPR95 and components where the bag
+has labels, latency and drops always.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    ExecuteProcess,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    RegisterEventHandler,
+)
+from launch.event_handlers import OnProcessExit
+from launch.events import Shutdown
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
+
+from launch import Action, LaunchContext, LaunchDescription
+
+DETECTOR_LAUNCH = str(Path(__file__).resolve().parent / "detector.launch.py")
+TOPIC = "/camera/image_raw"
+COMMAND = [sys.executable, "-m", "vl4ad_ros.cli.main"]
+
+ARGUMENTS: tuple[tuple[str, str | None, str], ...] = (
+    ("bag", None, "The bag (rosbag2 folder, .mcap, .db3) or video to play."),
+    ("topic", "", "The bag's image topic; empty: its only one."),
+    ("compressed", "false", "Whether that topic carries sensor_msgs/CompressedImage."),
+    ("rate", "1.0", "Speed, 1 = as recorded."),
+    ("loop", "false", "Play again and again (not with out)."),
+    ("out", "", "Folder for the recording and the report; empty: only play."),
+    ("bundle", "vl4ad-small", "Model bundle: the name of an installed one, or a folder."),
+    ("prompt_set", "", "Prompt set of the bundle; empty: the bundle's own."),
+    ("threshold", "-1.0", "Uncertainty at and above which a pixel is an anomaly; below 0: the bundle's own."),
+    ("backend", "onnxruntime", "Inference backend."),
+    ("overlay", "true", "Start the overlay node, too; it works only while somebody looks."),
+)
+PASSED_ON = ("compressed", "bundle", "prompt_set", "threshold", "backend", "overlay")
+
+
+def _processes(context: LaunchContext) -> list[Action]:
+    """Make the player, and with `out` the recorder and the evaluator behind it."""
+    value = {name: str(LaunchConfiguration(name).perform(context)) for name, _, _ in ARGUMENTS}
+    image = f"{TOPIC}/compressed" if value["compressed"].lower() == "true" else TOPIC
+    topic = ["--topic", value["topic"]] if value["topic"] else []
+    play = [*COMMAND, "replay", value["bag"], *topic, "--to", image, "--rate", value["rate"], "--clock"]
+    play += ["--subscribers", "1"]
+    if not value["out"]:
+        looped = ["--loop"] if value["loop"].lower() == "true" else []
+        player = ExecuteProcess(cmd=[*play, *looped], name="player", output="screen")
+        return [player, _then(player, EmitEvent(event=Shutdown(reason="the bag is over")))]
+    out = Path(value["out"])
+    out.mkdir(parents=True, exist_ok=True)
+    recording, sent = str(out / "recording"), str(out / "sent.jsonl")
+    player = ExecuteProcess(cmd=[*play, "--log", sent], name="player", output="screen")
+    recorder = ExecuteProcess(
+        cmd=[sys.executable, "-m", "vl4ad_ros.nodes.recorder", recording, "--idle", "5"],
+        name="recorder",
+        output="screen",
+    )
+    image_topic = ["--image-topic", value["topic"]] if value["topic"] else []
+    evaluator = ExecuteProcess(
+        cmd=[
+            *COMMAND, "evaluate", "bag", value["bag"], *image_topic, "--recorded", recording, "--sent", sent,
+            "--bundle", value["bundle"], *(["--prompt-set", value["prompt_set"]] if value["prompt_set"] else []),
+            "--out", str(out / "report"),
+        ],
+        name="evaluator",
+        output="screen",
+    )  # fmt: skip
+    return [
+        recorder,
+        player,
+        _then(recorder, evaluator),
+        _then(evaluator, EmitEvent(event=Shutdown(reason="the evaluation is done"))),
+    ]
+
+
+def _then(process: ExecuteProcess, action: Action) -> Action:
+    return RegisterEventHandler(OnProcessExit(target_action=process, on_exit=[action]))
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Describe the processes and the arguments."""
+    detector = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(DETECTOR_LAUNCH),
+        launch_arguments=[
+            ("image_topic", TOPIC),
+            ("camera_info_topic", "/camera/camera_info"),
+            ("use_sim_time", "true"),
+            *((name, LaunchConfiguration(name)) for name in PASSED_ON),
+        ],
+    )
+    arguments = [
+        DeclareLaunchArgument(name, default_value=default, description=text) for name, default, text in ARGUMENTS
+    ]
+    return LaunchDescription([*arguments, detector, OpaqueFunction(function=_processes)])
