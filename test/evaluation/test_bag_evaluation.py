@@ -39,7 +39,9 @@ def bag_arguments(bag: Path, bundle: Path, out: Path) -> list[str | Path]:
 
 def test_a_drive_is_measured_and_reported(drive: Path, mock_bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert evaluate(*bag_arguments(drive, mock_bundle, out)) == 0
+    assert evaluate(*bag_arguments(drive, mock_bundle, out), "--pictures", tmp_path / "pictures") == 0
+    best = cv2.imread(str(tmp_path / "pictures" / "best-1.jpg"))
+    assert best is not None and best.shape[1] == 2 * 640 + 6
     result = summary(out)
     assert result["frames"] == {"evaluated": 10, "labelled": 10, "with_anomalies": 8}
     pixel = result["pixel"]

@@ -37,6 +37,7 @@ def add_run(parser: argparse.ArgumentParser, track: str | None = "anomaly") -> N
     group.add_argument("--stride", type=int, default=1, help="take every n-th frame")
     group.add_argument("--limit", type=int, help="take at most so many frames")
     group.add_argument("--jobs", type=int, default=1, help="processes on this machine")
+    group.add_argument("--pictures", type=Path, help="also write the report's worst and best frames as JPEG files here")
     group.add_argument("--mcap", type=Path, help="also write pictures and figures into this new bag, for Foxglove")
     group.add_argument("--ray", metavar="ADDRESS", help="Ray cluster (auto, host:port, local); needs the extra `ray`")
 
@@ -95,6 +96,8 @@ def evaluate_source(
     result = finish(tally, run, bool(source.description["is_drive"]), live)
     write_result(args.out, result)
     write_report(args.out / "report.html", result)
+    if args.pictures is not None:
+        result.gallery.save(args.pictures)
     if args.mcap is not None:
         from vl4ad_ros.evaluation.mcap_results import write_mcap
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -104,3 +105,10 @@ class Gallery:
             kept.sort(key=lambda item: item[:2])
             del kept[KEEP:]
         self.thumbnails |= other.thumbnails
+
+    def save(self, folder: Path) -> None:
+        """Write the pictures into a folder: `worst-1.jpg`, the worst one, and so on."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for kind, kept in self.pictures.items():
+            for place, (_, _, data) in enumerate(kept, start=1):
+                (folder / f"{kind}-{place}.jpg").write_bytes(data)
