@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from both_bundle import write_both_bundle
 from mask_bundle import mask_network
 from mock_bundle import LIMITS, ColourEncoder, mock_prompt_sets
 
@@ -46,11 +45,6 @@ def make_network(dim: int = 3, hidden: int = 5, seed: int = 0, encoder_id: str =
 def tensors(scoring: str, method: str, network: RandomWordNetwork | None = None) -> PromptTensors:
     inputs = (network or make_network()).graph_inputs()
     return pack(TRAFFIC, LIMITS, 1.0, scoring, temperature=0.5, method=method, random_word=inputs)
-
-
-@pytest.fixture(scope="module")
-def bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_both_bundle(tmp_path_factory.mktemp("bundles") / "colours").path
 
 
 def unit_rows(*shape: int, seed: int = 1) -> np.ndarray:
@@ -133,8 +127,8 @@ def test_padding_is_exact_and_too_many_units_are_refused() -> None:
         make_network(hidden=65).graph_inputs()
 
 
-def test_bundle_without_a_network_runs_vl4ad_and_says_how_to_get_one(bundle_dir: Path) -> None:
-    detector = Detector.open(bundle_dir, threads=1)
+def test_bundle_without_a_network_runs_vl4ad_and_says_how_to_get_one(both_bundle: Path) -> None:
+    detector = Detector.open(both_bundle, threads=1)
     image = np.zeros((64, 96, 3), np.uint8)
     image[..., 0] = 255
     plain = detector.detect(image, detector.prompts())
@@ -146,10 +140,10 @@ def test_bundle_without_a_network_runs_vl4ad_and_says_how_to_get_one(bundle_dir:
     detector.close()
 
 
-def test_installed_network_runs_through_the_detector(bundle_dir: Path) -> None:
+def test_installed_network_runs_through_the_detector(both_bundle: Path) -> None:
     network = make_network(seed=4)
-    install(ModelBundle.load(bundle_dir), network)
-    detector = Detector.open(bundle_dir, threads=1)
+    install(ModelBundle.load(both_bundle), network)
+    detector = Detector.open(both_bundle, threads=1)
     try:
         image = np.random.default_rng(0).integers(0, 256, (64, 96, 3)).astype(np.uint8)
         colours = image[::4, ::4].astype(np.float32) + 1e-6
@@ -166,15 +160,15 @@ def test_installed_network_runs_through_the_detector(bundle_dir: Path) -> None:
         detector.close()
 
 
-def test_damaged_or_foreign_networks_are_refused(bundle_dir: Path) -> None:
-    install(ModelBundle.load(bundle_dir), make_network())
-    path = bundle_dir / "random_word" / "default.safetensors"
+def test_damaged_or_foreign_networks_are_refused(both_bundle: Path) -> None:
+    install(ModelBundle.load(both_bundle), make_network())
+    path = both_bundle / "random_word" / "default.safetensors"
     kept = path.read_bytes()
     path.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
     with pytest.raises(Vl4adError, match=r"random_word/default\.safetensors does not match"):
-        ModelBundle.load(bundle_dir)
+        ModelBundle.load(both_bundle)
     path.write_bytes(kept)
-    bundle = ModelBundle.load(bundle_dir)
+    bundle = ModelBundle.load(both_bundle)
     with pytest.raises(Vl4adError, match=r"'minilm' \(dimension 3\), but bundle 'colours' needs 'mock:rgb'"):
         install(bundle, replace(make_network(), encoder_id="minilm"))
     with pytest.raises(Vl4adError, match="dimension 4"):

@@ -77,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", nargs="+", required=True, metavar="LAYOUT=DIR", help="data sets, e.g. road_anomaly=DIR camvid_ood=DIR"
     )
     compare.add_argument("--seeds", type=int, default=5, help="number of seeds")
+    compare.add_argument("--most-frames", type=int, help="frames of each data set, spread evenly (default: all)")
     compare.add_argument("--backend", default="onnxruntime", help="inference backend")
     compare.add_argument("--threads", type=int, default=0, help="CPU threads; 0 = all cores")
     compare.add_argument("--output", type=Path, required=True, help="folder for compare.json and compare.md")
@@ -277,8 +278,8 @@ def _compare(args: argparse.Namespace) -> None:
     from vl4ad_ros.evaluation.layouts import layout
     from vl4ad_ros.random_word.compare import compare, make_variants, table, visual_mean_of
 
-    if args.seeds < 1:
-        raise Vl4adError(f"--seeds must be at least 1, got {args.seeds}.")
+    if args.seeds < 1 or (args.most_frames is not None and args.most_frames < 1):
+        raise Vl4adError(f"--seeds and --most-frames must be at least 1, got {args.seeds} and {args.most_frames}.")
     sources = {}
     for item in args.data:
         name, _, folder = item.partition("=")
@@ -291,7 +292,7 @@ def _compare(args: argparse.Namespace) -> None:
         mean = visual_mean_of(detector, _images(args.images, args.most_images), _say)
     seeds = list(range(args.seeds))
     variants = make_variants(settings, _encoder(settings, args), seeds, mean, args.reference, args.cache, _say)
-    rows = compare(detector, sources, variants, args.prompt_set, _say)
+    rows = compare(detector, sources, variants, args.prompt_set, args.most_frames, _say)
     text = table(rows)
     print(text)
     args.output.mkdir(parents=True, exist_ok=True)
@@ -302,6 +303,7 @@ def _compare(args: argparse.Namespace) -> None:
         "prompt_set": args.prompt_set or card.default_prompt_set,
         "settings": settings.model_dump(mode="json"),
         "seeds": seeds,
+        "most_frames": args.most_frames,
         "gap": {"images": args.most_images, "reference": args.reference} if args.images else None,
         "data": {name: source.description for name, source in sources.items()},
         "rows": rows,

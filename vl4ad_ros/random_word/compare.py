@@ -124,10 +124,13 @@ def visual_mean_of(
     return mean_visual_embedding(detector.engine, detector.bundle, inputs, basis, progress)
 
 
-def score_dataset(detector: Detector, source: DatasetSource, prompts: PromptTensors) -> dict[str, float]:
-    """Return AP, FPR95 and AUROC of a data set, at the labels' size."""
+def score_dataset(
+    detector: Detector, source: DatasetSource, prompts: PromptTensors, most_frames: int | None = None
+) -> dict[str, float]:
+    """Return AP, FPR95 and AUROC at the labels' size, of all frames of a data set or of some, spread evenly."""
     metrics = PixelMetrics()
-    for frame in source.frames(range(len(source))):
+    count = min(len(source), most_frames or len(source))
+    for frame in source.frames([index * len(source) // count for index in range(count)]):
         if frame.labels is None:
             continue
         small = detector.infer([detector.preprocess(frame.image)], prompts)[0]
@@ -141,9 +144,18 @@ def compare(
     sources: Mapping[str, DatasetSource],
     variants: Sequence[Variant],
     prompt_set: str | None = None,
+    most_frames: int | None = None,
     say: Say = lambda line: None,
 ) -> list[dict[str, Any]]:
     """Evaluate every variant on every data set.
+
+    Args:
+        detector: The bundle in an engine.
+        sources: Data sets by name.
+        variants: The lines of the table.
+        prompt_set: VL4AD's; None takes the bundle's default.
+        most_frames: Frames of each data set, spread evenly; None takes all.
+        say: Called with a line on what is being done.
 
     Returns:
         One dictionary per variant: `name`, `method`, `runs` (networks), `held_out` and `coverage` (means over seeds, of
@@ -157,7 +169,7 @@ def compare(
         for number, network in enumerate(networks):
             prompts = detector.prompts(prompt_set, method=variant.method, random_word=network or "default")
             for name, source in sources.items():
-                scores = score_dataset(detector, source, prompts)
+                scores = score_dataset(detector, source, prompts, most_frames)
                 say(f"{variant.name}, {number + 1} of {len(networks)}, {name}: AP {scores['ap']:.4f}")
                 for metric, value in scores.items():
                     values.setdefault(name, {}).setdefault(metric, []).append(value)
