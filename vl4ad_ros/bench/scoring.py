@@ -1,7 +1,7 @@
 """The scoring stage alone: ours at the masks' resolution, against upsampling every mask first, as is usual.
 
 Usual (Mask2Former, FC-CLIP, RbA): N masks are resized to the image, passed through a sigmoid and combined with the
-class posteriors. Ours: Eq. 2 on the masks as they are, then one map is resized. docs/bench.md shows what that does to AP.
+class posteriors. Ours: Eq. 2 on the masks as they are, then one map is resized. docs/bench.md: the AP.
 """
 
 from __future__ import annotations

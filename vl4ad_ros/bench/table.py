@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from vl4ad_ros.bench.gpu import BASELINE
@@ -37,3 +40,13 @@ def gpu_table(rows: Sequence[dict[str, Any]]) -> str:
 
 def _key(row: dict[str, Any]) -> tuple[int, int, int, str]:
     return row["size"][0], row["size"][1], row["batch"], row["precision"]
+
+
+def join(paths: Sequence[Path]) -> str:
+    """Return one table of the JSON files of several calls of `vl4ad bench gpu --out`, ordered by size and batch."""
+    rows = [row for path in paths for row in json.loads(path.read_text(encoding="utf-8"))["figures"]["rows"]]
+    return gpu_table(sorted(rows, key=_key))
+
+
+if __name__ == "__main__":
+    sys.stdout.write(join([Path(name) for name in sys.argv[1:]]) + "\n")

@@ -12,7 +12,7 @@ from typing import Any
 from vl4ad_ros.cli import bench_ros
 from vl4ad_ros.errors import Vl4adError
 
-HELP = "measure speed and memory: scoring, engine, gpu, ros"
+HELP = "measure speed and memory: scoring, resolution, engine, gpu, ros"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +28,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     scoring.add_argument("--size", type=_size, default=(1024, 2048), metavar="HxW", help="of the image")
     scoring.add_argument("--threads", type=int, default=2, help="CPU threads")
     scoring.add_argument("--calls", type=int, default=5, help="measured calls of each form")
+
+    resolution = modes.add_parser(
+        "resolution",
+        help="AP of the score upsampled against masks upsampled, on frames with labels",
+        formatter_class=style,
+    )
+    resolution.add_argument("--bundle", default="vl4ad-small", help="dense bundle that the masks are made from")
+    resolution.add_argument("--prompt-set", help="prompt set of the bundle; default: its own default")
+    resolution.add_argument("--data", type=Path, required=True, help="folder of a data set; evaluation only")
+    resolution.add_argument("--layout", default="road_anomaly", help="its layout, as for 'vl4ad evaluate'")
+    resolution.add_argument("--every", type=int, default=1, help="take every n-th frame")
+    resolution.add_argument("--sharpness", type=float, default=1.0, help="factor on the mask logits")
+    resolution.add_argument("--threads", type=int, default=0, help="CPU threads; 0: the library chooses")
 
     engine = modes.add_parser("engine", help="a bundle in one or more backends", formatter_class=style)
     engine.add_argument("--bundle", default="vl4ad-small", help="model bundle: name or folder")
@@ -51,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     bench_ros.add_arguments(
         modes.add_parser("ros", help="what a frame costs in the live node, engine apart", formatter_class=style)
     )
-    for mode in (scoring, engine, gpu):
+    for mode in (scoring, resolution, engine, gpu):
         mode.add_argument("--out", type=Path, help="write figures, versions and hardware as JSON")
 
 
@@ -67,6 +80,8 @@ def run(args: argparse.Namespace) -> int:
     """Run a mode."""
     if args.mode == "ros":
         return bench_ros.run(args)
+    if args.mode == "resolution":
+        return _resolution(args)
     numbers = [args.calls] if args.mode == "scoring" else [args.frames]
     numbers += [args.queries, args.classes, args.threads] if args.mode == "scoring" else []
     numbers += args.batch if args.mode == "gpu" else []
@@ -100,6 +115,31 @@ def _scoring(args: argparse.Namespace) -> int:
         f"{figures['memory_ratio']:.1f} in memory"
     )
     return _save(args.out, {"scoring": figures})
+
+
+def _resolution(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from vl4ad_ros.bench.resolution import compare_resolution
+    from vl4ad_ros.bundle import ModelBundle
+
+    if args.every < 1 or not args.sharpness > 0:
+        raise Vl4adError("--every must be at least 1, --sharpness above 0.")
+    bundle = ModelBundle.load(args.bundle)
+    with tqdm(desc="frames", file=sys.stderr, leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        figures = compare_resolution(
+            bundle, args.data, args.layout, args.every, args.prompt_set, args.threads, args.sharpness, show
+        )
+    print(f"{args.layout}, {figures['frames']} frames, masks from {bundle.card.name}, sharpness {args.sharpness:g}")
+    for name in ("score_then_upsample", "upsample_then_score"):
+        print(f"{name:22} AP {figures[name]['ap']:7.3f}   FPR95 {figures[name]['fpr95']:7.3f}")
+    print(f"change of AP: {figures['ap_change']:+.3f} points")
+    return _save(args.out, {"onnx_sha256": bundle.onnx_sha256, **figures})
 
 
 def _engine(args: argparse.Namespace) -> int:

@@ -120,6 +120,9 @@ def _clean_casts(model: onnx.ModelProto) -> None:
     for node in nodes:
         for index, name in enumerate(node.input):
             node.input[index] = exact.get(name, name)
+    for node in nodes:
+        if node.name.startswith("graph_output_cast") and node.input[0] in rounded:
+            node.input[0] = rounded[node.input[0]]
     used = {name for node in nodes for name in node.input} | {value.name for value in graph.output}
     alive = [node for node in nodes if node.op_type != "Cast" or node.output[0] in used]
     del graph.node[:]
