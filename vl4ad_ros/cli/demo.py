@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vl4ad_ros.errors import Vl4adError
 
-HELP = "Play a drive through the live detector node, over DDS, and write one HTML report with pictures and figures."
+HELP = "play a drive through the live detector node, over DDS, and write one HTML report with pictures and figures"
 REPORT = "report.html"
 _TRIALS = 9
 

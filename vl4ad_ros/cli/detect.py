@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vl4ad_ros.media import Picture
     from vl4ad_ros.prompts.tensors import PromptTensors
 
-HELP = "Find anomalies in pictures, folders and videos; write maps, masks, overlays and result.json."
+HELP = "find anomalies in pictures, folders and videos; write maps, masks, overlays and result.json"
 RESULT = "result.json"
 FORMAT = "vl4ad_ros.detect/1"
 

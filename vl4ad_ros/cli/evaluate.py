@@ -8,7 +8,7 @@ from typing import cast
 
 from vl4ad_ros.cli.main import Command
 
-HELP = "Evaluate on benchmarks, folders, bags or stored score maps; compare results; choose a threshold."
+HELP = "evaluate on benchmarks, folders, bags or stored score maps; compare results; choose a threshold"
 KINDS: dict[str, str] = {
     "dataset": "evaluate_dataset",
     "bag": "evaluate_bag",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vl4ad_ros.prompts.compiled import CompiledPromptSet
     from vl4ad_ros.prompts.schema import PromptSet
 
-HELP = "List, inspect and compile prompt sets."
+HELP = "list, inspect and compile prompt sets"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

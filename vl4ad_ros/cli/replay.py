@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vl4ad_ros.errors import Vl4adError
 
-HELP = "Play a bag's or a video's images onto a live ROS topic, with their stamps and /clock."
+HELP = "play a bag's or a video's images onto a live ROS topic, with their stamps and /clock"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

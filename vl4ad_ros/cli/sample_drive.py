@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vl4ad_ros.errors import Vl4adError
 
-HELP = "Write a procedural drive with anomalies and exact ground truth as a rosbag2 in MCAP."
+HELP = "write a procedural drive with anomalies and exact ground truth as a rosbag2 in MCAP"
 
 
 def parse_size(text: str) -> tuple[int, int]:
