@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from both_bundle import write_both_bundle
 from mock_bundle import ColourEncoder, red_uncertainty
-from ros_harness import Client, image_message, map_pixels, parameters, plain, running
+from ros_harness import ROOT, Client, image_message, map_pixels, parameters, plain, running
 
 from vl4ad_ros.random_word.bundled import install
 from vl4ad_ros.random_word.network import untrained_network
@@ -42,3 +42,10 @@ def test_the_method_is_switched_live(client: Client, tmp_path: Path) -> None:
         assert client.set_parameter("method", "vl4ad").successful
         assert uncertainty(4) == pytest.approx(red_uncertainty(), abs=1e-4)
         assert "Traceback" not in node.output()
+
+
+def test_the_launch_file_hands_the_method_on() -> None:
+    # `launch` has no wheels: its text is what can be checked without a ROS 2 installation.
+    text = (ROOT / "launch" / "detector.launch.py").read_text(encoding="utf-8")
+    assert '("method", "vl4ad", ' in text
+    assert '"method": typed("method", str)' in text
