@@ -1,8 +1,8 @@
 """Play a bag through the live detector: ros2 launch vl4ad_ros replay.launch.py bag:=DRIVE.
 
 Starts the player (`vl4ad replay`), the detector and the overlay. With out:=FOLDER a recorder writes what the live
-detector publishes, and the evaluator makes a report of it when the bag is over: AP, FPR95 and components where the bag
-has labels, latency and drops always.
+detector publishes, and the evaluator makes a report of it when the bag is over: latency and drops, and with label_topic
+also AP, FPR95 and components.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ COMMAND = [sys.executable, "-m", "vl4ad_ros.cli.main"]
 ARGUMENTS: tuple[tuple[str, str | None, str], ...] = (
     ("bag", None, "The bag (rosbag2 folder, .mcap, .db3) or video to play."),
     ("topic", "", "The bag's image topic; empty: its only one."),
+    ("label_topic", "", "The bag's ground truth (1 anomaly, 0 none, 255 void), for AP and FPR95; empty: none."),
     ("compressed", "false", "Whether that topic carries sensor_msgs/CompressedImage."),
     ("rate", "1.0", "Speed, 1 = as recorded."),
     ("loop", "false", "Play again and again (not with out)."),
@@ -65,10 +66,11 @@ def _processes(context: LaunchContext) -> list[Action]:
         name="recorder",
         output="screen",
     )
-    image_topic = ["--image-topic", value["topic"]] if value["topic"] else []
+    topics = ["--image-topic", value["topic"]] if value["topic"] else []
+    topics += ["--label-topic", value["label_topic"]] if value["label_topic"] else []
     evaluator = ExecuteProcess(
         cmd=[
-            *COMMAND, "evaluate", "bag", value["bag"], *image_topic, "--recorded", recording, "--sent", sent,
+            *COMMAND, "evaluate", "bag", value["bag"], *topics, "--recorded", recording, "--sent", sent,
             "--bundle", value["bundle"], *(["--prompt-set", value["prompt_set"]] if value["prompt_set"] else []),
             "--out", str(out / "report"),
         ],
