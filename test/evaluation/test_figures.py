@@ -141,6 +141,10 @@ def test_comparison_finds_a_regression_and_its_interval() -> None:
     assert all((change.difference, change.low, change.high) == (0, 0, 0) for change in same)
     apart = compare(good, result(0.4, frames=11, seed=5), samples=400)
     assert not apart[0].paired
+    fewer = (good[0], good[1][2:], good[2][2:])
+    common = compare(good, fewer, samples=400, only_common=True)
+    assert all(change.paired and change.difference == 0 for change in common)
+    assert common[0].before == pytest.approx(good[0]["pixel"]["ap"], abs=0.05)
     with pytest.raises(Vl4adError, match="ground truth"):
         compare(good, ({"pixel": None}, [], np.zeros((0, 2, 1024), np.uint32)), samples=400)
 

@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-drop", type=float, default=0.01, help="largest loss allowed in any figure, 0.01 = 1 point"
     )
+    parser.add_argument("--common", action="store_true", help="only the frames that both have (a live run drops some)")
     parser.add_argument("--samples", type=int, default=2000, help="resamples of the bootstrap")
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -32,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     if args.samples < 100 or args.max_drop < 0:
         raise Vl4adError(f"Expected --samples >= 100 and --max-drop >= 0, got {args.samples} and {args.max_drop:g}.")
     a, b = read_result(args.a), read_result(args.b)
-    changes = compare(a, b, args.samples, args.seed)
+    changes = compare(a, b, args.samples, args.seed, args.common)
     regressions = [change.name for change in changes if change.regression(args.max_drop)]
     if args.json:
         print(json.dumps({"changes": [change.as_dict() for change in changes], "regressions": regressions}))

@@ -19,7 +19,8 @@ CONFIDENCE = 0.95
 # Resamples that are worked on at once, so that memory stays small.
 _CHUNK = 100
 Result = tuple[dict[str, Any], list[dict[str, Any]], NDArray[np.uint32]]
-Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+# Of records and histograms, for draws [samples, frames].
+Statistic = Callable[[Sequence[dict[str, Any]], NDArray[np.uint32], NDArray[np.float64]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Change:
         return asdict(self)
 
 
-def compare(a: Result, b: Result, samples: int = SAMPLES, seed: int = 0) -> list[Change]:
+def compare(a: Result, b: Result, samples: int = SAMPLES, seed: int = 0, only_common: bool = False) -> list[Change]:
     """Compare two results of `read_result`.
 
     The figures are those of the results. The intervals come from drawing frames with repetition: the same frames for
@@ -70,14 +71,19 @@ def compare(a: Result, b: Result, samples: int = SAMPLES, seed: int = 0) -> list
         b: After.
         samples: Number of resamples.
         seed: Of the drawing.
+        only_common: Take only the frames that both have (a live run drops some); the figures then come from the
+            histograms too.
 
     Raises:
-        Vl4adError: If one of the results has no ground truth.
+        Vl4adError: If one of the results has no ground truth, or they have no frame in common.
     """
     for summary, _, _ in (a, b):
         if summary.get("pixel") is None:
             raise Vl4adError("Only results with ground truth can be compared; one of the two has none.")
     parts = [_labelled(result) for result in (a, b)]
+    if only_common:
+        both = set.intersection(*({record["name"] for record in records} for records, _ in parts))
+        parts = [_only(both, *part) for part in parts]
     names = [[record["name"] for record in records] for records, _ in parts]
     paired = names[0] == names[1]
     rng = np.random.default_rng(seed)
@@ -85,7 +91,10 @@ def compare(a: Result, b: Result, samples: int = SAMPLES, seed: int = 0) -> list
     draws.append(draws[0] if paired else _draw(rng, len(names[1]), samples))
     changes = []
     for name, better, place, statistic in _FIGURES:
-        values = [_lookup(summary, place) for summary, _, _ in (a, b)]
+        if only_common:
+            values = [_once(statistic, *part) for part in parts]
+        else:
+            values = [_lookup(summary, place) for summary, _, _ in (a, b)]
         spread: list[NDArray[np.float64]] = [
             statistic(records, histograms, draw) for (records, histograms), draw in zip(parts, draws, strict=True)
         ]
@@ -107,6 +116,21 @@ def _labelled(result: Result) -> tuple[list[dict[str, Any]], NDArray[np.uint32]]
     return [records[i] for i in chosen], histograms[chosen]
 
 
+def _only(
+    names: set[str], records: list[dict[str, Any]], histograms: NDArray[np.uint32]
+) -> tuple[list[dict[str, Any]], NDArray[np.uint32]]:
+    chosen = [i for i, record in enumerate(records) if record["name"] in names]
+    if not chosen:
+        raise Vl4adError("The two results have no frame in common.")
+    return [records[i] for i in chosen], histograms[chosen]
+
+
+def _once(statistic: Statistic, records: list[dict[str, Any]], histograms: NDArray[np.uint32]) -> float | None:
+    """Return the figure of these frames as they are."""
+    value = float(statistic(records, histograms, np.ones((1, len(records))))[0])
+    return value if np.isfinite(value) else None
+
+
 def _draw(rng: np.random.Generator, frames: int, samples: int) -> NDArray[np.float64]:
     """Return how often each frame is drawn, [samples, frames]."""
     return rng.multinomial(frames, np.full(frames, 1 / frames), size=samples).astype(np.float64)
@@ -114,7 +138,7 @@ def _draw(rng: np.random.Generator, frames: int, samples: int) -> NDArray[np.flo
 
 def _histogram_statistic(
     function: Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]],
-) -> Callable[[Sequence[dict[str, Any]], NDArray[np.uint32], NDArray[np.float64]], NDArray[np.float64]]:
+) -> Statistic:
     def statistic(
         records: Sequence[dict[str, Any]], histograms: NDArray[np.uint32], draws: NDArray[np.float64]
     ) -> NDArray[np.float64]:
