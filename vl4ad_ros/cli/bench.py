@@ -136,9 +136,9 @@ def _resolution(args: argparse.Namespace) -> int:
             bundle, args.data, args.layout, args.every, args.prompt_set, args.threads, args.sharpness, show
         )
     print(f"{args.layout}, {figures['frames']} frames, masks from {bundle.card.name}, sharpness {args.sharpness:g}")
-    for name in ("score_then_upsample", "upsample_then_score"):
-        print(f"{name:22} AP {figures[name]['ap']:7.3f}   FPR95 {figures[name]['fpr95']:7.3f}")
-    print(f"change of AP: {figures['ap_change']:+.3f} points")
+    for name, form in figures["forms"].items():
+        change = f"{form['ap_change']:+.3f}"
+        print(f"{name:22} AP {form['ap']:7.3f} ({change})   FPR95 {form['fpr95']:7.3f}")
     return _save(args.out, {"onnx_sha256": bundle.onnx_sha256, **figures})
 
 
