@@ -62,7 +62,7 @@ def _processes(context: LaunchContext) -> list[Action]:
     recording, sent = str(out / "recording"), str(out / "sent.jsonl")
     player = ExecuteProcess(cmd=[*play, "--log", sent], name="player", output="screen")
     recorder = ExecuteProcess(
-        cmd=[sys.executable, "-m", "vl4ad_ros.nodes.recorder", recording, "--idle", "5"],
+        cmd=[sys.executable, "-m", "vl4ad_ros.nodes.recorder", recording, "--source", image, "--idle", "5"],
         name="recorder",
         output="screen",
     )

@@ -19,8 +19,8 @@ from vl4ad_ros.errors import Vl4adError
 READY = "recording"
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 15.0
-# Without a new map for so long (at the recording's own speed), the recorder takes the run as over.
-IDLE_S = 3.0
+# Without a new map for so long after the player has gone, the recorder takes the run as over.
+IDLE_S = 4.0
 
 
 @dataclass(frozen=True)
@@ -215,11 +215,8 @@ def run_live(
         try:
             remap = f"image{'/compressed' if compressed else ''}:={image}"
             processes.start("detector", ["vl4ad_ros.nodes.detector", "--ros-args", "-r", remap, *options])
-            # Played slowly, maps come slowly.
-            idle = IDLE_S / min(rate, 1.0)
-            recorder = processes.start(
-                "recorder", ["vl4ad_ros.nodes.recorder", str(live.recording), "--idle", f"{idle:g}"]
-            )
+            until = ["--source", image, "--idle", f"{IDLE_S:g}"]
+            recorder = processes.start("recorder", ["vl4ad_ros.nodes.recorder", str(live.recording), *until])
             processes.wait_ready(recorder, START_TIMEOUT_S, "The detector's start")
             arguments = ["--topic", topic, "--to", image, "--subscribers", "1", "--clock", "--rate", f"{rate:g}"]
             player = processes.start(
@@ -228,7 +225,7 @@ def run_live(
                 visible=True,
             )
             processes.wait_end(player, START_TIMEOUT_S + 3 * seconds / rate)
-            processes.wait_end(recorder, START_TIMEOUT_S + idle)
+            processes.wait_end(recorder, START_TIMEOUT_S)
         finally:
             processes.stop_all()
     return live

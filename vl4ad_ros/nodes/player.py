@@ -18,6 +18,7 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
+from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
@@ -193,8 +194,6 @@ class Player(Node):
     def _sleep_until(self, moment: float, item: Item, offset: int) -> None:
         """Sleep, and tell the time meanwhile where /clock is wanted."""
         while (left := moment - time.monotonic()) > 0:
-            if not rclpy.ok():
-                raise KeyboardInterrupt
             if self._clock_out is not None and not self._settings.restamp:
                 self._tell_time(item.stamp_ns + offset - round(left * self._settings.rate * NS))
             time.sleep(min(left, CLOCK_PERIOD_S))
@@ -231,7 +230,9 @@ def play(settings: Settings, progress: Callable[[int | None], Any]) -> int:
         Vl4adError: If the source is missing or damaged, or nobody listens in time.
     """
     number = 0
-    rclpy.init()
+    # Without rclpy's own handlers, which would take the topics away under a publish() in progress: Ctrl-C is
+    # KeyboardInterrupt here, too.
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
         with ExitStack() as stack:
             player = Player(settings, stack)

@@ -38,14 +38,16 @@ class Recorder(Node):
         counts: Messages written, by topic.
     """
 
-    def __init__(self, detector: str, bag: BagWriter) -> None:
+    def __init__(self, detector: str, bag: BagWriter, source: str = "") -> None:
         """Subscribe.
 
         Args:
             detector: The detector's full name, e.g. `/detector`.
             bag: An open bag without topics.
+            source: The camera's topic: as long as somebody publishes on it, the run goes on.
         """
         super().__init__("recorder")
+        self._source, self._source_seen = source, False
         self._bag = bag
         self._last = time.monotonic()
         self.counts: dict[str, int] = {}
@@ -71,8 +73,12 @@ class Recorder(Node):
         return self.counts[prompt_set] > 0 and all(self.count_publishers(topic) > 0 for topic in self.counts)
 
     def quiet_s(self) -> float:
-        """Return the seconds since the last message; 0 as long as no map has come."""
-        return time.monotonic() - self._last if sum(self.counts.values()) > 1 else 0.0
+        """Return for how many seconds nothing has come, after the source (where it is known) has gone."""
+        if self._source and self.count_publishers(self._source) > 0:
+            self._source_seen = True
+            self._last = time.monotonic()
+        begun = self._source_seen if self._source else sum(self.counts.values()) > 1
+        return time.monotonic() - self._last if begun else 0.0
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -80,13 +86,14 @@ def main(args: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="recorder", description="Write the detector's outputs into a bag.")
     parser.add_argument("out", type=Path, help="folder of the new bag")
     parser.add_argument("--detector", default="/detector", help="full name of the detector node")
+    parser.add_argument("--source", default="", help="the camera's topic: the run lasts as long as it has a publisher")
     parser.add_argument("--idle", type=float, default=0.0, help="stop this many seconds after the last map; 0: never")
     given = list(sys.argv if args is None else args)
     options = parser.parse_args(remove_ros_args(given)[1:])
     rclpy.init(args=given)
     try:
         with BagWriter(options.out, compress=False) as bag:
-            _record(Recorder(options.detector, bag), options.idle)
+            _record(Recorder(options.detector, bag, options.source), options.idle)
     except Vl4adError as error:
         print(f"recorder: {error}", file=sys.stderr)  # noqa: T201 - a program of its own
         return 2
