@@ -10,15 +10,18 @@ import pytest
 import torch
 from mask_bundle import mask_network
 from mock_bundle import LIMITS, ColourEncoder, mock_prompt_sets
+from torch.utils.flop_counter import FlopCounterMode
 
 from vl4ad_ros.bundle import ModelBundle
 from vl4ad_ros.detector import Detector
 from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.network.small import SmallNetwork
+from vl4ad_ros.network.small_detector import SmallDetector
 from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.prompts.tensors import PromptTensors, pack
 from vl4ad_ros.random_word.bundled import graph_inputs, install, load_bundled
 from vl4ad_ros.random_word.graph import add_to_dense, add_to_masks, blend
-from vl4ad_ros.random_word.network import RandomWordNetwork
+from vl4ad_ros.random_word.network import RandomWordNetwork, graph_shapes
 from vl4ad_ros.scoring.names import SCORINGS
 from vl4ad_ros.scoring.publish import to_uncertainty
 
@@ -184,3 +187,16 @@ def test_bundle_whose_graph_lacks_the_method(mock_bundle: Path) -> None:
     with pytest.raises(Vl4adError, match="has no method 'random_word'"):
         detector.prompts(method="random_word")
     detector.close()
+
+
+def test_it_costs_almost_nothing_beside_vl4ad_on_the_small_network() -> None:
+    module = SmallDetector(SmallNetwork(384, 96, 128), torch.randn(384)).eval()
+    image = torch.zeros(1, 352, 640, 3, dtype=torch.uint8)
+    common = [torch.randn(256, 384), torch.zeros(64, 24, dtype=torch.int32), torch.ones(2, 64), torch.ones(8)]
+    extra = [torch.zeros(shape) for shape in graph_shapes(384).values()]
+    work = []
+    for inputs in (common, [*common, *extra]):
+        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            module(image, *inputs)
+        work.append(counter.get_total_flops())
+    assert work[0] < work[1] < 1.02 * work[0]
