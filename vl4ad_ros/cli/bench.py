@@ -53,7 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     gpu = modes.add_parser("gpu", help="the mask network in every form that a GPU runs", formatter_class=style)
     gpu.add_argument("--network", default="vl4ad-l", help="preset (vl4ad-l, vl4ad-tiny) or folder of a network")
     gpu.add_argument("--forms", nargs="+", default=[], metavar="FORM", help="default: all of them")
-    gpu.add_argument("--size", type=_size, nargs="+", default=[(512, 1024), (1024, 2048)], metavar="HxW")
+    gpu.add_argument(
+        "--size",
+        type=_size,
+        nargs="+",
+        default=[(512, 1024), (1024, 2048)],
+        metavar="HxW",
+        help="of the network's input",
+    )
     gpu.add_argument("--batch", type=int, nargs="+", default=[1, 4], help="batch sizes")
     gpu.add_argument("--precision", choices=("float16", "float32"), default="float16", help="of all forms")
     gpu.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: to see that the bench works")
