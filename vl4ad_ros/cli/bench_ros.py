@@ -18,6 +18,7 @@ from vl4ad_ros.errors import Vl4adError
 DEADLINE_S = 60.0
 WARM_UP = 20
 NULL = "null"
+STDERR = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +67,7 @@ def _detector(args: argparse.Namespace) -> Iterator[subprocess.Popen[bytes]]:
     parameters = [part for name, value in values.items() for part in ("-p", f"{name}:={json.dumps(value)}")]
     remap = ["-r", "image:=/camera/image", "-r", "__node:=detector"]
     process = subprocess.Popen(
-        [sys.executable, "-m", module, "--ros-args", "--log-level", "warn", *remap, *parameters], stdout=sys.stderr
+        [sys.executable, "-m", module, "--ros-args", "--log-level", "warn", *remap, *parameters], stdout=STDERR
     )
     try:
         yield process
