@@ -216,6 +216,10 @@ def fake_library(name: str, cuda: FakeCuda, stride: int, version: str = "10.99")
             self.network.onnx = Path(path).read_bytes()
             return True
 
+    class IProgressMonitor:
+        pass
+
+    module.IProgressMonitor = IProgressMonitor
     module.ILogger, module.Runtime, module.Builder, module.OnnxParser = ILogger, Runtime, Builder, OnnxParser
     module.NetworkDefinitionCreationFlag = SimpleNamespace()
     module.MemoryPoolType = SimpleNamespace(WORKSPACE=0)

@@ -33,13 +33,33 @@ class Detector:
         self.engine = engine
 
     @classmethod
-    def open(cls, bundle: str | Path, backend: str = "onnxruntime", threads: int = 0, device_id: int = 0) -> Detector:
+    def open(
+        cls,
+        bundle: str | Path,
+        backend: str = "onnxruntime",
+        threads: int = 0,
+        device_id: int = 0,
+        auto_build: bool = False,
+        max_batch: int = 1,
+    ) -> Detector:
         """Load a bundle by name or path into a backend.
+
+        Args:
+            bundle: Name of an installed bundle, or a folder.
+            backend: One of `vl4ad_ros.engines.factory.BACKENDS`.
+            threads: CPU threads (ONNX Runtime); 0 lets the library choose.
+            device_id: Number of the GPU.
+            auto_build: Whether a missing or stale TensorRT engine is built here, which takes minutes; the log says why.
+            max_batch: Batch that an engine built so must accept.
 
         Raises:
             Vl4adError: If the bundle is missing or damaged, or the backend is not available.
         """
         loaded = ModelBundle.load(bundle)
+        if auto_build and backend.startswith("tensorrt"):
+            from vl4ad_ros.export.ensure import ensure_engine
+
+            ensure_engine(loaded, backend, max_batch, device_id)
         return cls(loaded, create_engine(loaded, backend, threads, device_id))
 
     def prompts(

@@ -18,6 +18,7 @@ from vl4ad_ros.engines.factory import create_engine
 from vl4ad_ros.engines.tensorrt import TensorRtEngine
 from vl4ad_ros.engines.tensorrt_library import TensorRtLibrary
 from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.export.ensure import ensure_engine
 from vl4ad_ros.export.tensorrt import build_engine, image_profile
 from vl4ad_ros.export.verify import verify_engine
 
@@ -244,3 +245,23 @@ def test_cuda_errors_are_sentences() -> None:
         CudaDevice(1, runtime=FakeCuda())
     with pytest.raises(Vl4adError, match="CUDA failed in cudaMalloc: fake failure"):
         CudaDevice(runtime=OutOfMemory()).device(8)
+
+
+def test_auto_build_builds_only_what_is_missing_or_stale(mock_bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bundle, cuda = ModelBundle.load(mock_bundle), FakeCuda()
+    library = fake_library("tensorrt", cuda, STRIDE)
+
+    def ensure(max_batch: int = 1) -> str:
+        caplog.clear()
+        with caplog.at_level("WARNING"):
+            built = ensure_engine(ModelBundle.load(mock_bundle), library, max_batch, cuda=CudaDevice(runtime=cuda))
+        assert built == bool(caplog.text)
+        return caplog.text
+
+    assert "there is none" in ensure()
+    assert ensure() == ""
+    assert "it takes batches of 1, 3 are needed" in ensure(3)
+    assert ensure(2) == ""
+    library.module.__version__ = "11.4.0"  # type: ignore[attr-defined]
+    assert "the library is tensorrt 11.4.0, was 10.99" in ensure()
+    assert load_engine_card(bundle, "tensorrt").image.max_batch == 3

@@ -14,7 +14,11 @@ _logger = logging.getLogger("vl4ad_ros.tensorrt")
 
 
 def ensure_engine(
-    bundle: ModelBundle, library: TensorRtLibrary | str, max_batch: int = 1, cuda: CudaDevice | None = None
+    bundle: ModelBundle,
+    library: TensorRtLibrary | str,
+    max_batch: int = 1,
+    device_id: int = 0,
+    cuda: CudaDevice | None = None,
 ) -> bool:
     """Build a bundle's engine if it has none that may be used here; the log says why and how far it is.
 
@@ -22,6 +26,7 @@ def ensure_engine(
         bundle: The bundle.
         library: A loaded library or its name.
         max_batch: Batch that the engine must accept.
+        device_id: Number of the GPU.
         cuda: The GPU, if it is already open.
 
     Returns:
@@ -31,7 +36,7 @@ def ensure_engine(
         Vl4adError: If the library or a GPU is missing, or the build fails.
     """
     library = load_library(library) if isinstance(library, str) else library
-    device = cuda or CudaDevice()
+    device = cuda or CudaDevice(device_id)
     try:
         reason, image = _reason(bundle, library, max_batch, device)
         if reason is None:
