@@ -50,9 +50,9 @@ def draw_overlay(
         cv2.drawContours(drawn, outlines, -1, OUTLINE, max(1, round(1.5 * scale)))
     for line, text in enumerate(caption):
         origin = (round(8 * scale), round((20 + 20 * line) * scale))
-        for colour, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):  # White with a dark rim reads on anything.
-            cv2.putText(
-                drawn, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.5 * scale, colour,
-                max(thickness, round(thickness * scale)), cv2.LINE_AA,
-            )  # fmt: skip
+        size, thickness = 0.5 * scale, max(1, round(scale))
+        (width_px, height_px), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, thickness)
+        first, last = (origin[0] - 3, origin[1] - height_px - 3), (origin[0] + width_px + 3, origin[1] + below)
+        cv2.rectangle(drawn, first, last, (0, 0, 0), cv2.FILLED)  # White on black reads on anything.
+        cv2.putText(drawn, text, origin, cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), thickness, cv2.LINE_AA)
     return np.asarray(drawn, dtype=np.uint8)

@@ -61,7 +61,9 @@ def test_camera_info_and_regions_belong_to_the_map(mock_bundle: Path, tmp_path: 
 
 def test_two_cameras_keep_their_frames_apart(mock_bundle: Path, tmp_path: Path, client: Client) -> None:
     front, rear = client.hear_results("front")[0], client.hear_results("rear")[0]
-    values = parameters(bundle=str(mock_bundle), prompt_set="traffic", cameras=["front", "rear"], batch_wait_ms=50.0)
+    values = parameters(
+        bundle=str(mock_bundle), prompt_set="traffic", cameras=["front", "rear"], batch_wait_ms=50.0, max_batch=2
+    )
     with running(DETECTOR, tmp_path / "log", *values):
         client.wait_connected("/front/image")
         client.wait_connected("/rear/image")

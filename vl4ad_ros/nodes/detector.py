@@ -123,7 +123,8 @@ class DetectorNode(LifecycleNode):
             self._detector,
             self._cameras,
             self._values["compressed"],
-            self._values["max_batch"] or len(self._cameras),
+            # A CPU gains nothing by a batch, and each of its frames would wait for all.
+            self._values["max_batch"] or (1 if self._detector.engine.info.device == "cpu" else len(self._cameras)),
             self._state_in_force,
             self._before_publish,
             self.context.ok,

@@ -70,7 +70,11 @@ PARAMETERS: tuple[Parameter, ...] = (
         "(the own bonnet, the sky), the uncertainty is 0; it is stretched to the output's size.",
     ),
     Parameter(
-        "max_batch", 0, "Frames of different cameras in one engine call at most; 0: one per camera.", low=0, high=64
+        "max_batch",
+        0,
+        "Frames of different cameras in one engine call at most; 0: one per camera on a GPU, 1 on a CPU.",
+        low=0,
+        high=64,
     ),
     Parameter(
         "batch_wait_ms",
