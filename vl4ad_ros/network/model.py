@@ -11,9 +11,9 @@ from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.network.backbone import ClipBackbone
 from vl4ad_ros.network.config import NetworkConfig
 from vl4ad_ros.network.ensemble import VocabularyEnsemble
-from vl4ad_ros.network.head import Prediction, SegmentationHead
+from vl4ad_ros.network.head import Prediction, SegmentationHead, mask_probability
 from vl4ad_ros.random_word.graph import add_to_masks
-from vl4ad_ros.scoring.graph import mask_score, mask_score_from_weights
+from vl4ad_ros.scoring.graph import class_weights, mask_score_from_weights
 
 
 class VL4ADNetwork(nn.Module):
@@ -93,7 +93,7 @@ class VL4ADNetwork(nn.Module):
         prediction = self.heads(features)[-1]
         if self.ensemble is None:
             cosines = torch.matmul(prediction.embeddings, text_embeddings.transpose(0, 1))
-            raw = mask_score(prediction.mask_logits, cosines, class_concepts, class_mask, settings, prediction.void)
+            weights = class_weights(cosines, class_concepts, class_mask, settings, prediction.void)
         else:
             weights = self.ensemble(
                 prediction,
@@ -104,11 +104,12 @@ class VL4ADNetwork(nn.Module):
                 class_mask,
                 settings,
             )
-            raw = mask_score_from_weights(prediction.mask_logits.sigmoid(), weights, class_mask, settings)
+        raw = mask_score_from_weights(mask_probability(prediction.mask_logits), weights, class_mask, settings)
         if random_word_rows is None or random_word_head is None:
             return raw
         dots = torch.matmul(prediction.embeddings, random_word_rows.transpose(0, 1))
-        return add_to_masks(raw, prediction.mask_logits, dots, random_word_head, settings)
+        # Above -12 every runtime's sigmoid is exact enough to be a weight; what is below has no say.
+        return add_to_masks(raw, prediction.mask_logits.clamp(min=-12.0), dots, random_word_head, settings)
 
     @property
     def temperature(self) -> float:
