@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,7 @@ def train(
     """
     started = time.monotonic()
     # A generator of our own cannot reach dropout; forking keeps the caller's random state as it was.
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(settings.seed)
         head, epochs, best = _fit(data, settings, report)
         validation = validate_network(_network(head, data, encoder_id), data)
@@ -140,6 +141,17 @@ def train(
         "gap": {"kind": "none"},
     }
     return replace(network, card=card)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one thread: the matrices are so small that threads would mostly wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _network(head: _Head, data: TextData, encoder_id: str) -> RandomWordNetwork:
