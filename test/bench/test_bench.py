@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mask_bundle import mask_network
 
+from vl4ad_ros.bench.resolution import FORMS
 from vl4ad_ros.bench.scoring import ScoringCase, compare_scoring, make_form
 from vl4ad_ros.bench.table import gpu_table
 from vl4ad_ros.bench.timing import measure
@@ -44,6 +46,24 @@ def test_both_forms_of_the_scoring_stage_agree_where_masks_are_flat() -> None:
     assert ours.shape == usual.shape == (32, 64)
     assert torch.allclose(ours, usual, atol=1e-5)
     assert ours.max() < 0
+
+
+def test_forms_of_resizing_agree_on_flat_masks_and_differ_on_borders() -> None:
+    """Two classes side by side: resized masks doubt the border between them, a resized score does not."""
+    weights = np.eye(2, dtype=np.float32)
+    flat = np.full((2, 4, 8), -3, np.float32)
+    flat[0] = 3
+    border = flat.copy()
+    border[:, :, 4:] = border[::-1, :, 4:]
+    sure = 1 / (1 + np.exp(-3))
+    for form in FORMS:
+        np.testing.assert_allclose(form(flat, weights, 16, 32), -sure, atol=1e-5)
+        np.testing.assert_allclose(form(border, weights, 16, 32)[:, :14], -sure, atol=1e-5)
+    exact, classes, ours = (form(border, weights, 16, 32) for form in FORMS)
+    np.testing.assert_allclose(classes, exact, atol=1e-5)
+    # The pixel nearest to the border lies 3/8 of the way between the two cells: logit 3 (1 - 2 * 3/8).
+    assert exact.max() == pytest.approx(-1 / (1 + np.exp(-0.75)), abs=1e-5)
+    np.testing.assert_allclose(ours, -sure, atol=1e-5)
 
 
 def test_scoring_figures_are_complete() -> None:
