@@ -159,7 +159,13 @@ def test_no_frame_mixes_two_prompt_sets(tmp_path: Path, client: Client) -> None:
                 history.append(number)
                 # The swap acts on the frames that come after it: the newest map must get there.
                 client.wait("a map of the new set", partial(newest_is, number))
-        client.wait("the last prompt set", lambda: bool(json.loads(told[-1].data)["swap"] == SWAPS + 1))
+
+        def last_swap_is_told() -> bool:
+            content = json.loads(told[-1].data)
+            # The news of a swap comes twice: when it is set, and, with the stamp, before its first frame.
+            return bool(content["swap"] == SWAPS + 1 and "" in content["since"])
+
+        client.wait("the last prompt set and its first stamp", last_swap_is_told)
     assert process.output().count("Traceback") == 0
 
     seen = [set_of(message) for message in maps]
