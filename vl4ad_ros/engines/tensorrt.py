@@ -94,8 +94,8 @@ class TensorRtEngine:
         gpu = self._cuda.gpu()
         check_fresh(self._card, bundle, self._library.version, gpu)
         self._path = path = engine_path(bundle, self._library.name)
-        self._runtime = trt.Runtime(self._library.log)
-        self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
+        self._runtime: Any = trt.Runtime(self._library.log)
+        self._engine: Any = self._runtime.deserialize_cuda_engine(path.read_bytes())
         if self._engine is None:
             raise Vl4adError(f"{self._library.name} cannot load {path}: {self._library.last_errors()}.")
         names = {self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)}
@@ -123,7 +123,9 @@ class TensorRtEngine:
 
     def _open_kernel_cache(self) -> None:
         """TensorRT for RTX compiles kernels when they are first used: keep them from one start to the next."""
-        self._config = self._kernels = None
+        # TensorRT for RTX has what its sister lacks, and what the type stubs do not know.
+        self._config: Any = None
+        self._kernels: Any = None
         if not self._library.is_rtx:
             return
         api: Any = self._library.module
