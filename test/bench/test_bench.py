@@ -35,7 +35,7 @@ def test_both_forms_of_the_scoring_stage_agree_where_masks_are_flat() -> None:
     def with_masks(form: str) -> torch.Tensor:
         original = torch.randn
         try:
-            torch.randn = lambda *_, **__: flat / 4  # type: ignore[assignment]
+            torch.randn = lambda *_, **__: flat / 4
             call = make_form(case, form)
         finally:
             torch.randn = original

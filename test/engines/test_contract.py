@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,7 +112,8 @@ def test_the_caller_owns_the_map(engine: Engine, mask_bundle: ModelBundle) -> No
 
 def test_wrong_images_are_refused(engine: Engine, mask_bundle: ModelBundle) -> None:
     tensors = prompts(mask_bundle)
-    for wrong in (np.zeros((HEIGHT, WIDTH, 3), np.uint8), np.zeros((1, HEIGHT, WIDTH, 3), np.float32)):
+    batches: list[Any] = [np.zeros((HEIGHT, WIDTH, 3), np.uint8), np.zeros((1, HEIGHT, WIDTH, 3), np.float32)]
+    for wrong in batches:
         with pytest.raises(Vl4adError, match="takes uint8 images"):
             engine.infer(wrong, tensors)
     assert np.isfinite(engine.infer(images(), tensors)).all()
