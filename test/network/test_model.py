@@ -204,7 +204,7 @@ def test_training_moves_the_head_and_never_the_tower() -> None:
             terms = criterion(prediction.mask_logits, logits, masks, classes)
             total = total + 2 * terms["loss_cross_entropy"] + 5 * terms["loss_mask"] + 5 * terms["loss_dice"]
         optimiser.zero_grad()
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         optimiser.step()
         losses.append(float(total.detach()))
     assert losses[-1] < 0.8 * losses[0], losses
