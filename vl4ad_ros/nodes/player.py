@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -107,6 +108,7 @@ class Player(Node):
         if not settings.rate > 0:
             raise Vl4adError(f"--rate must be more than 0, got {settings.rate:g}.")
         self._settings = settings
+        self._interrupted = False
         self._open: Callable[[], Iterator[Item]]
         self.total: int
         if settings.source.suffix == ".bag":
@@ -152,6 +154,18 @@ class Player(Node):
                     "and the topic's name."
                 )
             time.sleep(0.02)
+            self._check_interrupt()
+
+    def interrupt(self, *_: object) -> None:
+        """Handler of Ctrl-C: ends the play at the next safe place.
+
+        An exception out of a handler can be raised inside a library's destructor or callback, which swallows it.
+        """
+        self._interrupted = True
+
+    def _check_interrupt(self) -> None:
+        if self._interrupted:
+            raise KeyboardInterrupt
 
     def play(self, sent: Callable[[], object]) -> None:
         """Send everything at its time.
@@ -165,6 +179,7 @@ class Player(Node):
             last = step = 0
             started = time.monotonic()
             for item in self._open():
+                self._check_interrupt()
                 begin = item.due_ns if begin is None else begin
                 self._sleep_until(started + (item.due_ns - begin) / NS / self._settings.rate, item, offset)
                 self._send(item, offset)
@@ -197,6 +212,7 @@ class Player(Node):
             if self._clock_out is not None and not self._settings.restamp:
                 self._tell_time(item.stamp_ns + offset - round(left * self._settings.rate * NS))
             time.sleep(min(left, CLOCK_PERIOD_S))
+            self._check_interrupt()
 
     def _tell_time(self, now_ns: int) -> None:
         sec, nanosec = divmod(max(now_ns, 0), NS)
@@ -230,12 +246,13 @@ def play(settings: Settings, progress: Callable[[int | None], Any]) -> int:
         Vl4adError: If the source is missing or damaged, or nobody listens in time.
     """
     number = 0
-    # Without rclpy's own handlers, which would take the topics away under a publish() in progress: Ctrl-C is
-    # KeyboardInterrupt here, too.
+    # Without rclpy's own handlers, which would take the topics away under a publish() in progress.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    handler = signal.getsignal(signal.SIGINT)
     try:
         with ExitStack() as stack:
             player = Player(settings, stack)
+            signal.signal(signal.SIGINT, player.interrupt)
             player.wait()
             bar = stack.enter_context(progress(None if settings.loop else player.total))
 
@@ -248,5 +265,6 @@ def play(settings: Settings, progress: Callable[[int | None], Any]) -> int:
             player.finish()
             player.destroy_node()
     finally:
+        signal.signal(signal.SIGINT, handler)
         rclpy.try_shutdown()
     return number
