@@ -88,10 +88,12 @@ def mock_graph() -> onnx.ModelProto:
         node("Mul", ["not_id", "big"], ["id_bias"]),
         node("Add", ["logits", "id_bias"], ["id_logits"]),
         node("ReduceMax", ["id_logits", "last"], ["best_logit"], keepdims=0),
-        node("Add", ["w_vl4ad", "w_msp"], ["w_posterior"]),
-        node("Mul", ["best", "w_posterior"], ["a"]),
-        node("Mul", ["best_logit", "w_max"], ["b"]),
-        node("Add", ["a", "b"], ["sum"]),
+        node("ReduceSum", ["id_posterior", "last"], ["known"], keepdims=0),
+        node("Div", ["best", "known"], ["closed"]),
+        node("Mul", ["best", "w_vl4ad"], ["a"]),
+        node("Mul", ["closed", "w_msp"], ["b"]),
+        node("Mul", ["best_logit", "w_max"], ["c"]),
+        node("Sum", ["a", "b", "c"], ["sum"]),
         node("Neg", ["sum"], ["score"]),
     ]
     info = helper.make_tensor_value_info

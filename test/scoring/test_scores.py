@@ -56,6 +56,14 @@ def test_baselines_on_paper() -> None:
     assert score["rba"] == pytest.approx(-math.tanh(0.375) - math.tanh(0.125))
 
 
+def test_msp_is_of_the_closed_set() -> None:
+    """Half of the mass goes to an OOD and a void column: Eq. 2 is halved, the closed-set softmax stays."""
+    cosines, void = np.log(np.array([[0.3, 0.2, 0.3]])), np.log(np.array([0.2]))
+    mask = np.ones((1, 1, 1))
+    assert anomaly_score(mask, cosines, 2, 1.0, "vl4ad", void)[0, 0] == pytest.approx(-0.3)
+    assert anomaly_score(mask, cosines, 2, 1.0, "msp", void)[0, 0] == pytest.approx(-0.6)
+
+
 def test_unknown_scoring_is_refused() -> None:
     with pytest.raises(Vl4adError, match="got 'mps'"):
         anomaly_score(np.ones((1, 1, 1)), np.ones((1, 1)), 1, 1.0, "mps")

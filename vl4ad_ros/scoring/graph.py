@@ -64,12 +64,11 @@ def _id_only(weights: Tensor, class_mask: Tensor) -> Tensor:
     return weights * is_id + (1 - is_id) * _NEVER
 
 
-def _score(support: Tensor, total: Tensor, num_id: Tensor, settings: Tensor, dim: int) -> Tensor:
+def _score(support: Tensor, num_id: Tensor, settings: Tensor, dim: int) -> Tensor:
     """Select the score; every pass over `support` costs as much as the rest of this stage, so there are few.
 
     Args:
         support: S_k with columns along `dim`, from weights of `_id_only`.
-        total: sum_i s_i, the shape of the result.
         num_id: K.
         settings: [8].
         dim: The columns' dimension.
@@ -83,7 +82,7 @@ def _score(support: Tensor, total: Tensor, num_id: Tensor, settings: Tensor, dim
     entropy = surprise / bounded / num_id.log().clamp(min=1e-6)
     scores = {
         "vl4ad": -best,
-        "msp": -best / total.clamp(min=1e-6),
+        "msp": -best / bounded,
         "max_logit": -best,
         "entropy": entropy,
         "rba": -evidence.tanh().sum(dim=dim),
@@ -123,10 +122,8 @@ def mask_score_from_weights(masks: Tensor, weights: Tensor, class_mask: Tensor, 
     """Score from mask probabilities [B, N, h, w] and class weights [B, N, C]: [B, h, w]."""
     batch, queries, height, width = masks.shape
     flat = masks.reshape(batch, queries, height * width)
-    # A last column of ones gives sum_i s_i in the same product.
-    columns = torch.cat([_id_only(weights, class_mask), torch.ones_like(weights[..., :1])], dim=-1)
-    support = torch.matmul(columns.transpose(1, 2), flat).float()
-    score = _score(support[:, :-1], support[:, -1], class_mask[1].sum(), settings, dim=1)
+    support = torch.matmul(_id_only(weights, class_mask).transpose(1, 2), flat).float()
+    score = _score(support, class_mask[1].sum(), settings, dim=1)
     return score.reshape(batch, height, width)
 
 
@@ -146,5 +143,4 @@ def dense_score(
         u, [B, h, w].
     """
     weights = class_weights(cosines, class_concepts, class_mask, settings, void)
-    support = _id_only(weights, class_mask)
-    return _score(support, torch.ones_like(support[..., 0]), class_mask[1].sum(), settings, dim=-1)
+    return _score(_id_only(weights, class_mask), class_mask[1].sum(), settings, dim=-1)

@@ -59,7 +59,8 @@ def anomaly_score(
 
     With S_k = sum_i s_i c_i[k] and z = cos / T:
       vl4ad (Eq. 2): -max_{k<=K} S_k.
-      msp: -max_{k<=K} S_k / sum_i s_i, the 1-max of the masks' normalised class posterior (our form for mask models).
+      msp: -max_{k<=K} S_k / sum_{j<=K} S_j, the maximum softmax probability (arXiv 1610.02136) of the closed set: the
+        known classes alone, without void and OOD columns. For a dense model it is the softmax over the K logits.
       max_logit: -max_{k<=K} sum_i s_i z_i[k].
       entropy: entropy of S over the K in-distribution columns, over log K (0 for K = 1).
       rba: -sum_{k<=K} tanh(S_k) (RbA, arXiv 2211.14293).
@@ -81,10 +82,10 @@ def anomaly_score(
     support = np.einsum("nhw,nk->khw", masks, weights[:, :num_id])
     if scoring in ("vl4ad", "max_logit"):
         return np.asarray(-support.max(axis=0))
-    if scoring == "msp":
-        return np.asarray(-support.max(axis=0) / np.maximum(masks.sum(axis=0), 1e-6))
     if scoring == "rba":
         return np.asarray(-np.tanh(support).sum(axis=0))
     share = support / np.maximum(support.sum(axis=0), 1e-6)
+    if scoring == "msp":
+        return np.asarray(-share.max(axis=0))
     entropy = -(share * np.log(np.maximum(share, 1e-9))).sum(axis=0)
     return np.asarray(entropy / max(np.log(num_id), 1e-6))
