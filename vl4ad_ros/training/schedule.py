@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import torch
 from torch import nn
@@ -12,10 +13,12 @@ from vl4ad_ros.training.objective import Learner
 
 
 def rate_factor(step: int, settings: Optimizer) -> float:
-    """Factor on the learning rate of step number `step` (0-based): linear up, constant, linear down to 0."""
+    """Factor on the learning rate of step number `step` (0-based): linear up, constant, poly or cosine down to 0."""
     up = (step + 1) / settings.warmup if settings.warmup else 1.0
-    down = (settings.steps - step) / settings.cooldown if settings.cooldown else 1.0
-    return max(0.0, min(1.0, up, down))
+    left = (settings.steps - step) / settings.cooldown if settings.cooldown else 1.0
+    left = min(1.0, max(0.0, left))
+    down = (1 - math.cos(math.pi * left)) / 2 if settings.descent == "cosine" else left**settings.power
+    return min(1.0, up, down)
 
 
 def make_optimizer(learner: Learner, settings: Optimizer) -> torch.optim.AdamW:
