@@ -20,7 +20,6 @@ BASE = [
     "pydantic>=2.6",
     "pyyaml>=6",
     "rosbags>=0.10",
-    "rosbags-image>=0.10",
     "safetensors>=0.4",
     "tqdm>=4.66",
 ]
@@ -50,6 +49,7 @@ DEV = [
     "mypy>=1.15",
     "pytest>=8",
     "pytest-timeout>=2.3",
+    "rosbags-image>=0.10",
     "ruff>=0.9",
     "scikit-learn>=1.4",
     "types-PyYAML",

@@ -28,7 +28,7 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
-from vl4ad_ros.nodes.images import image_bytes
+from vl4ad_ros.images import image_bytes
 
 ROOT = Path(__file__).resolve().parent.parent
 DEADLINE_S = 60.0

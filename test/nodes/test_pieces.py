@@ -12,11 +12,11 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.images import image_bytes
 from vl4ad_ros.nodes import health, messages
 from vl4ad_ros.nodes.camera_info import rescale
 from vl4ad_ros.nodes.cdr import read_image
 from vl4ad_ros.nodes.complaints import Complaints
-from vl4ad_ros.nodes.images import image_bytes
 from vl4ad_ros.nodes.pairing import Pairing
 from vl4ad_ros.nodes.parameters import PARAMETERS, check_values
 from vl4ad_ros.nodes.regions import MAX_REGIONS, Region, find_regions

@@ -16,7 +16,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Float64
 
 from vl4ad_ros.errors import Vl4adError
-from vl4ad_ros.nodes.images import image_bytes
+from vl4ad_ros.images import image_bytes
 from vl4ad_ros.nodes.memory import keep_large_buffers
 from vl4ad_ros.nodes.qos import OUTPUT, SENSOR
 from vl4ad_ros.nodes.stats import STAGES

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header, String
 
+from vl4ad_ros.images import HOST_IS_BIG_ENDIAN, image_bytes
 from vl4ad_ros.nodes.cdr import write_image
-from vl4ad_ros.nodes.images import HOST_IS_BIG_ENDIAN, image_bytes
 from vl4ad_ros.nodes.regions import Region
 from vl4ad_ros.prompts.compiled import CompiledPromptSet
 

@@ -17,10 +17,10 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
+from vl4ad_ros.images import BadImageError, decode, decode_compressed
 from vl4ad_ros.nodes import messages
 from vl4ad_ros.nodes.complaints import Complaints
 from vl4ad_ros.nodes.declare import declare, read
-from vl4ad_ros.nodes.images import BadImageError, decode, decode_compressed
 from vl4ad_ros.nodes.pairing import Pairing
 from vl4ad_ros.nodes.parameters import OVERLAY_PARAMETERS
 from vl4ad_ros.nodes.qos import LATCHED, OUTPUT

@@ -1,4 +1,4 @@
-"""Every encoding: values on paper, padding, byte order, and the same pixels as rosbags-image gives."""
+"""Every encoding: values on paper, patterns against formulas, padding, byte order, and rosbags-image's pixels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rosbags.image import message_to_cvimage
 
-from vl4ad_ros.nodes.images import ENCODINGS, BadImageError, decode, decode_compressed, image_bytes
+from vl4ad_ros.images import ENCODINGS, BadImageError, decode, decode_compressed, image_bytes
 
 H, W = 16, 24
 RGB = (200, 120, 40)
@@ -32,6 +32,9 @@ def rows_of(encoding: str) -> NDArray[np.uint8]:
         return np.tile(np.array([U, Y, V, Y], np.uint8), (H, W // 2))
     if encoding in ("yuv422_yuy2", "yuyv", "yuy2"):
         return np.tile(np.array([Y, U, Y, V], np.uint8), (H, W // 2))
+    if encoding == "nv24":
+        # A chroma row fills two rows of bytes; where rows are padded, the patterns below lay it out.
+        return np.vstack([np.full((H, W), Y, np.uint8), np.tile(np.array([U, V], np.uint8), (2 * H, W // 2))])
     if encoding in ("nv12", "nv21"):
         chroma = (U, V) if encoding == "nv12" else (V, U)
         return np.vstack([np.full((H, W), Y, np.uint8), np.tile(np.array(chroma, np.uint8), (H // 2, W // 2))])
@@ -49,6 +52,9 @@ def rows_of(encoding: str) -> NDArray[np.uint8]:
     return pixels
 
 
+YUV = ("yuv422", "uyvy", "yuv422_yuy2", "yuyv", "yuy2", "nv12", "nv21", "nv24")
+
+
 def expected(encoding: str) -> tuple[int, int, int]:
     return (77, 77, 77) if encoding.startswith("mono") or encoding.endswith("UC1") else RGB
 
@@ -57,12 +63,12 @@ def expected(encoding: str) -> tuple[int, int, int]:
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_every_encoding_with_and_without_padding(encoding: str, padding: int) -> None:
     rows = rows_of(encoding)
-    padded = np.pad(rows, ((0, 0), (0, padding)), constant_values=171)
+    padded = np.pad(rows, ((0, 0), (0, 0 if encoding == "nv24" else padding)), constant_values=171)
     for data in (padded.tobytes(), memoryview(padded.tobytes())):
         rgb = decode(encoding, H, W, padded.shape[1], False, data)
         assert rgb.shape == (H, W, 3)
         assert rgb.dtype == np.uint8
-        tolerance = 3 if encoding in ("yuv422", "uyvy", "yuv422_yuy2", "yuyv", "yuy2", "nv12", "nv21") else 0
+        tolerance = 3 if encoding in YUV else 0
         assert np.abs(rgb.astype(int) - expected(encoding)).max() <= tolerance
 
 
@@ -72,6 +78,95 @@ def test_big_endian(encoding: str) -> None:
     swapped[:, :, 1] = 0  # the low byte: 77 * 256 as big-endian is 77 * 257 to eight bits
     rgb = decode(encoding, H, W, swapped.shape[1] * 2, True, swapped.tobytes())
     assert np.array_equal(rgb, np.full((H, W, 3), expected(encoding), np.uint8))
+
+
+def from_yuv(y: Any, u: Any, v: Any) -> NDArray[np.uint8]:
+    """ITU-R BT.601, Y from 16 to 235, in floating point: [H, W] planes to RGB."""
+    y, u, v = 255 / 219 * (y.astype(float) - 16), u.astype(float) - 128, v.astype(float) - 128
+    rgb = np.dstack([y + 1.596 * v, y - 0.392 * u - 0.813 * v, y + 2.017 * u])
+    return np.asarray(np.clip(np.rint(rgb), 0, 255), np.uint8)
+
+
+@pytest.mark.parametrize("padding", [0, 10])
+@pytest.mark.parametrize(("height", "width"), [(16, 24), (9, 10), (10, 34)])
+@pytest.mark.parametrize("encoding", YUV)
+def test_patterns_in_yuv_against_the_formula(encoding: str, height: int, width: int, padding: int) -> None:
+    """Every pixel with its own brightness, every chroma sample with its own colour, bytes laid out by hand."""
+    if encoding in ("nv12", "nv21"):
+        height += height % 2
+    rng = np.random.default_rng(height * width + padding)
+    y = rng.integers(16, 236, (height, width), dtype=np.uint8)
+    rows_per_chroma = 2 if encoding in ("nv12", "nv21") else 1
+    columns_per_chroma = 1 if encoding == "nv24" else 2
+    shape = (height // rows_per_chroma, width // columns_per_chroma)
+    u, v = (rng.integers(16, 241, shape, dtype=np.uint8) for _ in range(2))
+
+    def padded(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return np.pad(rows, ((0, 0), (0, padding)), constant_values=77)
+
+    if encoding.startswith("nv"):
+        first, second = (v, u) if encoding == "nv21" else (u, v)
+        chroma = np.dstack([first, second]).reshape(shape[0], -1)
+        # The chroma rows of nv24 are twice as long, and so is their padding.
+        chroma = padded(padded(chroma)) if encoding == "nv24" else padded(chroma)
+        data, step = padded(y).tobytes() + chroma.tobytes(), width + padding
+    else:
+        parts = (u, y[:, ::2], v, y[:, 1::2]) if encoding in ("yuv422", "uyvy") else (y[:, ::2], u, y[:, 1::2], v)
+        rows = np.dstack(parts).reshape(height, -1)
+        data, step = padded(rows).tobytes(), 2 * width + padding
+    whole_u, whole_v = (p.repeat(rows_per_chroma, 0).repeat(columns_per_chroma, 1) for p in (u, v))
+    rgb = decode(encoding, height, width, step, False, data)
+    assert rgb.shape == (height, width, 3)
+    assert np.abs(rgb.astype(int) - from_yuv(y, whole_u, whole_v)).max() <= 2
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize(("height", "width"), [(16, 24), (9, 11), (8, 33), (15, 8)])
+@pytest.mark.parametrize("pattern", BAYER)
+def test_patterns_in_bayer_against_bilinear_interpolation(pattern: str, height: int, width: int, bits: int) -> None:
+    mosaic = np.random.default_rng(5).integers(0, 256, (height, width), dtype=np.uint8)
+    cell = np.array(BAYER[pattern])
+    channel = np.tile(cell, (height // 2 + 1, width // 2 + 1))[:height, :width]
+    kernel = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], float)
+    on_paper = np.empty((height, width, 3))
+    for index in range(3):
+        here = (channel == index).astype(float)
+        mean = cv2.filter2D(mosaic * here, -1, kernel) / cv2.filter2D(here, -1, kernel)
+        on_paper[..., index] = np.where(here > 0, mosaic, mean)
+    stored = mosaic if bits == 8 else (mosaic.astype("<u2") << 8) + 200
+    rgb = decode(f"bayer_{pattern}{bits}", height, width, width * bits // 8, False, stored.tobytes())
+    # At the edge OpenCV repeats the nearest inner pixels.
+    inner = np.s_[1:-1, 1:-1]
+    assert np.abs(rgb.astype(float) - on_paper)[inner].max() <= 1
+    assert np.array_equal(rgb[0, 1:-1], rgb[1, 1:-1])
+    assert np.array_equal(rgb[:, -1], rgb[:, -2])
+
+
+@pytest.mark.parametrize("padding", [0, 6])
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize(("height", "width"), [(16, 24), (9, 11)])
+@pytest.mark.parametrize("encoding", [name for name in ENCODINGS if name not in YUV and "bayer" not in name])
+def test_patterns_keep_every_pixel(encoding: str, height: int, width: int, big: bool, padding: int) -> None:
+    wide, letters = "16" in encoding, encoding.rstrip("0123456789")
+    channels = {"rgb": 3, "bgr": 3, "rgba": 4, "bgra": 4, "mono": 1}.get(letters) or int(encoding[-1])
+    pixels = np.random.default_rng(6).integers(0, 1 << (16 if wide else 8), (height, width, channels))
+    stored = pixels.astype({(True, True): ">u2", (True, False): "<u2"}.get((wide, big), "u1"))
+    rows = np.frombuffer(stored.tobytes(), np.uint8).reshape(height, -1)
+    data = np.pad(rows, ((0, 0), (0, padding)), constant_values=99)
+    rgb = decode(encoding, height, width, data.shape[1], big, data.tobytes())
+    upper = (pixels >> 8 if wide else pixels).astype(np.uint8)
+    order = {1: [0, 0, 0], 3: [2, 1, 0], 4: [2, 1, 0]}[channels]  # "UC": as OpenCV has them
+    order = [0, 1, 2] if letters.startswith("rgb") else order
+    assert np.array_equal(rgb, upper[..., order])
+
+
+def test_the_names_of_image_encodings_are_known() -> None:
+    """sensor_msgs/image_encodings.hpp has these for cameras; `nv12`, `uyvy` and the like are drivers' own."""
+    names = {f"{kind}{bits}" for kind in ("rgb", "rgba", "bgr", "bgra", "mono") for bits in (8, 16)}
+    names |= {f"bayer_{pattern}{bits}" for pattern in BAYER for bits in (8, 16)}
+    names |= {f"{bits}UC{channels}" for bits in (8, 16) for channels in (1, 3, 4)}
+    names |= {"yuv422", "yuv422_yuy2", "uyvy", "yuyv", "nv21", "nv24", "nv12"}
+    assert names <= set(ENCODINGS)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +206,7 @@ def test_rgb8_without_padding_is_not_copied() -> None:
         ("encoding", {"encoding": "x" * 10_000}),
         ("size", {"encoding": "yuv422", "width": W - 1}),
         ("size", {"encoding": "nv12", "height": H - 1}),
+        ("data size", {"encoding": "nv24"}),
     ],
 )
 def test_contradictions_are_named(cause: str, fields: dict[str, object]) -> None:
@@ -129,7 +225,7 @@ def test_contradictions_are_named(cause: str, fields: dict[str, object]) -> None
 def test_whatever_the_fields_say_it_is_an_image_or_a_named_fault(
     encoding: str, height: int, width: int, step: int, big: bool, size: int
 ) -> None:
-    for data in (bytes(size), bytes(step * height), bytes(step * height * 3 // 2)):
+    for data in (bytes(size), bytes(step * height), bytes(step * height * 3 // 2), bytes(step * height * 3)):
         try:
             assert decode(encoding, height, width, step, big, data).shape == (height, width, 3)
         except BadImageError as error:

@@ -1,4 +1,4 @@
-"""From the bytes of an image message to an RGB array, and back. Knows no ROS type.
+"""From the fields of an image message to arrays, and back: of rclpy, of a bag, or of anything with the same fields.
 
 Encoding names and layouts: REP 118 and sensor_msgs/image_encodings.hpp, with the drivers' own spellings beside them.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from vl4ad_ros.errors import Vl4adError
 
 U8 = NDArray[np.uint8]
-Data: TypeAlias = "bytes | bytearray | memoryview | array[int]"
+Data: TypeAlias = "bytes | bytearray | memoryview | array[int] | U8"
 MIN_SIDE, MAX_SIDE = 8, 16384
+HOST_IS_BIG_ENDIAN = sys.byteorder == "big"
 
 
 class BadImageError(Vl4adError):
@@ -63,8 +64,15 @@ _YUYV = (2, 8, _convert(cv2.COLOR_YUV2RGB_YUY2))
 _PACKED |= {"yuv422": _UYVY, "uyvy": _UYVY, "yuv422_yuy2": _YUYV, "yuyv": _YUYV, "yuy2": _YUYV}
 # One plane of Y, then one of interleaved chroma at half size both ways: 3/2 rows per image row.
 _SEMI_PLANAR = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21}
+# The chroma plane of nv24 has the image's size: 3 rows per image row. OpenCV has no code for it.
+_NV24 = "nv24"
+# ITU-R BT.601 with Y from 16 to 235, as OpenCV takes the other YUV encodings: Y, U, V, 1 -> R, G, B.
+_FROM_YUV = np.array([[1.164, 0.0, 1.596, 0.0], [1.164, -0.391, -0.813, 0.0], [1.164, 2.018, 0.0, 0.0]])
+_FROM_YUV[:, 3] = _FROM_YUV[:, :3] @ (-16.0, -128.0, -128.0)
+# Encodings of maps and labels, not of cameras: the part before C1 to C4.
+_NUMBERS = {"8S": "i1", "16S": "i2", "32S": "i4", "32F": "f4", "64F": "f8"}
 
-ENCODINGS: tuple[str, ...] = (*_PACKED, *_SEMI_PLANAR)
+ENCODINGS: tuple[str, ...] = (*_PACKED, *_SEMI_PLANAR, _NV24)
 
 
 def decode(encoding: str, height: int, width: int, step: int, big_endian: bool, data: Data) -> U8:
@@ -79,7 +87,7 @@ def decode(encoding: str, height: int, width: int, step: int, big_endian: bool, 
         width: Columns of the image.
         step: Bytes per row; more than the pixels take is padding.
         big_endian: Byte order of 16-bit channels.
-        data: step * height bytes (nv12, nv21: step * height * 3/2).
+        data: step * height bytes (nv12, nv21: 3/2 times as many, nv24: 3 times).
 
     Returns:
         RGB, uint8 [height, width, 3]; without padding, rgb8 is a view of `data`.
@@ -89,19 +97,18 @@ def decode(encoding: str, height: int, width: int, step: int, big_endian: bool, 
     """
     if height == 0 or width == 0 or len(data) == 0:
         raise BadImageError("empty", f"The image is empty ({width}x{height}, {len(data)} bytes).")
-    if not (MIN_SIDE <= height <= MAX_SIDE and MIN_SIDE <= width <= MAX_SIDE):
-        raise BadImageError(
-            "size", f"The image is {width}x{height}; expected sides from {MIN_SIDE} to {MAX_SIDE} pixels."
-        )
+    _check_size(height, width)
     if encoding in _SEMI_PLANAR:
         return _semi_planar(encoding, height, width, step, data)
+    if encoding == _NV24:
+        return _nv24(height, width, step, data)
     if encoding not in _PACKED:
         raise BadImageError("encoding", f"Unknown encoding: expected one of {sorted(ENCODINGS)}, got {encoding!r:.60}.")
     channels, bits, to_rgb = _PACKED[encoding]
     if channels == 2 and width % 2:
         raise BadImageError("size", f"A {encoding} image has an even width, got {width}.")
     row = width * channels * bits // 8
-    rows = _rows(encoding, height, row, step, data)
+    rows = _rows(encoding, height, row, step, data)[:, :row]
     if bits == 16:
         # The upper byte stands second in little-endian order, first in big-endian order.
         rows = rows[:, 0 if big_endian else 1 :: 2]
@@ -109,22 +116,36 @@ def decode(encoding: str, height: int, width: int, step: int, big_endian: bool, 
     return to_rgb(pixels if to_rgb is _same else np.ascontiguousarray(pixels))
 
 
+def _check_size(height: int, width: int) -> None:
+    if not (MIN_SIDE <= height <= MAX_SIDE and MIN_SIDE <= width <= MAX_SIDE):
+        raise BadImageError(
+            "size", f"The image is {width}x{height}; expected sides from {MIN_SIDE} to {MAX_SIDE} pixels."
+        )
+
+
 def _rows(encoding: str, height: int, row: int, step: int, data: Data) -> U8:
-    """Return the pixel bytes, uint8 [height, row], without padding."""
+    """Return the bytes row by row with their padding, uint8 [height, step]; a row needs `row` of them."""
     if step < row:
         raise BadImageError("step", f"A row of this {encoding} image takes {row} bytes, but its step is {step}.")
     if len(data) != step * height:
         raise BadImageError(
             "data size", f"The {encoding} image has {len(data)} bytes, but step * rows is {step} * {height}."
         )
-    return np.frombuffer(data, dtype=np.uint8).reshape(height, step)[:, :row]
+    return np.frombuffer(data, dtype=np.uint8).reshape(height, step)
 
 
 def _semi_planar(encoding: str, height: int, width: int, step: int, data: Data) -> U8:
     if height % 2 or width % 2:
         raise BadImageError("size", f"An {encoding} image has even sides, got {width}x{height}.")
-    rows = _rows(encoding, height * 3 // 2, width, step, data)
+    rows = _rows(encoding, height * 3 // 2, width, step, data)[:, :width]
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(rows), _SEMI_PLANAR[encoding]), dtype=np.uint8)
+
+
+def _nv24(height: int, width: int, step: int, data: Data) -> U8:
+    rows = _rows(_NV24, height * 3, width, step, data)
+    chroma = rows[height:].reshape(height, 2 * step)[:, : 2 * width].reshape(height, width, 2)
+    yuv = np.dstack([rows[:height, :width], chroma])
+    return np.asarray(cv2.transform(yuv, _FROM_YUV), dtype=np.uint8)
 
 
 def decode_compressed(image_format: str, data: Data) -> U8:
@@ -140,25 +161,88 @@ def decode_compressed(image_format: str, data: Data) -> U8:
     Raises:
         BadImageError: If the bytes are not a picture, or one of an absurd size.
     """
+    bgr = _decode_picture(image_format, data, cv2.IMREAD_COLOR)
+    if "compressed rgb" in image_format:  # image_transport stored RGB as it was: the decoder's "BGR" is RGB already.
+        return bgr
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def _decode_picture(image_format: str, data: Data, flags: int) -> U8:
     if len(data) == 0:
         raise BadImageError("empty", "The compressed image is empty.")
-    # Orientation tags are a photographer's; the camera's calibration is for the pixels as they lie.
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        bgr = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
+        # Orientation tags are a photographer's; the camera's calibration is for the pixels as they lie.
+        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         raise BadImageError("compressed data", f"The compressed image cannot be decoded ({error.err}).") from error
-    if bgr is None:
+    if pixels is None:
         raise BadImageError(
             "compressed data", f"The {len(data)} bytes of format {image_format!r:.60} are not a picture."
         )
-    if not (MIN_SIDE <= bgr.shape[0] <= MAX_SIDE and MIN_SIDE <= bgr.shape[1] <= MAX_SIDE):
-        raise BadImageError(
-            "size", f"The image is {bgr.shape[1]}x{bgr.shape[0]}; expected sides from {MIN_SIDE} to {MAX_SIDE} pixels."
-        )
-    if "compressed rgb" in image_format:  # image_transport stored RGB as it was: the decoder's "BGR" is RGB already.
-        return np.asarray(bgr, dtype=np.uint8)
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    _check_size(*pixels.shape[:2])
+    return np.asarray(pixels, dtype=np.uint8)
+
+
+def message_to_rgb(message: Any) -> U8:
+    """Return a sensor_msgs/Image or CompressedImage as RGB, uint8 [H, W, 3] (see `decode`, `decode_compressed`).
+
+    Raises:
+        BadImageError: If the message is no image.
+    """
+    if hasattr(message, "format"):
+        return decode_compressed(message.format, message.data)
+    m = message
+    return decode(m.encoding, int(m.height), int(m.width), int(m.step), bool(m.is_bigendian), m.data)
+
+
+def message_to_array(message: Any) -> NDArray[Any]:
+    """Return the pixels of a message as they are stored, padding removed: [H, W] or [H, W, C]; a map, a label image.
+
+    Raises:
+        BadImageError: If the message is no image of 1 to 4 interleaved channels.
+    """
+    if hasattr(message, "format"):
+        return _decode_picture(message.format, message.data, cv2.IMREAD_ANYCOLOR)
+    height, width, step = int(message.height), int(message.width), int(message.step)
+    if height == 0 or width == 0 or len(message.data) == 0:
+        raise BadImageError("empty", f"The image is empty ({width}x{height}, {len(message.data)} bytes).")
+    dtype, channels = _stored(message.encoding)
+    row = width * channels * dtype.itemsize
+    rows = np.ascontiguousarray(_rows(message.encoding, height, row, step, message.data)[:, :row])
+    pixels = rows.view(dtype.newbyteorder(">" if message.is_bigendian else "<")).reshape(height, width, channels)
+    native: NDArray[Any] = pixels.astype(dtype, copy=False)
+    return native[..., 0] if channels == 1 else native
+
+
+def _stored(encoding: str) -> tuple[np.dtype[Any], int]:
+    """Return the type and number of the channels of an encoding."""
+    if encoding in _PACKED:
+        channels, bits, _ = _PACKED[encoding]
+        return np.dtype(f"u{bits // 8}"), channels
+    kind, _, channels_text = encoding.partition("C")
+    if kind not in _NUMBERS or channels_text not in ("1", "2", "3", "4"):
+        raise BadImageError("encoding", f"The pixels of the encoding {encoding!r:.60} cannot be read.")
+    return np.dtype(_NUMBERS[kind]), int(channels_text)
+
+
+def array_fields(pixels: NDArray[Any], encoding: str) -> dict[str, Any]:
+    """Return the fields of a sensor_msgs/Image (all but the header) for an array [H, W] or [H, W, C].
+
+    Raises:
+        Vl4adError: If the array is not what the encoding says.
+    """
+    dtype, channels = _stored(encoding)
+    shape = pixels.shape[:2] if channels == 1 else (*pixels.shape[:2], channels)
+    if pixels.dtype != dtype or pixels.shape != shape:
+        raise Vl4adError(f"An array {pixels.dtype} {pixels.shape} is no image with encoding '{encoding}'.")
+    return {
+        "height": pixels.shape[0],
+        "width": pixels.shape[1],
+        "encoding": encoding,
+        "is_bigendian": int(HOST_IS_BIG_ENDIAN),
+        "step": pixels.nbytes // pixels.shape[0],
+        "data": np.ascontiguousarray(pixels).view(np.uint8).reshape(-1),
+    }
 
 
 def image_bytes(pixels: NDArray[np.uint8] | NDArray[np.float32]) -> array[int]:
@@ -169,6 +253,3 @@ def image_bytes(pixels: NDArray[np.uint8] | NDArray[np.float32]) -> array[int]:
     filled = array("B")
     filled.frombytes(np.ascontiguousarray(pixels).data.cast("B"))
     return filled
-
-
-HOST_IS_BIG_ENDIAN = sys.byteorder == "big"
