@@ -13,10 +13,11 @@ from transformers import Mask2FormerConfig
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerLoss, Mask2FormerTransformerModule
 
 from vl4ad_ros.errors import Vl4adError
-from vl4ad_ros.network.backbone import ClipBackbone
-from vl4ad_ros.network.config import VL4AD_TINY, EnsembleConfig, HeadConfig, NetworkConfig
+from vl4ad_ros.network.backbone import ClipBackbone, LiteBackbone
+from vl4ad_ros.network.config import VL4AD_LITE, VL4AD_TINY, EnsembleConfig, HeadConfig, NetworkConfig
 from vl4ad_ros.network.head import Prediction, mask_pool, mask_probability
 from vl4ad_ros.network.model import VL4ADNetwork
+from vl4ad_ros.network.small import PIXEL_MEAN, PIXEL_STD
 from vl4ad_ros.prompts.class_encoder import class_encoder_id
 from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.prompts.encoders import create_encoder
@@ -54,6 +55,11 @@ def graph_inputs(tensors: PromptTensors) -> list[torch.Tensor]:
 def network(config: NetworkConfig = VL4AD_TINY, seed: int = 0) -> VL4ADNetwork:
     torch.manual_seed(seed)
     return VL4ADNetwork(config).eval()
+
+
+def clip_tower(net: VL4ADNetwork) -> ClipBackbone:
+    assert isinstance(net.backbone, ClipBackbone)
+    return net.backbone
 
 
 def pictures(batch: int = 2) -> torch.Tensor:
@@ -163,7 +169,7 @@ def test_the_out_of_vocabulary_branch_is_a_geometric_mean() -> None:
         masks = F.interpolate(prediction.mask_logits, size=(2, 3), mode="bilinear", align_corners=False)
         inside = (masks > 0).float()
         pooled = torch.einsum("bnhw,bchw->bnc", inside, features[-1]) / (inside.sum((2, 3))[..., None] + 1e-8)
-        clip = F.normalize(net.backbone.embed_pooled(pooled), dim=-1).numpy()
+        clip = F.normalize(clip_tower(net).embed_pooled(pooled), dim=-1).numpy()
     compiled = tensors.prompt_set
     exponent = np.array([0.4, 0.8, 0.4, 0.8])  # road (a synonym) and sky are in the vocabulary
     for index in range(2):
@@ -237,6 +243,20 @@ def test_the_vision_only_twin_is_a_linear_classifier() -> None:
         compile_prompt_set(PromptSet(name="x", classes={"road": ["road"]}, ood=["cow"], templates="plain"), encoder)
 
 
+def test_the_lite_backbone_gives_the_encoder_s_features_and_stays_frozen() -> None:
+    torch.manual_seed(0)
+    net = VL4ADNetwork(VL4AD_LITE)
+    image = pictures()
+    assert isinstance(net.backbone, LiteBackbone)
+    expected = net.backbone.encoder((image.permute(0, 3, 1, 2).float() - PIXEL_MEAN) / PIXEL_STD)
+    for stride, got, wanted in zip((4, 8, 16, 32), net.train().features(image), expected, strict=True):
+        assert got.shape[2:] == (image.shape[1] // stride, image.shape[2] // stride)
+        torch.testing.assert_close(got, wanted.detach())
+    assert not any(p.requires_grad for p in net.backbone.parameters())
+    with pytest.raises(ValueError, match="no text space"):
+        NetworkConfig(**{**VL4AD_LITE.model_dump(), "ensemble": {"vocabulary_size": 3}})
+
+
 def test_sizes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(Vl4adError, match="channels"):
         VL4ADNetwork(VL4AD_TINY.model_copy(update={"backbone": "timm:convnext_tiny"}))
@@ -255,5 +275,5 @@ def test_an_empty_prediction_is_no_nan() -> None:
     net = ensemble_network()
     assert net.ensemble is not None
     text, table, mask, settings = graph_inputs(prompts())
-    weights = net.ensemble(prediction, net.backbone, torch.zeros(1, 320, 1, 1), text, table, mask, settings)
+    weights = net.ensemble(prediction, clip_tower(net), torch.zeros(1, 320, 1, 1), text, table, mask, settings)
     assert torch.isfinite(weights).all()

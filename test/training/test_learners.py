@@ -13,6 +13,7 @@ from vl4ad_ros.bundle import ModelBundle
 from vl4ad_ros.detector import Detector
 from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.export.onnx import run_torch
+from vl4ad_ros.network.checkpoint import load_network
 from vl4ad_ros.network.config import VL4AD_TINY
 from vl4ad_ros.network.small import BATCH_NORM_EPS, InvertedResidual, LiteEncoder, load_encoder_weights
 from vl4ad_ros.network.small_detector import SmallDetector
@@ -148,7 +149,7 @@ class WideToy(ToyEncoder):
 
 
 def mask_trainer(
-    tiny_data: Path, output: Path, head: str, monkeypatch: pytest.MonkeyPatch
+    tiny_data: Path, output: Path, head: str, monkeypatch: pytest.MonkeyPatch, **model: str
 ) -> tuple[Trainer, MaskLearner]:
     import tiny_run
 
@@ -156,7 +157,7 @@ def mask_trainer(
     config = make_config(
         tiny_data,
         output,
-        model={"network": "vl4ad-tiny", "head": head},
+        model={"network": "vl4ad-tiny", "head": head, "encoder_weights": "random", **model},
         mask_losses={"points": 64},
         datasets=[{"name": "tiny", "root": "frames", "classes": SINGLE, "scale": [0.9, 1.3]}],
         validation={"sets": [{"name": "val", "root": "val", "classes": SINGLE}], "pixels": 6144, "generated": 0},
@@ -180,6 +181,36 @@ def test_mask_network_trains_its_head_alone(
     maps = learner.dense_logits(sample[0].float(), trainer.data.all_concepts())
     assert maps.shape == (2, 5, 16, 24)
     assert maps.max() <= 1e-4 + np.log(learner.network.config.head.num_queries)
+
+
+def test_bundle_of_a_trained_mask_network_detects(
+    tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "create_encoder", lambda *_: WideToy())
+    trainer, learner = mask_trainer(tiny_data, tmp_path, "text", monkeypatch, network="vl4ad-lite")
+    config = trainer.config.model_copy(
+        update={"export": trainer.config.export.model_copy(update={"default_prompt_set": "tiny"})}
+    )
+    trainer.save({"choice": 0.5}, BEST)
+    bundle = ModelBundle.load(export.export_best(config, trainer.data, trainer.text))
+    # Its decoders' positions are fixed at export, and so is the size.
+    assert (bundle.card.input.resize, bundle.card.num_queries, bundle.card.stride) == ("stretch", 64, 4)
+    image = np.random.default_rng(0).integers(0, 256, (*SHAPE, 3), dtype=np.uint8)
+    detector = Detector.open(bundle.path)
+    got = detector.infer([image], detector.prompts())[0]
+    with torch.no_grad():
+        tensor = torch.from_numpy(image).permute(2, 0, 1)[None]
+        support = trainer.averaged.learner.dense_logits(tensor, trainer.data.all_concepts()).exp()
+    assert np.abs(got - (1 - support[0, :-1].amax(0)).clamp(0, 1).numpy()).max() < 1e-3
+    again = load_network(tmp_path / "network")
+    assert all(torch.equal(value, learner.network.state_dict()[name]) for name, value in again.state_dict().items())
+
+
+def test_only_clip_s_towers_take_clip_s_weights(
+    tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Vl4adError, match="only CLIP's towers"):
+        mask_trainer(tiny_data, tmp_path, "text", monkeypatch, network="vl4ad-lite", backbone="clip.safetensors")
 
 
 def test_mask_network_refuses_unions(tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

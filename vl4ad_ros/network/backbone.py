@@ -1,4 +1,7 @@
-"""The frozen image tower: a ConvNeXt of open_clip (or plain timm), giving features at strides 4, 8, 16 and 32."""
+"""The frozen image tower, giving features at strides 4, 8, 16 and 32.
+
+A ConvNeXt of open_clip (or plain timm), or a small EfficientNet-Lite0 for experiments on a CPU.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.network.small import FEATURE_CHANNELS, LiteEncoder
 
 STRIDES = (4, 8, 16, 32)
+
+LITE = "efficientnet:lite0"
+"""Name of the small backbone; it has no text space of its own."""
 
 
 def _tower(name: str, embedding_dim: int) -> Any:
@@ -32,7 +39,9 @@ def _tower(name: str, embedding_dim: int) -> Any:
     vision = (settings or {}).get("vision_cfg", {})
     if settings is None or not str(vision.get("timm_model_name", "")).startswith("convnext"):
         known = [f"open_clip:{other}" for other in open_clip.list_models() if other.startswith("convnext")]
-        raise Vl4adError(f"Unknown backbone '{name}': expected one of {known}, or timm:MODEL with a ConvNeXt of timm.")
+        raise Vl4adError(
+            f"Unknown backbone '{name}': expected one of {known}, timm:MODEL with a ConvNeXt of timm, or {LITE}."
+        )
     return TimmModel(
         vision["timm_model_name"],
         embed_dim=settings["embed_dim"],
@@ -45,13 +54,60 @@ def _tower(name: str, embedding_dim: int) -> Any:
     )
 
 
-class ClipBackbone(nn.Module):
-    """CLIP's ConvNeXt image tower, frozen: always in evaluation mode, no gradients, never trained.
+class FrozenBackbone(nn.Module):
+    """An image tower that is always in evaluation mode, has no gradients and is never trained.
+
+    Attributes:
+        channels: Channels of the four features.
+    """
+
+    channels: tuple[int, ...]
+
+    def _freeze(self) -> None:
+        self.requires_grad_(False)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> FrozenBackbone:
+        """Stay in evaluation mode whatever is asked: drop path and the like never apply to a frozen tower."""
+        super().train(False)
+        return self
+
+    def _stages(self, image: Tensor) -> Iterator[Tensor]:
+        raise NotImplementedError
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the features at strides 4, 8, 16, 32.
+
+        Args:
+            image: Normalised RGB, float [B, 3, H, W], H and W multiples of 32.
+
+        Returns:
+            Four tensors [B, channels[i], H / stride, W / stride].
+        """
+        with torch.no_grad():
+            res2, res3, res4, res5 = self._stages(image)
+        return res2, res3, res4, res5
+
+
+class LiteBackbone(FrozenBackbone):
+    """EfficientNet-Lite0, random until weights are loaded (`vl4ad_ros.network.small.load_encoder_weights`)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = LiteEncoder()
+        self.channels = FEATURE_CHANNELS
+        self._freeze()
+
+    def _stages(self, image: Tensor) -> Iterator[Tensor]:
+        yield from self.encoder(image)
+
+
+class ClipBackbone(FrozenBackbone):
+    """CLIP's ConvNeXt image tower.
 
     Attributes:
         visual: open_clip's image tower; its state dict has the names below `visual.` of an open_clip checkpoint.
         logit_scale: CLIP's own logit scale (logarithm), used by the out-of-vocabulary branch only.
-        channels: Channels of the four features.
     """
 
     visual: Any
@@ -71,32 +127,13 @@ class ClipBackbone(nn.Module):
         self.visual = _tower(name, embedding_dim)
         self.register_buffer("logit_scale", torch.tensor(100.0).log())
         self.channels = tuple(int(info["num_chs"]) for info in self.visual.trunk.feature_info)
-        self.requires_grad_(False)
-        self.train(False)
-
-    def train(self, mode: bool = True) -> ClipBackbone:
-        """Stay in evaluation mode whatever is asked: drop path and the like never apply to a frozen tower."""
-        super().train(False)
-        return self
+        self._freeze()
 
     def _stages(self, image: Tensor) -> Iterator[Tensor]:
         x = self.visual.trunk.stem(image)
         for stage in self.visual.trunk.stages:
             x = stage(x)
             yield x
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the features at strides 4, 8, 16, 32.
-
-        Args:
-            image: Normalised RGB, float [B, 3, H, W], H and W multiples of 32.
-
-        Returns:
-            Four tensors [B, channels[i], H / stride, W / stride].
-        """
-        with torch.no_grad():
-            res2, res3, res4, res5 = self._stages(image)
-        return res2, res3, res4, res5
 
     def dense(self, res5: Tensor) -> Tensor:
         """Return CLIP's dense feature, which may be pooled: the stride-32 feature behind the trunk's last norm."""
@@ -109,3 +146,8 @@ class ClipBackbone(nn.Module):
         x = self.visual.trunk.head(pooled.reshape(batch * queries, channels, 1, 1))
         embedding: Tensor = self.visual.head(x).reshape(batch, queries, -1)
         return embedding
+
+
+def make_backbone(name: str, embedding_dim: int) -> FrozenBackbone:
+    """Build the tower of that name with random weights; arguments and errors as of `ClipBackbone`."""
+    return LiteBackbone() if name == LITE else ClipBackbone(name, embedding_dim)

@@ -40,7 +40,7 @@ def save_network(network: VL4ADNetwork, folder: str | Path) -> tuple[Path, Path]
 
 
 def load_config(name_or_folder: str | Path) -> NetworkConfig:
-    """Return the sizes of a preset (`vl4ad-l`, `vl4ad-tiny`), of a `.json` file or of a network's folder.
+    """Return the sizes of a preset (`PRESETS`), of a `.json` file or of a network's folder.
 
     Raises:
         Vl4adError: If there is no such thing, or the file is wrong.

@@ -14,6 +14,7 @@ from torch import Tensor
 from vl4ad_ros.checked import read_json
 from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.hashing import sha256_file
+from vl4ad_ros.network.backbone import ClipBackbone
 from vl4ad_ros.network.checkpoint import save_network
 from vl4ad_ros.network.config import EnsembleConfig, HeadConfig, NetworkConfig
 from vl4ad_ros.network.fcclip import (
@@ -117,8 +118,10 @@ def import_network(
     network = VL4ADNetwork(_config(head, backbone, text_encoder, imported.source, vocabulary))
     network.head.load_state_dict(imported.head.state_dict())
     visual = {key.removeprefix("visual."): value for key, value in towers.items() if key.startswith("visual.")}
-    network.backbone.visual.load_state_dict(visual)
-    network.backbone.logit_scale.copy_(towers["logit_scale"])
+    tower = network.backbone
+    assert isinstance(tower, ClipBackbone)  # others have no tensors of CLIP's names
+    tower.visual.load_state_dict(visual)
+    tower.logit_scale.copy_(towers["logit_scale"])
     if network.ensemble is not None and vocabulary is not None:
         network.ensemble.vocabulary.copy_(torch.from_numpy(vocabulary.embeddings.copy()))
     text = {key: value for key, value in towers.items() if not key.startswith("visual.")}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vl4ad_ros.errors import Vl4adError
-from vl4ad_ros.network.backbone import ClipBackbone
+from vl4ad_ros.network.backbone import ClipBackbone, make_backbone
 from vl4ad_ros.network.config import NetworkConfig
 from vl4ad_ros.network.ensemble import VocabularyEnsemble
 from vl4ad_ros.network.head import Prediction, SegmentationHead, mask_probability
@@ -39,7 +39,7 @@ class VL4ADNetwork(nn.Module):
         """
         super().__init__()
         self.config = config
-        self.backbone = ClipBackbone(config.backbone, config.head.embedding_dim)
+        self.backbone = make_backbone(config.backbone, config.head.embedding_dim)
         if self.backbone.channels != config.head.feature_channels:
             raise Vl4adError(
                 f"The backbone '{config.backbone}' has features of {self.backbone.channels} channels, "
@@ -95,6 +95,7 @@ class VL4ADNetwork(nn.Module):
             cosines = torch.matmul(prediction.embeddings, text_embeddings.transpose(0, 1))
             weights = class_weights(cosines, class_concepts, class_mask, settings, prediction.void)
         else:
+            assert isinstance(self.backbone, ClipBackbone)
             weights = self.ensemble(
                 prediction,
                 self.backbone,

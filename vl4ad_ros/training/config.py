@@ -112,8 +112,8 @@ class Model(Checked):
     """The network.
 
     Attributes:
-        network: `small` (dense, for a CPU), a mask network's preset (`vl4ad-l`, `vl4ad-lite`, `vl4ad-tiny`) or the folder
-            of one.
+        network: `small` (dense, for a CPU), a mask network's preset (`vl4ad-l`, `vl4ad-lite`, `vl4ad-tiny`), or the
+            folder of one.
         backbone: for presets: an open_clip checkpoint file with the frozen image tower.
         embed_dim: channels of the dense map; this and the rest but `head` and `encoder_weights` are for
             `small`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -129,7 +129,9 @@ def _card(config: TrainConfig, learner: Learner, state: Checkpoint, encoder: str
             **{key: round(value, 4) for key, value in state.figures.items()},
         }
     }
+    resize: Literal["stretch", "keep_aspect"] = "keep_aspect"
     if isinstance(learner, MaskLearner):
+        resize = "stretch"  # the positions of its decoders are computed at export
         sizes = learner.network.config
         dim, queries, mean, std = sizes.head.text_dim, sizes.head.num_queries, sizes.mean, sizes.std
     else:
@@ -142,7 +144,7 @@ def _card(config: TrainConfig, learner: Learner, state: Checkpoint, encoder: str
             height=export.height,
             width=export.width,
             multiple_of=32,
-            resize="keep_aspect",
+            resize=resize,
             mean=mean,
             std=std,
         ),
@@ -152,7 +154,7 @@ def _card(config: TrainConfig, learner: Learner, state: Checkpoint, encoder: str
         stride=learner.network.stride,
         temperature=learner.temperature,
         void=True,
-        methods=["vl4ad", "random_word"],
+        methods=["vl4ad"] if isinstance(learner, MaskLearner) and learner.linear else ["vl4ad", "random_word"],
         prompt_limits=LIMITS,
         default_prompt_set=export.default_prompt_set,
         licence=export.licence,

@@ -10,13 +10,16 @@ from transformers import Mask2FormerConfig
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerLoss
 
 from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.network.backbone import ClipBackbone, FrozenBackbone, LiteBackbone
 from vl4ad_ros.network.checkpoint import CONFIG as NETWORK_CONFIG
 from vl4ad_ros.network.checkpoint import load_config as load_network_config
 from vl4ad_ros.network.checkpoint import load_network
 from vl4ad_ros.network.head import Prediction
 from vl4ad_ros.network.model import VL4ADNetwork
+from vl4ad_ros.network.small import load_encoder_weights
 from vl4ad_ros.training.config import MaskLosses, Model
 from vl4ad_ros.training.label_tables import IGNORE, LabelTable
+from vl4ad_ros.training.learner import encoder_weights_file
 from vl4ad_ros.training.losses import Term
 from vl4ad_ros.training.text import TextTable
 
@@ -46,8 +49,11 @@ class MaskLearner(nn.Module):
             )
         stored = (Path(model.network) / NETWORK_CONFIG).is_file()
         self.network = load_network(model.network) if stored and not linear else VL4ADNetwork(config)
+        tower = self.network.backbone
+        if isinstance(tower, LiteBackbone) and not stored and model.encoder_weights == "imagenet":
+            load_encoder_weights(tower.encoder, encoder_weights_file())
         if model.backbone is not None:
-            load_tower(self.network, model.backbone)
+            load_tower(tower, model.backbone)
         # The vision-only twin's "text" is the identity: one row per class.
         concepts = torch.eye(len(classes)) if linear else text.concepts
         self.register_buffer("concepts", concepts, persistent=False)
@@ -86,12 +92,14 @@ class MaskLearner(nn.Module):
         return torch.cat([support, rest], dim=1).clamp(min=LEAST).log()
 
 
-def load_tower(network: VL4ADNetwork, file: Path) -> None:
+def load_tower(backbone: FrozenBackbone, file: Path) -> None:
     """Load the image tower from an open_clip checkpoint: `.safetensors`, or a state dict that needs no code to load.
 
     Raises:
         Vl4adError: the file is missing, or holds another tower.
     """
+    if not isinstance(backbone, ClipBackbone):
+        raise Vl4adError("model.backbone: only CLIP's towers take an open_clip checkpoint; leave it out")
     if not file.is_file():
         raise Vl4adError(f"model.backbone: there is no file {file}")
     if file.suffix == ".safetensors":
@@ -102,11 +110,11 @@ def load_tower(network: VL4ADNetwork, file: Path) -> None:
         state = torch.load(file, map_location="cpu", weights_only=True)
         state = state.get("state_dict", state)
     tower = {key.removeprefix("visual."): value for key, value in state.items() if key.startswith("visual.")}
-    missing = network.backbone.visual.load_state_dict(tower, strict=False).missing_keys if tower else ["visual.*"]
+    missing = backbone.visual.load_state_dict(tower, strict=False).missing_keys if tower else ["visual.*"]
     if missing:
         raise Vl4adError(f"{file} lacks {len(missing)} weights of the image tower, the first is '{missing[0]}'")
     if "logit_scale" in state:
-        network.backbone.logit_scale.copy_(state["logit_scale"])
+        backbone.logit_scale.copy_(state["logit_scale"])
 
 
 def segments(rows: Tensor, table: LabelTable) -> tuple[list[Tensor], list[Tensor]]:
