@@ -39,6 +39,7 @@ def test_meaning_of_the_compiled_set(merged: CompiledPromptSet) -> None:
 
 def test_round_trip_keeps_everything_and_the_version(merged: CompiledPromptSet, tmp_path: Path) -> None:
     merged.save(tmp_path / "a.safetensors")
+    assert (tmp_path / "a.safetensors").stat().st_mode & 0o044 == 0o044, "the node may run as another user"
     again = load_compiled(tmp_path / "a.safetensors")
     assert again.summary() == merged.summary()
     np.testing.assert_array_equal(again.embeddings, merged.embeddings)

@@ -118,6 +118,7 @@ class CompiledPromptSet:
         }
         # One JSON text: safetensors writes its metadata in no fixed order, one entry keeps the file reproducible.
         save_file(tensors, str(path), metadata={"vl4ad": json.dumps({"format": FORMAT, **meta})})
+        Path(path).chmod(0o644)  # safetensors lets nobody else read what it writes
 
 
 def load_compiled(path: str | Path) -> CompiledPromptSet:

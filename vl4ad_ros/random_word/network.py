@@ -113,6 +113,7 @@ class RandomWordNetwork:
         meta = {"format": FORMAT, "text_encoder": self.encoder_id, "card": dict(self.card)}
         tensors = {name: np.ascontiguousarray(getattr(self, name)) for name in _TENSORS}
         save_file(tensors, str(path), metadata={"vl4ad": json.dumps(meta)})
+        Path(path).chmod(0o644)  # safetensors lets nobody else read what it writes
 
 
 def load_network(path: str | Path) -> RandomWordNetwork:
