@@ -31,8 +31,7 @@ class Camera:
         name: Its name; empty for the single camera on `image`.
         roi: Its region of interest, or None.
         stats: What happened to its frames.
-        swap: Version of the state that its last result was made with.
-        since: Stamp of the first result with that state.
+        swap: Version of the state that its last result was made with; 0 where that is to be told anew.
     """
 
     def __init__(self, node: LifecycleNode, name: str, roi: RoiMask | None, vision_msgs: Any | None) -> None:
@@ -41,7 +40,6 @@ class Camera:
         self.roi = roi
         self.stats = CameraStats()
         self.swap = 0
-        self.since: dict[str, int] = {}
         self._vision_msgs = vision_msgs
         self._complaints = Complaints(node.get_logger().warning)
         self._info: CameraInfo | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -14,24 +13,23 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter as RosParameter
-from std_msgs.msg import Header, String
+from std_msgs.msg import Header
 
 from vl4ad_ros.detector import Detector
 from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.nodes import health, messages
+from vl4ad_ros.nodes.announcer import Announcer
 from vl4ad_ros.nodes.camera import Camera
 from vl4ad_ros.nodes.declare import declare, read
 from vl4ad_ros.nodes.parameters import BY_NAME, PARAMETERS, check_values
 from vl4ad_ros.nodes.pipeline import RoiMask
-from vl4ad_ros.nodes.qos import LATCHED
 from vl4ad_ros.nodes.spin import run_node
 from vl4ad_ros.nodes.state import FrameState, next_state
+from vl4ad_ros.nodes.swaps import Swaps
 from vl4ad_ros.nodes.worker import Worker
 
 NAME = "detector"
 DIAGNOSTICS_PERIOD_S = 1.0
-# Swaps that ~/prompt_set tells of besides the one in force.
-HISTORY = 16
 
 OpenDetector = Callable[[str, str, int, int], Detector]
 
@@ -54,8 +52,8 @@ class DetectorNode(LifecycleNode):
         self._state: FrameState | None = None
         self._cameras: list[Camera] = []
         self._worker: Worker | None = None
-        self._info_publishers: dict[str, Any] = {}
-        self._swaps: deque[dict[str, object]] = deque(maxlen=HISTORY)
+        self._swaps = Swaps()
+        self._announcer: Announcer | None = None
         self._fault = ""
         super().__init__(NAME)
         declare(self, PARAMETERS)
@@ -98,13 +96,7 @@ class DetectorNode(LifecycleNode):
         )
         self._state = next_state(self._detector, values, self._state)
         self._values = values
-        self._info_publishers = {"prompt_set": self.create_publisher(String, "~/prompt_set", LATCHED)}
-        if self._vision_msgs is not None:
-            for topic, message in (
-                ("label_info", self._vision_msgs.LabelInfo),
-                ("vision_info", self._vision_msgs.VisionInfo),
-            ):
-                self._info_publishers[topic] = self.create_publisher(message, f"~/{topic}", LATCHED)
+        self._announcer = Announcer(self, self._detector, self._swaps, self._state_in_force, self._vision_msgs)
         self._cameras = [
             Camera(self, name, roi, self._vision_msgs) for name, roi in zip(values["cameras"], rois, strict=True)
         ]
@@ -117,7 +109,7 @@ class DetectorNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begin to work."""
-        if self._detector is None or self._state is None:
+        if self._detector is None or self._announcer is None:
             return TransitionCallbackReturn.ERROR
         self._worker = Worker(
             self._detector,
@@ -131,7 +123,7 @@ class DetectorNode(LifecycleNode):
         )
         for index, camera in enumerate(self._cameras):
             camera.subscribe(self._values["compressed"], partial(self._on_image, index))
-        self._tell_prompt_set(self._state)
+        self._announcer.tell()
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -173,9 +165,9 @@ class DetectorNode(LifecycleNode):
         for camera in self._cameras:
             camera.destroy()
         self._cameras = []
-        for publisher in self._info_publishers.values():
-            self.destroy_publisher(publisher)
-        self._info_publishers = {}
+        if self._announcer is not None:
+            self._announcer.destroy()
+            self._announcer = None
         if self._detector is not None:
             self._detector.close()
             self._detector = None
@@ -204,8 +196,8 @@ class DetectorNode(LifecycleNode):
         """Tell of a swap before its first result on each camera goes out."""
         if camera.swap != state.version:
             camera.swap = state.version
-            camera.since = messages.stamp_dict(header)
-            self._tell_prompt_set(state)
+            assert self._announcer is not None
+            self._announcer.tell_first_result(state, camera.name, header)
 
     # Prompt sets and parameters
 
@@ -224,48 +216,12 @@ class DetectorNode(LifecycleNode):
                 state = next_state(self._detector, values, self._state, frozenset(changes))
                 swapped = self._state is None or state.version != self._state.version
                 self._state = state
-                if swapped and self._worker is not None:
-                    self._tell_prompt_set(state)
+                if swapped and self._announcer is not None and self._worker is not None:
+                    self._announcer.tell()
         except Vl4adError as error:
             return SetParametersResult(successful=False, reason=str(error))
         self._values = values
         return SetParametersResult(successful=True)
-
-    def _tell_prompt_set(self, state: FrameState) -> None:
-        """Publish what is in force, and since which stamp on each camera (docs/node.md says how to read it)."""
-        if self._detector is None:
-            return
-        prompts = state.prompts
-        since = {camera.name: camera.since for camera in self._cameras if camera.swap == state.version}
-        entry: dict[str, object] = {
-            "swap": state.version,
-            "name": prompts.prompt_set.name,
-            "version": prompts.prompt_set.version,
-            "since": since,
-        }
-        if self._swaps and self._swaps[-1]["swap"] == state.version:
-            self._swaps.pop()
-        previous = list(self._swaps)
-        self._swaps.append(entry)
-        content = prompts.prompt_set.summary() | entry
-        content |= {
-            "scoring": prompts.scoring,
-            "temperature": prompts.temperature,
-            "threshold": state.threshold,
-            "bundle": self._detector.bundle.card.name,
-            "engine": self._detector.engine.info.as_dict(),
-            "previous": previous,
-        }
-        self._info_publishers["prompt_set"].publish(messages.text(content))
-        if self._vision_msgs is not None:
-            header = Header(stamp=self.get_clock().now().to_msg())
-            topic = f"{self.get_fully_qualified_name()}/prompt_set"
-            self._info_publishers["label_info"].publish(
-                messages.label_info(self._vision_msgs, header, prompts.prompt_set, state.threshold)
-            )
-            self._info_publishers["vision_info"].publish(
-                messages.vision_info(self._vision_msgs, header, prompts.scoring, topic, state.version)
-            )
 
     # Diagnostics
 
@@ -292,6 +248,7 @@ class DetectorNode(LifecycleNode):
             "prompt set version": prompts.prompt_set.version,
             "swap": self._state.version,
             "scoring": prompts.scoring,
+            "method": self._state.method,
             "temperature": prompts.temperature,
             "threshold": self._state.threshold,
             "enabled": json.dumps(self._state.enabled),

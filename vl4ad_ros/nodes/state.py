@@ -17,6 +17,7 @@ class FrameState:
     Attributes:
         version: Counts up with each change that can alter a map, a mask or a region.
         prompts: The prompt set with scoring, method and temperature, ready for the graph.
+        method: Name of the anomaly method that the prompts were packed for.
         threshold: Of the anomaly mask, [0, 1].
         output_size: `input`, `network` or `mask`.
         min_region_area: Pixels.
@@ -27,6 +28,7 @@ class FrameState:
 
     version: int
     prompts: PromptTensors
+    method: str
     threshold: float
     output_size: str
     min_region_area: int
@@ -68,6 +70,7 @@ def next_state(
     return FrameState(
         version=version,
         prompts=prompts,
+        method=values["method"],
         threshold=threshold if threshold >= 0 else detector.bundle.card.default_threshold,
         output_size=values["output_size"],
         min_region_area=int(values["min_region_area"]),

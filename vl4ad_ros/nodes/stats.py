@@ -65,7 +65,7 @@ class CameraStats:
     """Counts what happens to a camera's frames; safe to use from several threads.
 
     Causes: `received`, `published`; dropped: `replaced` (a newer frame came before its turn), `nobody listens`,
-    `disabled`, `max_rate`, `deactivated`, `lost in transport`; unusable: `bad: <cause>`; worth knowing: `zero stamp`,
+    `disabled`, `max_rate`, `lost in transport`; unusable: `bad: <cause>`; worth knowing: `zero stamp`,
     `time jumped back`, `camera_info does not fit`, `engine error`.
     """
 

@@ -1,0 +1,106 @@
+"""While a frame is in work: the node answers, the newest frame wins, and no swap touches the frame."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lifecycle_msgs.msg import Transition
+from mock_bundle import red_uncertainty
+from ros_harness import Client, Process, image_message, map_pixels, parameters, plain, running
+
+NODE = "blocking_detector"
+
+
+def status(diagnostics: list[Any], name: str) -> dict[str, str]:
+    found = [s for array in diagnostics for s in array.status if s.name == name]
+    return {value.key: value.value for value in found[-1].values} if found else {}
+
+
+def replaced(diagnostics: list[Any]) -> int:
+    return int(status(diagnostics, "detector: camera image").get("replaced", 0))
+
+
+def start(client: Client, gate: Path, process: Process) -> None:
+    """Send the frame of second 1 until the engine has it in work."""
+    client.wait_connected()
+    red = image_message(plain((255, 0, 0)), stamp=(1, 0))
+
+    def in_work() -> bool:
+        if not (gate / "in_work_1").exists():
+            client.sender().publish(red)
+        return (gate / "in_work_1").exists()
+
+    client.wait("a frame in work", in_work)
+    assert process.alive()
+
+
+def test_a_swap_meanwhile_is_answered_and_acts_on_the_next_frame(
+    mock_bundle: Path, tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = tmp_path / "gate"
+    gate.mkdir()
+    monkeypatch.setenv("VL4AD_GATE", str(gate))
+    maps, masks = client.hear_results()
+    told = client.hear_prompt_set()
+    diagnostics = client.hear_diagnostics()
+    values = parameters(bundle=str(mock_bundle), prompt_set="traffic")
+    with running(NODE, tmp_path / "log", "-r", "image:=/camera/image", *values) as process:
+        start(client, gate, process)
+        # The engine does not move, and the node answers all the same.
+        for number in range(10):
+            assert client.set_parameter("threshold", 0.1 + number / 100).successful
+        assert not client.set_parameter("prompt_set", "nonsense").successful
+        assert client.set_parameter("prompt_set", "merged").successful
+        assert client.get_parameter("prompt_set") == "merged"
+        assert client.state() == "active"
+        assert (maps, masks) == ([], [])
+        # Newer frames: each takes the place of the one before it.
+        before = replaced(diagnostics)
+        for second in range(2, 6):
+            client.sender().publish(image_message(plain((255, 0, 0)), stamp=(second, 0)))
+
+        def the_newest_is_there() -> bool:
+            client.sender().publish(image_message(plain((255, 0, 0)), stamp=(6, 0)))
+            return replaced(diagnostics) >= before + 4
+
+        client.wait("frames replaced by newer ones", the_newest_is_there)
+        for call in range(1, 9):
+            (gate / f"go_{call}").touch()
+        client.wait("two results", lambda: len(maps) >= 2)
+        client.wait("both masks", lambda: len(masks) >= 2)
+        client.wait("the stamp of the new set", lambda: json.loads(told[-1].data)["since"])
+    assert [m.header.stamp.sec for m in maps[:2]] == [1, 6]
+    assert map_pixels(maps[0]) == pytest.approx(red_uncertainty(), abs=1e-5)
+    assert map_pixels(maps[1]).mean() > red_uncertainty() + 0.1  # `merged` has an OOD column
+    assert set(map_pixels(masks[0]).ravel()) == {0}  # with the old threshold, the bundle's
+
+    # What was told last is what is in force, though the old set's first result came after the swap.
+    last = json.loads(told[-1].data)
+    assert last["name"] == "merged"
+    assert last["since"] == {"": {"sec": 6, "nanosec": 0}}
+    (first,) = [entry for entry in last["previous"] if entry["since"]]
+    assert (first["name"], first["since"]) == ("traffic", {"": {"sec": 1, "nanosec": 0}})
+    swaps = [entry["swap"] for entry in [*last["previous"], last]]
+    assert swaps == sorted(set(swaps))
+    newest = [json.loads(message.data)["swap"] for message in told]
+    assert newest == sorted(newest)
+
+
+def test_deactivation_waits_for_the_frame_and_configures_again(
+    mock_bundle: Path, tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = tmp_path / "gate"
+    gate.mkdir()
+    monkeypatch.setenv("VL4AD_GATE", str(gate))
+    maps, _ = client.hear_results()
+    values = parameters(bundle=str(mock_bundle), prompt_set="traffic")
+    with running(NODE, tmp_path / "log", "-r", "image:=/camera/image", *values) as process:
+        start(client, gate, process)
+        (gate / "go_1").touch()
+        assert client.change_state(Transition.TRANSITION_DEACTIVATE)
+        client.wait("the result of the frame in work", lambda: maps)
+        assert client.state() == "inactive"
+    assert "Traceback" not in process.output()
