@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from mask_bundle import write_mask_bundle
 from tiny_network import write_tiny_bundle
 
 from vl4ad_ros.bundle import ModelBundle
@@ -49,6 +50,30 @@ def test_the_score_stage_stays_float32(bundle: ModelBundle) -> None:
     assert prompt_readers
     for node in prompt_readers:
         assert {kinds[name] for name in node.output} == {onnx.TensorProto.FLOAT}, node.name
+
+
+def test_sampling_locations_of_the_mask_network_stay_float32(tmp_path: Path) -> None:
+    """All between the last matrix product and a GridSample: float16 counts positions only to 2048."""
+    model = to_float16(onnx.load(str(write_mask_bundle(tmp_path / "mask").onnx_path)))
+    kinds = types(model)
+    maker = {name: node for node in model.graph.node for name in node.output}
+    grids = [node for node in model.graph.node if node.op_type == "GridSample"]
+    assert len(grids) == 3  # one layer of deformable attention, three scales
+    pending, seen = [node.input[1] for node in grids], set[str]()
+    while pending:
+        name = pending.pop()
+        node = maker.get(name)
+        # What a matrix product gives may be float16; from the cast behind it on, positions are float32.
+        if name in seen or node is None or node.op_type in ("MatMul", "Gemm", "Conv", "ConvTranspose"):
+            continue
+        assert kinds[name] != onnx.TensorProto.FLOAT16, node
+        seen.add(name)
+        pending += node.input
+    assert len(seen) > 6
+    for kind in ("Softmax", "LayerNormalization"):
+        named = [node for node in model.graph.node if node.op_type == kind]
+        assert named
+        assert all(kinds[name] == onnx.TensorProto.FLOAT for node in named for name in (*node.input, *node.output))
 
 
 def test_nothing_is_rounded_between_two_float32_operators(bundle: ModelBundle) -> None:

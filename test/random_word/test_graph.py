@@ -20,7 +20,7 @@ from vl4ad_ros.network.small_detector import SmallDetector
 from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.prompts.tensors import PromptTensors, pack
 from vl4ad_ros.random_word.bundled import graph_inputs, install, load_bundled
-from vl4ad_ros.random_word.graph import add_to_dense, add_to_masks, blend
+from vl4ad_ros.random_word.graph import add_to_dense, blend, mean_probability
 from vl4ad_ros.random_word.network import RandomWordNetwork, graph_shapes
 from vl4ad_ros.scoring.names import SCORINGS
 from vl4ad_ros.scoring.publish import to_uncertainty
@@ -87,11 +87,10 @@ def test_mask_graph_is_the_mask_weighted_mean_of_the_queries() -> None:
     network, v = make_network(), unit_rows(2, 5, 3)
     logits = np.random.default_rng(2).standard_normal((2, 5, 4, 6)).astype(np.float32)
     rows, head = (torch.from_numpy(np.array(a)) for a in network.graph_inputs().values())
-    settings = torch.from_numpy(np.array(tensors("vl4ad", "random_word").settings))
-    u = add_to_masks(torch.zeros(2, 4, 6), torch.from_numpy(logits), torch.from_numpy(v) @ rows.T, head, settings)
+    got = mean_probability(torch.from_numpy(logits), torch.from_numpy(v) @ rows.T, head)
     s, p = 1 / (1 + np.exp(-logits)), network.probability(v)
     expected = np.einsum("bnhw,bn->bhw", s, p) / s.sum(axis=1)
-    np.testing.assert_allclose(1 + u.numpy(), expected, atol=2e-6)
+    np.testing.assert_allclose(got.numpy(), expected, atol=2e-6)
 
 
 @torch.inference_mode()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from vl4ad_ros.checked import Checked
@@ -89,6 +91,9 @@ class NetworkConfig(Checked):
         text_encoder: Id of the text encoder whose embeddings it understands.
         head: Sizes of the head.
         ensemble: The out-of-vocabulary branch, or None.
+        score_at: `mask`: the score is made at the masks' resolution, stride 4. `image`: masks are resized to the
+            network's input first (`vl4ad_ros.network.image_score`).
+        score_queries: With `image`: the number of queries that take part in each strip; None: all.
         mean: Subtracted per RGB channel (0..255).
         std: Divided by per RGB channel.
         origin: Where the weights come from, one line for the bundle's card.
@@ -99,6 +104,8 @@ class NetworkConfig(Checked):
     text_encoder: str = "open_clip:convnext_large_d_320/laion2b_s29b_b131k_ft_soup"
     head: HeadConfig = HeadConfig()
     ensemble: EnsembleConfig | None = None
+    score_at: Literal["mask", "image"] = "mask"
+    score_queries: int | None = Field(default=None, ge=1)
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD
     origin: str = "random initialisation"

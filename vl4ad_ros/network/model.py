@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vl4ad_ros.errors import Vl4adError
@@ -12,7 +13,8 @@ from vl4ad_ros.network.backbone import ClipBackbone, make_backbone
 from vl4ad_ros.network.config import NetworkConfig
 from vl4ad_ros.network.ensemble import VocabularyEnsemble
 from vl4ad_ros.network.head import Prediction, SegmentationHead, mask_probability
-from vl4ad_ros.random_word.graph import add_to_masks
+from vl4ad_ros.network.image_score import FACTOR, image_score
+from vl4ad_ros.random_word.graph import blend, mean_probability
 from vl4ad_ros.scoring.graph import class_weights, mask_score_from_weights
 
 
@@ -24,10 +26,8 @@ class VL4ADNetwork(nn.Module):
         backbone: The frozen image tower.
         head: What is trained.
         ensemble: The out-of-vocabulary branch, or None.
-        stride: Network input pixels per score pixel.
     """
 
-    stride = 4
     mean: Tensor
     std: Tensor
 
@@ -87,7 +87,7 @@ class VL4ADNetwork(nn.Module):
             random_word_head: float [3, H + 1], or None; both as `RandomWordNetwork.graph_inputs` gives them.
 
         Returns:
-            Raw score u, float [B, H / 4, W / 4], higher = more anomalous.
+            Raw score u, float [B, H / stride, W / stride], higher = more anomalous.
         """
         features = self.features(image)
         prediction = self.heads(features)[-1]
@@ -105,12 +105,24 @@ class VL4ADNetwork(nn.Module):
                 class_mask,
                 settings,
             )
-        raw = mask_score_from_weights(mask_probability(prediction.mask_logits), weights, class_mask, settings)
+        at_image = self.config.score_at == "image"
+        if at_image:
+            raw = image_score(prediction.mask_logits, weights, class_mask, settings, self.config.score_queries)
+        else:
+            raw = mask_score_from_weights(mask_probability(prediction.mask_logits), weights, class_mask, settings)
         if random_word_rows is None or random_word_head is None:
             return raw
         dots = torch.matmul(prediction.embeddings, random_word_rows.transpose(0, 1))
         # Above -12 every runtime's sigmoid is exact enough to be a weight; what is below has no say.
-        return add_to_masks(raw, prediction.mask_logits.clamp(min=-12.0), dots, random_word_head, settings)
+        p = mean_probability(prediction.mask_logits.clamp(min=-12.0), dots, random_word_head)
+        if at_image:
+            p = F.interpolate(p.unsqueeze(1), scale_factor=float(FACTOR), mode="bilinear", align_corners=False)[:, 0]
+        return blend(raw, p, settings)
+
+    @property
+    def stride(self) -> int:
+        """Network input pixels per score pixel: 4, or 1 where the score is made at the image's resolution."""
+        return 1 if self.config.score_at == "image" else FACTOR
 
     @property
     def temperature(self) -> float:

@@ -2,8 +2,8 @@
 
 A network takes the two inputs behind the usual ones as optional arguments `random_word_rows` and `random_word_head`. It
 computes v . row for the rows exactly as it computes the cosines with the text: both are linear in the text, so this is
-also exact where v itself is never formed (a low-rank projection of the text). `add_to_dense` or `add_to_masks` does the
-rest.
+also exact where v itself is never formed (a low-rank projection of the text). `add_to_dense`, or `mean_probability` and
+`blend`, do the rest.
 """
 
 from __future__ import annotations
@@ -70,21 +70,19 @@ def add_to_dense(raw: Tensor, dots: Tensor, head: Tensor, settings: Tensor) -> T
     return blend(raw, probability(dots, head), settings)
 
 
-def add_to_masks(raw: Tensor, mask_logits: Tensor, dots: Tensor, head: Tensor, settings: Tensor) -> Tensor:
-    """Join the methods of a mask model; a pixel's p is the mean of the queries' p, weighted by their masks.
+def mean_probability(mask_logits: Tensor, dots: Tensor, head: Tensor) -> Tensor:
+    """p(anomalous) of a mask model's pixels: the mean of the queries' p, weighted by their masks; to be blended.
 
     Args:
-        raw: VL4AD's u, [B, h, w].
         mask_logits: [B, N, h, w].
         dots: [B, N, GRAPH_HIDDEN + 1], v_i . row for each of `random_word_rows`.
         head: [3, GRAPH_HIDDEN + 1].
-        settings: [8].
 
     Returns:
-        u, [B, h, w].
+        [B, h, w], in [0, 1].
     """
     batch, queries, height, width = mask_logits.shape
     masks = mask_logits.sigmoid().reshape(batch, queries, height * width)
     p = probability(dots, head).unsqueeze(1)
     mean = torch.matmul(p, masks).squeeze(1) / masks.sum(dim=1).clamp(min=1e-6)
-    return blend(raw, mean.reshape(batch, height, width), settings)
+    return mean.reshape(batch, height, width)
