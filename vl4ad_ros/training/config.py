@@ -180,7 +180,7 @@ class Optimizer(Checked):
         steps: all steps.
         warmup: steps of the linear warm-up.
         cooldown: steps of the final descent to 0.
-        descent: its form; r is the share that is left, from 1 to 0: `poly` (r ** power), `cosine` ((1 - cos(pi r)) / 2).
+        descent: its form; r is the share left, from 1 to 0: `poly` (r ** power), `cosine` ((1 - cos(pi r)) / 2).
         power: of `poly`; 1 is a straight line.
         rate: learning rate of the decoder.
         encoder_rate: of the encoder's free stages.

@@ -1,15 +1,18 @@
-"""What a run tells while it goes: a progress line, a curve file, TensorBoard."""
+"""What a run tells while it goes: a progress line, a curve file and its picture, TensorBoard."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
+from vl4ad_ros.evaluation.charts import HEIGHT, WIDTH, Series, line_chart
 from vl4ad_ros.training.config import TrainConfig
 
 CURVE_FILE = "curve.jsonl"
+CURVE_PICTURE = "curve.svg"
 CURVE_EVERY = 10
 """Steps between two lines of the curve file; losses in between are averaged."""
 
@@ -67,8 +70,42 @@ class RunReport:
                 self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Close bar and logs."""
+        """Close bar and logs, and draw the curve."""
         if self._bar is not None:
             self._bar.close()
         if self._board is not None:
             self._board.close()
+        (self._config.output / CURVE_PICTURE).write_text(draw_curve(self._config.output / CURVE_FILE), encoding="utf-8")
+
+
+def draw_curve(path: Path) -> str:
+    """Draw a curve file: the losses on the left, the validation figures (in percent) on the right.
+
+    Args:
+        path: `curve.jsonl` of a run. Where a resumed run went over steps again, the later lines count.
+
+    Returns:
+        An SVG document.
+    """
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    validations = {line["step"]: line for line in lines if "choice" in line}
+    losses = {line["step"]: line for line in lines if "loss" in line}
+
+    def series(table: dict[int, dict[str, float]], name: str, factor: float, dots: bool) -> Series:
+        steps = sorted(step for step, line in table.items() if name in line)
+        return Series(name, steps, [factor * table[step][name] for step in steps], dots=dots)
+
+    def names(table: dict[int, dict[str, float]], *starts: str) -> list[str]:
+        return sorted({name for line in table.values() for name in line if name.startswith(starts)})
+
+    # A third more than the steps, so that the legend has its own place.
+    steps = (0.0, 1.35 * max((*losses, *validations), default=1))
+    left = line_chart([series(losses, name, 1, False) for name in names(losses, "loss")], "step", "loss", steps)
+    measured = [series(validations, name, 100, True) for name in names(validations, "miou/", "generated/")]
+    right = line_chart(measured, "step", "percent", steps, (0, 100)) if measured else ""
+    style = "text{font:11px sans-serif}.grid{stroke:#ddd}"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * WIDTH} {HEIGHT}" width="{2 * WIDTH}">'
+        f'<style>{style}</style><rect width="100%" height="100%" fill="white"/>'
+        f'{left}<g transform="translate({WIDTH} 0)">{right}</g></svg>\n'
+    )

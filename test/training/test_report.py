@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+from tiny_run import make_config
+
+from vl4ad_ros.training.report import CURVE_FILE, CURVE_PICTURE, RunReport, draw_curve
+
+
+def test_the_curve_is_written_and_drawn(tmp_path: Path, tiny_data: Path) -> None:
+    report = RunReport(make_config(tiny_data, tmp_path))
+    report.start(0)
+    for step in range(1, 21):
+        report.listen(step, {"loss": 10.0 / step, "loss/classes": 5.0 / step})
+    report.listen(10, {"miou/camvid": 0.5, "choice": 0.5})
+    report.listen(20, {"miou/camvid": 0.75, "choice": 0.75})
+    report.close()
+    drawn = ElementTree.fromstring((tmp_path / CURVE_PICTURE).read_text())
+    texts = [node.text for node in drawn.iter() if node.tag.endswith("text")]
+    assert {"loss", "loss/classes", "percent", "step"} <= set(texts)
+    assert len([node for node in drawn.iter() if node.tag.endswith("circle")]) == 2, "one dot per validation"
+
+
+def test_steps_done_again_after_a_resume_count_once(tmp_path: Path) -> None:
+    path = tmp_path / CURVE_FILE
+    path.write_text(
+        '{"step": 10, "loss": 9}\n{"step": 20, "loss": 9}\n{"step": 10, "loss": 1}\n{"step": 20, "loss": 1}\n'
+    )
+    once = tmp_path / "once.jsonl"
+    once.write_text('{"step": 10, "loss": 1}\n{"step": 20, "loss": 1}\n')
+    assert draw_curve(path) == draw_curve(once)
