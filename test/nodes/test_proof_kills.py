@@ -67,6 +67,10 @@ def test_a_killed_camera_is_missed_and_the_next_one_is_served(
         return any(message.header.stamp.sec >= second for message in maps)
 
     with running(DETECTOR, tmp_path / "log", *arguments(mock_bundle)):
+        client.wait(
+            "that there is no camera",
+            lambda: any("/camera/image has no publishers" in s.message for a in diagnostics for s in a.status),
+        )
         for start in (1_000, 2_000):
             with script(TALKER, str(start)) as talker:
                 client.wait("its frames", partial(heard_from, start))

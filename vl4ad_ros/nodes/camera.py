@@ -165,10 +165,15 @@ class Camera:
             if self._debug[stage].get_subscription_count():
                 self._debug[stage].publish(Float64(data=value))
 
+    def _source(self) -> str:
+        """Say how many publishers the camera's topic has: none is a wrong name, some are QoS or a stopped driver."""
+        topic = self._subscriptions[0].topic_name
+        return f"{topic} has {self._node.count_publishers(topic) or 'no'} publishers"
+
     def diagnose(self, limits: dict[str, Any], hardware_id: str) -> DiagnosticStatus:
         """Return the camera's diagnostic status."""
         summary = self.stats.summary()
-        level, sentence = health.judge(summary, limits, self.wanted().anything)
+        level, sentence = health.judge(summary, limits, self.wanted().anything, self._source())
         values: dict[str, object] = {"rate in (Hz)": summary.rate_in, "rate out (Hz)": summary.rate_out}
         values |= dict(summary.totals)
         for stage in summary.median_ms:

@@ -10,13 +10,14 @@ from vl4ad_ros.nodes.stats import Summary
 OK, WARN, ERROR = 0, 1, 2
 
 
-def judge(summary: Summary, limits: Mapping[str, Any], listened_to: bool) -> tuple[int, str]:
+def judge(summary: Summary, limits: Mapping[str, Any], listened_to: bool, source: str = "") -> tuple[int, str]:
     """Return the level and one sentence.
 
     Args:
         summary: The camera's statistics.
         limits: Parameters by name.
         listened_to: Whether anybody subscribes to an output; where not, rates and ages say nothing.
+        source: What is known of the camera's topic, for a silent one.
     """
     bad = sum(number for cause, number in summary.recent.items() if cause.startswith("bad: "))
     share = bad / max(summary.recent.get("received", 0), bad, 1)
@@ -33,7 +34,7 @@ def judge(summary: Summary, limits: Mapping[str, Any], listened_to: bool) -> tup
     if summary.recent.get("engine error"):
         faults.append((ERROR, f"the engine failed on {summary.recent['engine error']} frames"))
     above(share, "diagnostics.bad_input_{}_ratio", f"{bad} unusable frames ({worst.removeprefix('bad: ')})", False)
-    above(summary.silent_s, "diagnostics.silent_{}_s", f"no frame for {summary.silent_s:.1f} s")
+    above(summary.silent_s, "diagnostics.silent_{}_s", f"no frame for {summary.silent_s:.1f} s" + (f" ({source})" if source else ""))
     if listened_to and limits["enabled"]:
         age = summary.median_ms.get("age", 0.0)
         above(age, "diagnostics.age_{}_ms", f"results are {age:.0f} ms old")
