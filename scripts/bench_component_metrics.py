@@ -37,7 +37,9 @@ def compare(name: str, sigma: float, rng: np.random.Generator, frames: int = 3) 
         middle = time.perf_counter()
         siou, precision = loop_metrics(mask, labels, track)
         fast_s, loop_s = fast_s + middle - start, loop_s + time.perf_counter() - middle
-        if not (np.allclose(fast.siou, siou) and np.allclose(np.sort(fast.precision), np.sort(precision))):
+        if not (
+            np.allclose(np.sort(fast.siou), np.sort(siou)) and np.allclose(np.sort(fast.precision), np.sort(precision))
+        ):
             raise SystemExit("the two disagree")
         objects, segments = objects + len(siou), segments + len(precision)
     print(f"{name} components: {frames} frames 2048x1024, {objects} objects, {segments} predicted, equal results;")

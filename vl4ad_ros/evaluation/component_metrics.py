@@ -1,13 +1,14 @@
 """Component metrics as SegmentMeIfYouCan defines them (arXiv 2104.14812, section 4): adjusted IoU, precision, F1.
 
-The label image of the ground truth and that of the prediction are made once; one count over the pairs of labels that
-meet in a pixel then gives every intersection and union, whatever the number of components.
+Empty rows and columns are left out, the label image of the ground truth and that of the prediction are made once, and
+one count over the pairs of labels that meet in a pixel gives every intersection and union, however many components.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +21,8 @@ VOID = 255
 IOU_THRESHOLDS: NDArray[np.float64] = np.linspace(0.25, 0.75, 11, endpoint=True)
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+Places = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -114,8 +117,7 @@ def match_components(
     """
     if mask.shape != labels.shape:
         raise Vl4adError(f"Mask and labels differ in size: {mask.shape} and {labels.shape}.")
-    truth = labels == 1
-    predicted = (mask != 0) & (labels != VOID)
+    truth, predicted, rows, columns = _occupied(labels == 1, mask.astype(bool, copy=False) & (labels != VOID))
     count_all, truth_map = cv2.connectedComponents(truth.view(np.uint8), connectivity=8)
     count_all_predicted, predicted_map = cv2.connectedComponents(predicted.view(np.uint8), connectivity=8)
     # From here on only the foreground is touched, which is a small part of most frames.
@@ -151,15 +153,39 @@ def match_components(
     # Predicted pixels that lie on other objects are not held against this one.
     on_others = np.bincount(t, covered[p] - n, count_truth)
     siou = shared_size / (touching + size - shared_size - on_others)
-    box = _boxes(truth_at, place, labels.shape[1], count_all)[truth_kept]
+    box = _boxes(truth_at, rows[place // truth.shape[1]], columns[place % truth.shape[1]], count_all)[truth_kept]
     visible = size_predicted > 0
     precision = covered[visible] / size_predicted[visible]
     return FrameComponents(siou, shared_size / size, size, box, precision, size_predicted[visible])
 
 
-def _boxes(number: NDArray[np.int32], place: NDArray[np.intp], width: int, count: int) -> Ints:
-    """Return the bounding box of each numbered component, [count, 4]."""
-    y, x = np.divmod(place, width)
+def _occupied(truth: Mask, predicted: Mask) -> tuple[Mask, Mask, Places, Places]:
+    """Leave out rows and columns without foreground, but for one between those with some.
+
+    What touches still touches and what does not still does not, so that the components stay; where objects are few,
+    little is left to be labelled.
+
+    Args:
+        truth: [H, W].
+        predicted: [H, W].
+
+    Returns:
+        Both masks, smaller, and where their rows and columns were.
+    """
+    either = truth | predicted
+    places = []
+    for axis in (1, 0):
+        foreground = np.asarray(either.any(axis=axis))
+        foreground[1:] |= foreground[:-1].copy()
+        foreground[0] = True  # An image of no size cannot be labelled.
+        places.append(np.flatnonzero(foreground))
+    rows, columns = places
+    # Two one-dimensional takes: four times faster than one by pairs of indices.
+    return truth.take(rows, 0).take(columns, 1), predicted.take(rows, 0).take(columns, 1), rows, columns
+
+
+def _boxes(number: NDArray[Any], y: Places, x: Places, count: int) -> Ints:
+    """Return the bounding box of each numbered component from its pixels' rows and columns, [count, 4]."""
     box = np.zeros((count, 4), np.int64)
     box[:, :2] = np.iinfo(np.int64).max
     for column, at in ((0, x), (1, y)):
