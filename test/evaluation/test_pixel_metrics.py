@@ -80,13 +80,15 @@ def test_the_best_threshold_gives_the_best_f1() -> None:
     assert 2 * tp / (tp + fp + result.positives) == pytest.approx(result.best_f1, abs=1e-12)
 
 
-@pytest.mark.parametrize("distinct", [1 << 23, 300])
-def test_parts_merge_into_the_whole_in_any_order(distinct: int) -> None:
+@pytest.mark.parametrize(
+    "limits", [{}, {"max_distinct": 300, "max_cells": 4000}, {"max_distinct": 4000, "max_cells": 1 << 18}]
+)
+def test_parts_merge_into_the_whole_in_any_order(limits: dict[str, int]) -> None:
     frames = random_frames(1, 6)
-    whole = measure(frames, max_distinct=distinct, buffer=1000)
+    whole = measure(frames, buffer=1000, **limits)
     parts = []
     for chunk in (frames[4:], frames[:1], frames[1:4]):
-        part = PixelMetrics(max_distinct=distinct)
+        part = PixelMetrics(**limits)
         for scores, labels in chunk:
             part.add(scores, labels)
         parts.append(part)
@@ -99,15 +101,44 @@ def test_parts_merge_into_the_whole_in_any_order(distinct: int) -> None:
 def test_little_memory_costs_no_more_than_the_stated_error() -> None:
     frames = random_frames(2, 5)
     exact = measure(frames)
-    coarse = measure(frames, max_distinct=400, buffer=2000)
+    coarse = measure(frames, max_distinct=400, max_cells=6000, buffer=2000)
     assert exact.error == 0
     assert 0 < coarse.error < 0.1
     for name in ("ap", "auroc", "fpr95"):
         assert abs(getattr(coarse, name) - getattr(exact, name)) <= coarse.error
 
 
-def test_state_survives_storing(tmp_path: Path) -> None:
-    metrics = PixelMetrics()
+def test_on_published_maps_the_grid_costs_less_than_a_millionth() -> None:
+    rng = np.random.default_rng(6)
+    frames: list[tuple[NDArray[np.floating], NDArray[np.uint8]]] = []
+    for _ in range(3):
+        scores = np.minimum(rng.beta(0.4, 3, (300, 300)) * 1.05, 1).astype(np.float32)
+        frames.append((scores, (rng.random(scores.shape) < 0.3 * scores).astype(np.uint8)))
+    exact, grid = measure(frames), measure(frames, max_distinct=1000)
+    assert (exact.error, grid.positives) == (0, exact.positives)
+    assert grid.error < 1e-6
+    for name in ("ap", "auroc", "fpr95", "best_f1"):
+        assert abs(getattr(grid, name) - getattr(exact, name)) <= 1e-6
+    # Halves and more keep their own cell, so that a threshold up there is a score that occurred.
+    assert exact.best_f1_threshold == grid.best_f1_threshold or grid.best_f1_threshold < 0.5
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_any_range_and_outliers_fit_the_grid(scale: float) -> None:
+    rng = np.random.default_rng(7)
+    labels = (rng.random((90, 90)) < 0.2).astype(np.uint8)
+    scores = ((rng.normal(size=labels.shape) + labels) * scale).astype(np.float32)
+    scores[0, :4] = (-3e38, -0.0, 1e-40, 3e38)
+    exact = measure([(scores, labels)])
+    grid = measure([(scores, labels)], max_distinct=100)
+    assert (exact.error, grid.positives, grid.negatives) == (0, exact.positives, exact.negatives)
+    for name in ("ap", "auroc", "fpr95"):
+        assert abs(getattr(grid, name) - getattr(exact, name)) <= grid.error < 1e-3
+
+
+@pytest.mark.parametrize("limits", [{}, {"max_distinct": 100}])
+def test_state_survives_storing(tmp_path: Path, limits: dict[str, int]) -> None:
+    metrics = PixelMetrics(**limits)
     for scores, labels in random_frames(4, 2):
         metrics.add(scores, labels)
     np.savez(tmp_path / "state.npz", **metrics.state())  # type: ignore[arg-type]

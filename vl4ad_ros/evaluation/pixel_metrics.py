@@ -1,7 +1,7 @@
 """Pixel metrics over any number of frames in bounded memory: AP, AUROC, FPR95, best F1.
 
-Counts are kept per distinct float32 score, so that the results are exact, ties included. When the distinct scores
-outgrow the memory limit, the lowest mantissa bits are dropped, one at a time; `error` then bounds what that may change.
+Counts are kept per distinct float32 score, so that the results are exact, ties included. Beyond a number of distinct
+scores they are kept in cells of a grid (`score_counts`), and `error` bounds what that may change.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.evaluation.score_counts import Keys, ScoreCounts, to_keys, to_scores
 
 VOID = 255
 Counts = NDArray[np.int64]
-Bins = NDArray[np.uint32]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class PixelResult:
         fpr95_threshold: The threshold of `fpr95`.
         positives: Pixels labelled 1.
         negatives: Pixels labelled 0.
-        error: Upper bound of the error of ap, auroc and fpr95 through dropped mantissa bits; 0 = exact.
+        error: Upper bound of the error of ap, auroc and fpr95 through scores that share a cell; 0 = exact.
     """
 
     ap: float
@@ -72,60 +72,24 @@ class Curve:
         return Curve(self.thresholds[keep], self.tp[keep], self.fp[keep])
 
 
-def _keys(scores: NDArray[np.float32]) -> Bins:
-    """Map float32 to uint32 so that the order stays; adding zero makes -0 and 0 one value."""
-    bits = (scores + np.float32(0)).view(np.uint32)
-    keys: Bins = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31)).astype(np.uint32)
-    return keys
-
-
-def _values(keys: Bins) -> NDArray[np.float32]:
-    """Undo `_keys`."""
-    bits: Bins = np.where(keys >> 31, keys ^ np.uint32(1 << 31), ~keys).astype(np.uint32)
-    return bits.view(np.float32)
-
-
-def _drop(keys: Bins, bits: int) -> Bins:
-    """Drop the lowest bits."""
-    dropped: Bins = np.right_shift(keys, np.uint32(bits))
-    return dropped
-
-
-def _starts(ordered: Bins) -> NDArray[np.intp]:
-    """Return where each distinct value of a sorted array begins."""
-    if not len(ordered):
-        return np.empty(0, np.intp)
-    return np.concatenate([np.zeros(1, np.intp), np.flatnonzero(np.diff(ordered)) + 1])
-
-
-def _count(keys: Bins) -> tuple[Bins, Counts]:
-    """Return the distinct values, sorted, and how often each occurs (`numpy.unique` is many times slower here)."""
-    ordered = np.sort(keys)
-    starts = _starts(ordered)
-    return ordered[starts], np.diff(starts, append=len(ordered)).astype(np.int64)
-
-
 class PixelMetrics:
     """Collects scores and labels frame by frame; `result` may be asked for at any time.
 
     Two collectors that saw parts of the data can be merged; the result equals that of one that saw all of it.
     """
 
-    def __init__(self, max_distinct: int = 1 << 23, buffer: int = 1 << 23) -> None:
+    def __init__(self, max_distinct: int = 1 << 22, max_cells: int = 1 << 24, buffer: int = 1 << 22) -> None:
         """Start empty.
 
         Args:
-            max_distinct: Distinct scores to keep apart, 20 bytes each.
-            buffer: Pixels to gather before they are sorted in, 5 bytes each.
+            max_distinct: Distinct scores up to which everything is exact.
+            max_cells: Cells beyond that, 16 bytes each.
+            buffer: Pixels to gather before they are counted, 5 bytes each.
         """
-        self._limit = max_distinct
+        self._counts = ScoreCounts(max_distinct, max_cells)
         self._buffer = buffer
-        self._pending: list[tuple[Bins, NDArray[np.bool_]]] = []
+        self._pending: list[tuple[Keys, NDArray[np.bool_]]] = []
         self._waiting = 0
-        self._shift = 0
-        self._bins = np.empty(0, np.uint32)
-        self._positive: Counts = np.empty(0, np.int64)
-        self._negative: Counts = np.empty(0, np.int64)
 
     def add(self, scores: NDArray[np.floating], labels: NDArray[np.uint8]) -> None:
         """Add a frame.
@@ -146,7 +110,7 @@ class PixelMetrics:
         values = np.asarray(scores, dtype=np.float32)[seen]
         if not np.isfinite(values).all():
             raise Vl4adError("The scores contain NaN or infinity; every pixel needs a finite number.")
-        self._pending.append((_keys(values), truth.astype(bool)))
+        self._pending.append((to_keys(values), truth.astype(bool)))
         self._waiting += truth.size
         if self._waiting >= self._buffer:
             self._settle()
@@ -155,83 +119,40 @@ class PixelMetrics:
         """Add everything that another collector saw."""
         other._settle()
         self._settle()
-        shift = max(self._shift, other._shift)
-        self._coarsen(shift)
-        apart = shift - other._shift
-        self._insert(_drop(other._bins, apart), other._positive, other._negative)
+        self._counts.merge(other._counts)
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Return what has been collected as arrays, for storing; `from_state` undoes it."""
         self._settle()
-        return {
-            "shift": np.asarray(self._shift),
-            "bins": self._bins,
-            "positive": self._positive,
-            "negative": self._negative,
-        }
+        return self._counts.state()
 
     @classmethod
     def from_state(cls, state: dict[str, NDArray[np.generic]]) -> PixelMetrics:
         """Rebuild a collector from the arrays of `state`."""
         metrics = cls()
-        metrics._shift = int(state["shift"])
-        metrics._bins = state["bins"].astype(np.uint32)
-        metrics._positive = state["positive"].astype(np.int64)
-        metrics._negative = state["negative"].astype(np.int64)
+        metrics._counts.load(state)
         return metrics
 
     def _settle(self) -> None:
-        """Sort the buffered pixels into the counts."""
+        """Count the buffered pixels."""
         if not self._pending:
             return
-        keys = _drop(np.concatenate([k for k, _ in self._pending]), self._shift)
-        truth = np.concatenate([t for _, t in self._pending])
+        keys, truth = (np.concatenate(parts) for parts in zip(*self._pending, strict=True))
         self._pending, self._waiting = [], 0
-        parts = [_count(keys[truth]), _count(keys[~truth])]
-        nothing = [np.zeros(len(bins), np.int64) for bins, _ in parts]
-        self._insert(
-            np.concatenate([bins for bins, _ in parts]),
-            np.concatenate([parts[0][1], nothing[1]]),
-            np.concatenate([nothing[0], parts[1][1]]),
-        )
-
-    def _insert(self, bins: Bins, positive: Counts, negative: Counts) -> None:
-        """Add counts of bins at the current resolution."""
-        together = np.concatenate([self._bins, bins])
-        order = np.argsort(together, kind="stable")  # Sorted runs, which a stable sort merges in linear time.
-        self._add_up(
-            together[order],
-            np.concatenate([self._positive, positive])[order],
-            np.concatenate([self._negative, negative])[order],
-        )
-        # One bit at a time: the resolution then depends on the set of scores alone, not on the order of the frames,
-        # and merged parts equal the whole.
-        while len(self._bins) > self._limit:
-            self._coarsen(self._shift + 1)
-
-    def _coarsen(self, shift: int) -> None:
-        if shift <= self._shift:
-            return
-        bins = _drop(self._bins, shift - self._shift)
-        self._shift = shift
-        self._add_up(bins, self._positive, self._negative)
-
-    def _add_up(self, ordered: Bins, positive: Counts, negative: Counts) -> None:
-        """Take sorted bins and the counts of each as the new state, adding up those of equal bins."""
-        starts = _starts(ordered)
-        self._bins = ordered[starts]
-        self._positive = np.add.reduceat(positive, starts) if len(starts) else positive
-        self._negative = np.add.reduceat(negative, starts) if len(starts) else negative
+        self._counts.add(keys, truth)
 
     def curve(self) -> Curve:
-        """Return the counts above every distinct score (or bin of scores: its lower edge)."""
+        """Return the counts above every distinct score (or cell of scores: its lower edge)."""
+        return self._curve()[0]
+
+    def _curve(self) -> tuple[Curve, NDArray[np.bool_]]:
         self._settle()
-        thresholds = _values((self._bins << self._shift).astype(np.uint32))[::-1]
-        return Curve(thresholds, np.cumsum(self._positive[::-1]), np.cumsum(self._negative[::-1]))
+        keys, (negative, positive), several = self._counts.entries()
+        return Curve(to_scores(keys)[::-1], np.cumsum(positive[::-1]), np.cumsum(negative[::-1])), several[::-1]
 
     def result(self) -> PixelResult:
         """Return the metrics of everything added so far."""
-        curve = self.curve()
+        curve, several = self._curve()
         tp, fp = curve.tp, curve.fp
         positives, negatives = (int(tp[-1]), int(fp[-1])) if len(tp) else (0, 0)
         nan = float("nan")
@@ -256,19 +177,21 @@ class PixelMetrics:
             fpr95_threshold=float(curve.thresholds[at95]),
             positives=positives,
             negatives=negatives,
-            error=self._error(curve, at95) if self._shift else 0.0,
+            error=0.0 if self._counts.exact else _error(curve, several, at95),
         )
 
-    @staticmethod
-    def _error(curve: Curve, at95: int) -> float:
-        """Bound the error of ap, auroc and fpr95: within a bin, either kind of pixel may have come first."""
-        tp, fp = curve.tp.astype(np.float64), curve.fp.astype(np.float64)
-        p, n = np.diff(tp, prepend=0), np.diff(fp, prepend=0)
-        before_p, before_n = tp - p, fp - n
-        middle = tp / (tp + fp)
-        low = (before_p + 1) / (before_p + 1 + fp)
-        high = tp / np.maximum(tp + before_n, 1)
-        ap = max((p * (high - middle)).sum(), (p * (middle - low)).sum()) / tp[-1]
-        auroc = (p * n).sum() / 2 / (tp[-1] * max(fp[-1], 1))
-        fpr95 = n[at95] / max(fp[-1], 1)
-        return float(max(ap, auroc, fpr95))
+
+def _error(curve: Curve, several: NDArray[np.bool_], at95: int) -> float:
+    """Bound the error of ap, auroc and fpr95: within a cell of several scores, either kind of pixel may come first."""
+    positives, negatives = max(int(curve.tp[-1]), 1), max(int(curve.fp[-1]), 1)
+    fpr95 = np.diff(curve.fp[max(at95 - 1, 0) : at95 + 1], prepend=0)[-1] if several[at95] else 0
+    p = np.diff(curve.tp, prepend=0)
+    shared = np.flatnonzero(several & (p > 0))  # Cells without a positive move no figure.
+    p, tp, fp = (part[shared].astype(np.float64) for part in (p, curve.tp, curve.fp))
+    before_p, before_n = tp - p, np.where(shared > 0, curve.fp[shared - 1], 0)
+    middle = tp / (tp + fp)
+    low = (before_p + 1) / (before_p + 1 + fp)
+    high = tp / np.maximum(tp + before_n, 1)
+    ap = max((p * (high - middle)).sum(), (p * (middle - low)).sum()) / positives
+    auroc = (p * (fp - before_n)).sum() / 2 / positives / negatives
+    return float(max(ap, auroc, fpr95 / negatives))
