@@ -10,6 +10,7 @@ from mock_bundle import ColourEncoder
 from vl4ad_ros.bundle import ModelBundle
 from vl4ad_ros.cli.main import main
 from vl4ad_ros.prompts.compiled import load_compiled
+from vl4ad_ros.prompts.templates import VILD
 from vl4ad_ros.resources import prompt_yamls
 
 YAML = """
@@ -73,6 +74,33 @@ def test_a_different_set_is_replaced_only_by_force(
     assert (mock_bundle / "prompts/lights.safetensors").read_bytes() == before
     assert main([*command, "--force"]) == 0
     assert ModelBundle.load(mock_bundle).load_prompt_set("lights").columns[-1] == "white"
+
+
+def test_templates_in_place_of_the_set_s_own(
+    yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[list[str]] = []
+    names = ("red", "green", "yellow", "blue")
+
+    class Listening(ColourEncoder):
+        def encode(self, texts: list[str]) -> np.ndarray:
+            calls.append(texts)
+            return super().encode([next(name for name in names if name in text) for text in texts])
+
+    monkeypatch.setattr("vl4ad_ros.prompts.encoders.create_encoder", lambda *_: Listening())
+    out = tmp_path / "lights.safetensors"
+    plain = ["prompts", "compile", str(yaml), "--encoder", ColourEncoder.id, "--out", str(out)]
+    assert main([*plain, "--templates", "vild"]) == 0
+    texts = [text for call in calls for text in call]
+    assert texts == [template.format(name) for name in names for template in VILD]
+    # Small batches, so that progress shows with a large text tower.
+    assert max(map(len, calls)) <= 16
+    assert main([*plain, "--templates", "vild"]) == 0
+    assert "is up to date" in capsys.readouterr().out
+    assert main(plain) == 2
+    assert "replace it with --force" in capsys.readouterr().err
+    assert main([*plain, "--templates", "vild", "--from-npy", "rows.npy"]) == 2
+    assert "exclude each other" in capsys.readouterr().err
 
 
 def test_embeddings_made_elsewhere_are_taken(yaml: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.prompts.templates import TEMPLATES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--from-npy",
         type=Path,
         help="embeddings made elsewhere: float [P, D] or [P, templates, D], rows in the order of the set's concepts",
+    )
+    make.add_argument(
+        "--templates", choices=sorted(TEMPLATES), help="sentences around each concept, in place of the set's own"
     )
     make.add_argument("--out", type=Path, help="the .safetensors file to write; needed without --bundle")
     make.add_argument("--force", action="store_true", help="replace a different set of that name")
@@ -113,13 +117,19 @@ def _show_compiled(compiled: CompiledPromptSet) -> None:
 
 def _compile(args: argparse.Namespace) -> int:
     from vl4ad_ros.bundle import PROMPTS, ModelBundle, write_card
-    from vl4ad_ros.hashing import sha256_file
+    from vl4ad_ros.hashing import sha256_file, sha256_text
     from vl4ad_ros.prompts.compiled import load_compiled
     from vl4ad_ros.prompts.schema import load_prompt_set
     from vl4ad_ros.resources import prompt_yaml
 
     path = prompt_yaml(args.set)
     prompts = load_prompt_set(path)
+    source_sha256 = sha256_file(path)
+    if args.templates is not None:
+        if args.from_npy is not None:
+            raise Vl4adError("--templates and --from-npy exclude each other: the file's rows are embedded already.")
+        prompts = prompts.model_copy(update={"templates": args.templates})
+        source_sha256 = sha256_text(f"{source_sha256} --templates {args.templates}")
     bundle = None if args.bundle is None else ModelBundle.load(args.bundle)
     out: Path | None = args.out
     if out is None:
@@ -131,7 +141,7 @@ def _compile(args: argparse.Namespace) -> int:
     encoder_id = args.encoder if bundle is None else bundle.card.text_encoder
     if out.is_file():
         there = load_compiled(out)
-        if there.source_sha256 == sha256_file(path) and there.encoder_id == encoder_id and args.from_npy is None:
+        if there.source_sha256 == source_sha256 and there.encoder_id == encoder_id and args.from_npy is None:
             print(f"{out} is up to date (version {there.version})")
             return 0
         if not args.force:
@@ -139,7 +149,7 @@ def _compile(args: argparse.Namespace) -> int:
                 f"{out} holds another prompt set ('{there.name}' {there.version}, {there.encoder_id}); "
                 "replace it with --force."
             )
-    compiled = _embed(prompts, path, encoder_id, args)
+    compiled = _embed(prompts, source_sha256, encoder_id, args)
     if bundle is not None:
         _check_fit(compiled, bundle)
     try:
@@ -158,14 +168,12 @@ def _compile(args: argparse.Namespace) -> int:
     return 0
 
 
-def _embed(prompts: PromptSet, path: Path, encoder_id: str, args: argparse.Namespace) -> CompiledPromptSet:
+def _embed(prompts: PromptSet, sha256: str, encoder_id: str, args: argparse.Namespace) -> CompiledPromptSet:
     from tqdm import tqdm
 
-    from vl4ad_ros.hashing import sha256_file
     from vl4ad_ros.prompts.compile import assemble, compile_prompt_set
     from vl4ad_ros.prompts.encoders import create_encoder
 
-    sha256 = sha256_file(path)
     if args.from_npy is not None:
         return assemble(prompts, _read_embeddings(prompts, args.from_npy), encoder_id, sha256)
     encoder = create_encoder(encoder_id, args.weights)

@@ -21,7 +21,7 @@ def embed_concepts(
     concepts: Sequence[str],
     templates: Sequence[str],
     encoder: TextEncoder,
-    batch_size: int = 256,
+    batch_size: int = 16,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
     """Embed concepts, averaged over templates.
@@ -33,7 +33,7 @@ def embed_concepts(
         concepts: P texts.
         templates: Texts with one `{}` each.
         encoder: The text encoder.
-        batch_size: Texts per call of the encoder.
+        batch_size: Texts per call of the encoder; few, so that progress shows with a large text tower on a CPU.
         progress: Called with (texts done, texts in all) after each batch.
 
     Returns:

@@ -32,7 +32,7 @@ class CompiledPromptSet:
         num_id: K, the number of in-distribution columns, >= 1.
         temperature: T of Eq. 1, or None for the model's own.
         encoder_id: The text encoder that made the embeddings.
-        source_sha256: SHA-256 of the YAML file.
+        source_sha256: SHA-256 of the YAML file; where templates were put in place of its own, of both.
     """
 
     name: str
