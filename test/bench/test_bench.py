@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from mask_bundle import mask_network
+from mock_bundle import write_mock_bundle
 
 from vl4ad_ros.bench.resolution import FORMS
 from vl4ad_ros.bench.scoring import ScoringCase, compare_scoring, make_form
@@ -26,7 +28,7 @@ def test_timing_counts_calls() -> None:
     assert 0 <= timing.median_ms <= timing.p95_ms <= timing.p99_ms
 
 
-def test_both_forms_of_the_scoring_stage_agree_where_masks_are_flat() -> None:
+def test_the_cheap_and_the_usual_form_agree_where_masks_are_flat() -> None:
     """Upsampling a constant mask changes nothing: the two forms must give the same map there."""
     case = ScoringCase(queries=6, columns=5, num_id=3, height=32, width=64)
     torch.manual_seed(0)
@@ -42,10 +44,17 @@ def test_both_forms_of_the_scoring_stage_agree_where_masks_are_flat() -> None:
         result: torch.Tensor = call()
         return result
 
-    ours, usual = with_masks("ours"), with_masks("upsample_first")
+    ours, usual = with_masks("masks"), with_masks("usual")
     assert ours.shape == usual.shape == (32, 64)
     assert torch.allclose(ours, usual, atol=1e-5)
     assert ours.max() < 0
+
+
+def test_strips_of_all_masks_are_the_usual_form() -> None:
+    case = ScoringCase(queries=6, columns=5, num_id=3, height=96, width=64)
+    strips, usual, few = (make_form(case, form)() for form in ("strips", "usual", "strips 3"))
+    torch.testing.assert_close(strips, usual, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(few, usual, atol=1e-3)
 
 
 def test_forms_of_resizing_agree_on_flat_masks_and_differ_on_borders() -> None:
@@ -68,9 +77,41 @@ def test_forms_of_resizing_agree_on_flat_masks_and_differ_on_borders() -> None:
 
 def test_scoring_figures_are_complete() -> None:
     figures = compare_scoring(ScoringCase(queries=8, columns=6, num_id=3, height=64, width=64, threads=1, calls=2))
-    assert figures["ours"]["calls"] == 2
-    assert figures["speedup"] > 0
-    assert figures["cpu_speedup"] > 0
+    assert list(figures) == ["masks", "strips", "usual"]
+    assert figures["masks"]["calls"] == 2
+    for ratio in ("speedup", "cpu_speedup"):
+        assert figures["masks"][ratio] > 0
+        assert figures["usual"][ratio] == pytest.approx(1)
+
+
+def test_resolution_with_a_mask_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All queries of a strip are as good as resizing every mask; the set of frames is made up."""
+    save_network(mask_network(), tmp_path / "network")
+    bundle = write_mock_bundle(tmp_path / "bundle")
+    for name in ("images", "labels"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for index in range(2):
+        picture = cv2.resize(random.integers(0, 256, (4, 6, 3), dtype=np.uint8), (96, 64))
+        cv2.imwrite(str(tmp_path / "data" / "images" / f"{index}.png"), picture)
+        label = np.zeros((64, 96), np.uint8)
+        label[20:50, 30:60] = 1
+        cv2.imwrite(str(tmp_path / "data" / "labels" / f"{index}.png"), label)
+    network = tmp_path / "network"
+    queries = mask_network().config.head.num_queries
+    words = ["bench", "resolution", "--bundle", str(bundle), "--network", str(network), "--layout", "road_anomaly"]
+    words += ["--data", str(tmp_path / "data"), "--queries", "2", str(queries), "--out", str(tmp_path / "out.json")]
+    assert main(words) == 0
+    assert "frames, masks from" in capsys.readouterr().out
+    forms = json.loads((tmp_path / "out.json").read_text())["figures"]["forms"]
+    assert forms[f"{queries}_queries_of_a_strip"]["largest_change"] < 1e-5
+    assert forms["2_queries_of_a_strip"]["largest_change"] > 1e-4
+    assert 0 < forms["upsample_then_score"]["ap"] < 100
+    other = mask_network()
+    other.config = other.config.model_copy(update={"text_encoder": "test:other"})
+    save_network(other, network)
+    assert main(words) == USAGE_ERROR
+    assert "has the text encoder 'test:other', the prompt set 'traffic' is of" in capsys.readouterr().err
 
 
 def test_engine_bench_reports_what_is_not_here(

@@ -1,7 +1,8 @@
 """The scoring stage alone: ours at the masks' resolution, against upsampling every mask first, as is usual.
 
 Usual (Mask2Former, FC-CLIP, RbA): N masks are resized to the image, passed through a sigmoid and combined with the
-class posteriors. Ours: Eq. 2 on the masks as they are, then one map is resized. docs/bench.md: the AP.
+class posteriors. Ours: Eq. 2 on the masks as they are, then one map is resized. Between them: the usual in strips, of
+all masks or of the largest ones of each strip (`vl4ad_ros.network.image_score`). docs/bench.md: what that does to AP.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class ScoringCase:
         threads: CPU threads.
         calls: Measured calls of each form.
         scoring: Name of the score.
+        few: Numbers of masks of each strip, one form each.
     """
 
     queries: int = 250
@@ -37,25 +39,32 @@ class ScoringCase:
     threads: int = 2
     calls: int = 5
     scoring: str = "vl4ad"
+    few: tuple[int, ...] = ()
 
 
-def compare_scoring(case: ScoringCase) -> dict[str, Any]:
-    """Time both forms on the same inputs, each in a process of its own, and return figures and ratios.
+def form_names(case: ScoringCase) -> list[str]:
+    """Return the forms' names: `masks`, `strips`, `strips N` for each of `case.few`, and `usual`."""
+    return ["masks", *(f"strips {few}" for few in case.few), "strips", "usual"]
+
+
+def compare_scoring(case: ScoringCase) -> dict[str, dict[str, Any]]:
+    """Time all forms on the same inputs, each in a process of its own.
 
     Returns:
-        `ours` and `upsample_first` (Timing fields and `peak_mib`, memory beyond the inputs), and the ratios `speedup`,
-        `cpu_speedup` and `memory_ratio`.
+        For each of `form_names` the fields of `Timing`, `peak_mib` (memory beyond the inputs), and the ratios to
+        `usual` in the same run: `speedup`, `cpu_speedup` and `memory_ratio`.
     """
     context = multiprocessing.get_context("spawn")
-    figures: dict[str, Any] = {}
-    for form in ("ours", "upsample_first"):
+    figures: dict[str, dict[str, Any]] = {}
+    for form in form_names(case):
         with context.Pool(1) as pool:
             timing, peak = pool.apply(_measure_form, (case, form))
         figures[form] = {**timing.as_dict(), "peak_mib": round(peak, 1)}
-    ours, usual = figures["ours"], figures["upsample_first"]
-    figures["speedup"] = round(usual["median_ms"] / ours["median_ms"], 1)
-    figures["cpu_speedup"] = round(usual["cpu_ms"] / max(ours["cpu_ms"], 0.001), 1)
-    figures["memory_ratio"] = round(usual["peak_mib"] / max(ours["peak_mib"], 0.1), 1)
+    usual = figures["usual"]
+    for figure in figures.values():
+        figure["speedup"] = round(usual["median_ms"] / figure["median_ms"], 1)
+        figure["cpu_speedup"] = round(usual["cpu_ms"] / max(figure["cpu_ms"], 0.001), 1)
+        figure["memory_ratio"] = round(usual["peak_mib"] / max(figure["peak_mib"], 0.1), 1)
     return figures
 
 
@@ -76,6 +85,7 @@ def make_form(case: ScoringCase, form: str) -> Any:
     import torch
     import torch.nn.functional as F
 
+    from vl4ad_ros.network.image_score import image_score
     from vl4ad_ros.scoring.graph import class_weights, mask_score
     from vl4ad_ros.scoring.names import SCORINGS, SETTINGS_SIZE
 
@@ -90,14 +100,19 @@ def make_form(case: ScoringCase, form: str) -> Any:
     settings[0] = 1 / 0.07
     settings[1 + SCORINGS.index(case.scoring)] = 1
 
-    def ours() -> torch.Tensor:
+    def from_masks() -> torch.Tensor:
         score = mask_score(masks, cosines, concepts, class_mask, settings)
         return F.interpolate(score[:, None], size, mode="bilinear", align_corners=False)[0, 0]
 
-    def upsample_first() -> torch.Tensor:
+    def in_strips() -> torch.Tensor:
+        weights = class_weights(cosines, concepts, class_mask, settings)
+        few = int(form.split()[1]) if " " in form else None
+        return image_score(masks, weights, class_mask, settings, few)[0]
+
+    def usual() -> torch.Tensor:
         large = F.interpolate(masks, size, mode="bilinear", align_corners=False).sigmoid()
         weights = class_weights(cosines, concepts, class_mask, settings)
         support = torch.einsum("bqc,bqhw->bchw", weights, large)
         return -support[0, : case.num_id].amax(dim=0)
 
-    return ours if form == "ours" else upsample_first
+    return {"masks": from_masks, "strips": in_strips, "usual": usual}[form.split()[0]]

@@ -65,6 +65,28 @@ class VL4ADNetwork(nn.Module):
         predictions: list[Prediction] = self.head(features, auxiliary)
         return predictions
 
+    def queries(
+        self, image: Tensor, text_embeddings: Tensor, class_concepts: Tensor, class_mask: Tensor, settings: Tensor
+    ) -> tuple[Prediction, Tensor]:
+        """Return the last layer's prediction, and Eq. 1 of each query: [B, N, C]; arguments as of `forward`."""
+        features = self.features(image)
+        prediction = self.heads(features)[-1]
+        if self.ensemble is None:
+            cosines = torch.matmul(prediction.embeddings, text_embeddings.transpose(0, 1))
+            weights = class_weights(cosines, class_concepts, class_mask, settings, prediction.void)
+        else:
+            assert isinstance(self.backbone, ClipBackbone)
+            weights = self.ensemble(
+                prediction,
+                self.backbone,
+                self.backbone.dense(features[-1]),
+                text_embeddings,
+                class_concepts,
+                class_mask,
+                settings,
+            )
+        return prediction, weights
+
     def forward(
         self,
         image: Tensor,
@@ -89,22 +111,7 @@ class VL4ADNetwork(nn.Module):
         Returns:
             Raw score u, float [B, H / stride, W / stride], higher = more anomalous.
         """
-        features = self.features(image)
-        prediction = self.heads(features)[-1]
-        if self.ensemble is None:
-            cosines = torch.matmul(prediction.embeddings, text_embeddings.transpose(0, 1))
-            weights = class_weights(cosines, class_concepts, class_mask, settings, prediction.void)
-        else:
-            assert isinstance(self.backbone, ClipBackbone)
-            weights = self.ensemble(
-                prediction,
-                self.backbone,
-                self.backbone.dense(features[-1]),
-                text_embeddings,
-                class_concepts,
-                class_mask,
-                settings,
-            )
+        prediction, weights = self.queries(image, text_embeddings, class_concepts, class_mask, settings)
         at_image = self.config.score_at == "image"
         if at_image:
             raw = image_score(prediction.mask_logits, weights, class_mask, settings, self.config.score_queries)
