@@ -108,7 +108,24 @@ def test_a_broken_file_does_not_stop_the_others(
     assert (tmp_path / "out/b.mask.png").is_file()
     (fault,) = json.loads((tmp_path / "out/result.json").read_text())["faults"]
     assert "a.png: not a picture, or damaged" in fault
-    assert "1 of 2 inputs could not be processed" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "1 of 2 inputs could not be processed" in said
+    assert fault in said
+
+
+def test_the_first_reasons_are_said_and_the_others_counted(
+    mock_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(4):
+        (tmp_path / f"in/{number}.png").touch()
+    small = write(tmp_path / "in/0.png", RED, (4, 4))
+    assert detect(mock_bundle, tmp_path / "out", tmp_path / "in") == 2
+    said = capsys.readouterr().err
+    assert f"{small}: Expected an RGB image" in said
+    assert "2.png: not a picture, or damaged (0 bytes)." in said
+    assert "3.png" not in said
+    assert "and 1 more" in said
 
 
 @pytest.mark.parametrize(

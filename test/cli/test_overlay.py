@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from vl4ad_ros.overlay import OUTLINE, draw_overlay
+from vl4ad_ros.overlay import OUTLINE, draw_legend, draw_overlay, draw_text
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
 
@@ -53,3 +54,27 @@ def test_captions_stay_in_their_corner_and_the_image_as_it_was() -> None:
     assert changed.any()
     assert not changed[20:].any()
     assert np.array_equal(IMAGE, before)
+
+
+def test_the_legend_shows_the_colours_and_the_threshold_in_its_corner() -> None:
+    drawn = np.full((540, 960, 3), 100, np.uint8)
+    draw_legend(drawn, 0.75)
+    changed = (drawn != 100).any(axis=2)
+    assert not changed[:500].any()
+    assert not changed[:, 240:].any()
+    # At the level of the bar: the colours of 0 to 1, as draw_overlay gives them on black.
+    ramp = draw_overlay(np.zeros((1, 160, 3), np.uint8), np.linspace(0, 1, 160, dtype=np.float32)[None])[0]
+    bar = drawn[526, 18:178].astype(int)
+    outline = (bar == OUTLINE).all(axis=1)
+    assert np.abs(bar // 2 - ramp)[~outline].max() <= 2
+    assert np.flatnonzero(outline).mean() == pytest.approx(0.75 * 159, abs=1.5)
+
+
+def test_text_is_moved_into_the_picture() -> None:
+    for origin in ((-50, -50), (5000, 5000)):
+        drawn = np.full((200, 300, 3), 100, np.uint8)
+        draw_text(drawn, "0.93", origin)
+        assert (drawn == 255).all(axis=2).any()
+    tiny = np.zeros((8, 8, 3), np.uint8)
+    draw_legend(tiny, 0.5)
+    draw_text(tiny, "too long for this", (0, 0))

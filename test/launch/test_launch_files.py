@@ -58,6 +58,7 @@ def test_the_detector_launch_file_starts_detector_and_overlay() -> None:
         "prompt_set",
         "threshold",
         "backend",
+        "auto_build",
         "use_sim_time",
         "overlay",
         "autostart",

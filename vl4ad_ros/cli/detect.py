@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 HELP = "find anomalies in pictures, folders and videos; write maps, masks, overlays and result.json"
 RESULT = "result.json"
 FORMAT = "vl4ad_ros.detect/1"
+FAULTS_SHOWN = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,15 +69,20 @@ def run(args: argparse.Namespace) -> int:
                         files.append(_process(picture, detector, prompts, threshold, args))
                         bar.update()
                 except Vl4adError as error:  # One broken file does not stop the others.
-                    faults.append(str(error))
-                    tqdm.write(f"vl4ad: {error}")
+                    named = str(entry.path) in str(error)
+                    faults.append(str(error) if named else f"{entry.path}: {error}")
         seconds = time.perf_counter() - started
         _write_result(args.out, detector, prompts, threshold, files, faults, seconds)
     finally:
         detector.close()
     print(f"{len(files)} pictures in {seconds:.1f} s; results in {args.out}")
     if faults:
-        raise Vl4adError(f"{len(faults)} of {len(inputs)} inputs could not be processed (see {args.out / RESULT}).")
+        shown = faults[:FAULTS_SHOWN]
+        rest = f" and {len(faults) - len(shown)} more" if len(faults) > len(shown) else ""
+        raise Vl4adError(
+            f"{len(faults)} of {len(inputs)} inputs could not be processed (all in {args.out / RESULT}): "
+            f"{' '.join(shown)}{rest}"
+        )
     return 0
 
 

@@ -31,7 +31,7 @@ from vl4ad_ros.nodes.worker import Worker
 NAME = "detector"
 DIAGNOSTICS_PERIOD_S = 1.0
 
-OpenDetector = Callable[[str, str, int, int], Detector]
+OpenDetector = Callable[[str, str, int, int, bool, int], Detector]
 
 
 class DetectorNode(LifecycleNode):
@@ -41,7 +41,7 @@ class DetectorNode(LifecycleNode):
         """Declare the parameters, and start where `autostart` says so.
 
         Args:
-            open_detector: Makes the detector of a bundle, backend, number of threads and device number.
+            open_detector: Makes the detector, with the arguments of `Detector.open`.
 
         Raises:
             rclpy.exceptions.ParameterException: If an override has another type or is out of range.
@@ -92,7 +92,12 @@ class DetectorNode(LifecycleNode):
             )
         rois = [RoiMask(path) if path else None for path in roi_paths or [""] * len(values["cameras"])]
         self._detector = self._open_detector(
-            values["bundle"], values["backend"], values["threads"], values["device_id"]
+            values["bundle"],
+            values["backend"],
+            values["threads"],
+            values["device_id"],
+            values["auto_build"],
+            values["max_batch"] or len(values["cameras"]),
         )
         self._state = next_state(self._detector, values, self._state)
         self._values = values

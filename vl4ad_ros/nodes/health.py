@@ -34,7 +34,11 @@ def judge(summary: Summary, limits: Mapping[str, Any], listened_to: bool, source
     if summary.recent.get("engine error"):
         faults.append((ERROR, f"the engine failed on {summary.recent['engine error']} frames"))
     above(share, "diagnostics.bad_input_{}_ratio", f"{bad} unusable frames ({worst.removeprefix('bad: ')})", False)
-    above(summary.silent_s, "diagnostics.silent_{}_s", f"no frame for {summary.silent_s:.1f} s" + (f" ({source})" if source else ""))
+    above(
+        summary.silent_s,
+        "diagnostics.silent_{}_s",
+        f"no frame for {summary.silent_s:.1f} s" + (f" ({source})" if source else ""),
+    )
     if listened_to and limits["enabled"]:
         age = summary.median_ms.get("age", 0.0)
         above(age, "diagnostics.age_{}_ms", f"results are {age:.0f} ms old")

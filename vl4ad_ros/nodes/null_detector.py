@@ -38,9 +38,8 @@ class NullEngine:
         """Nothing is held."""
 
 
-def open_null(bundle: str, backend: str, threads: int, device_id: int) -> Detector:
+def open_null(bundle: str, *_: object) -> Detector:
     """Load a bundle's card and prompts, and no network."""
-    del backend, threads, device_id
     loaded = ModelBundle.load(bundle)
     return Detector(loaded, NullEngine(loaded))
 

@@ -27,12 +27,13 @@ from vl4ad_ros.nodes.qos import LATCHED, OUTPUT
 from vl4ad_ros.nodes.regions import Region
 from vl4ad_ros.nodes.spin import run_node
 from vl4ad_ros.nodes.stats import Rate
-from vl4ad_ros.overlay import OUTLINE, draw_overlay
+from vl4ad_ros.overlay import draw_legend, draw_overlay, draw_text
 
 NAME = "overlay"
 # Frames of the camera that wait for their result: half a second at 30 Hz.
 KEEP = 16
 LISTENER_CHECK_S = 0.2
+BOX = (255, 255, 255)
 _IMAGES = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=4, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
@@ -124,6 +125,7 @@ class OverlayNode(Node):
             size = (limit, max(1, round(image.shape[0] * limit / image.shape[1])))
             image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
         drawn = draw_overlay(image, uncertainty, mask, self._caption(frame["uncertainty"]))
+        draw_legend(drawn, self._prompt_set.get("threshold"))
         if "regions" in frame:
             _draw_regions(drawn, self._regions(frame["regions"]), mask.shape)
         header = frame["uncertainty"].header
@@ -167,11 +169,14 @@ def _pixels(message: Image, dtype: type[np.generic]) -> NDArray[Any]:
 def _draw_regions(drawn: NDArray[np.uint8], regions: Sequence[Region], size: tuple[int, ...]) -> None:
     """Draw boxes given in pixels of a map of `size` (rows, columns)."""
     scale_y, scale_x = drawn.shape[0] / size[0], drawn.shape[1] / size[1]
-    for region in regions:
+    for region in reversed(regions):  # The largest one last, over the others.
         first = round(region.x * scale_x), round(region.y * scale_y)
         last = round((region.x + region.width) * scale_x) - 1, round((region.y + region.height) * scale_y) - 1
-        cv2.rectangle(drawn, first, last, OUTLINE, 1)
-        cv2.putText(drawn, f"{region.mean:.2f}", (first[0], first[1] - 3), cv2.FONT_HERSHEY_PLAIN, 0.9, OUTLINE)
+        # Around the component, so that its outline stays free.
+        margin = max(3, drawn.shape[0] // 180)
+        corner = first[0] - margin, first[1] - margin
+        cv2.rectangle(drawn, corner, (last[0] + margin, last[1] + margin), BOX, 1)
+        draw_text(drawn, f"{region.mean:.2f}", (corner[0] + 3, corner[1] - 4), 0.4)
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -57,6 +57,12 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("device_id", 0, "Number of the GPU, for the backends that use one.", low=0, high=63),
     Parameter("threads", 0, "CPU threads of the engine (ONNX Runtime); 0 lets it choose.", low=0, high=256),
     Parameter(
+        "auto_build",
+        False,
+        "Build a missing or stale TensorRT engine when the node is configured, which takes minutes; false names the "
+        "part that is stale and the command that builds it.",
+    ),
+    Parameter(
         "cameras",
         [""],
         "Camera names. One empty name: a single camera on `image`. Names: each has `<name>/image` as input and "
