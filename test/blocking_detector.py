@@ -44,7 +44,7 @@ class HeldUpEngine:
         self._engine.close()
 
 
-def open_held_up(bundle: str, backend: str, threads: int, device_id: int) -> Detector:
+def open_held_up(bundle: str, backend: str, threads: int, device_id: int, *_: object) -> Detector:
     loaded = ModelBundle.load(bundle)
     return Detector(loaded, HeldUpEngine(create_engine(loaded, backend, threads, device_id)))
 

@@ -13,7 +13,7 @@ from mock_bundle import STRIDE
 from vl4ad_ros.bundle import ModelBundle, write_card
 from vl4ad_ros.detector import Detector
 from vl4ad_ros.engines.cuda import CudaDevice
-from vl4ad_ros.engines.engine_card import Gpu, engine_path, load_engine_card, stale_part
+from vl4ad_ros.engines.engine_card import Gpu, card_path, engine_path, load_engine_card, stale_part
 from vl4ad_ros.engines.factory import create_engine
 from vl4ad_ros.engines.tensorrt import TensorRtEngine
 from vl4ad_ros.engines.tensorrt_library import TensorRtLibrary
@@ -265,3 +265,14 @@ def test_auto_build_builds_only_what_is_missing_or_stale(mock_bundle: Path, capl
     library.module.__version__ = "11.4.0"  # type: ignore[attr-defined]
     assert "the library is tensorrt 11.4.0, was 10.99" in ensure()
     assert load_engine_card(bundle, "tensorrt").image.max_batch == 3
+    card_path(engine_path(bundle, "tensorrt")).unlink()
+    assert "there is none" in ensure()
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(mock_bundle: Path) -> None:
+    cuda = FakeCuda()
+    (mock_bundle / "engines").write_text("in the way")
+    with pytest.raises(Vl4adError, match=r"engine cannot be written .*copy the bundle to a folder"):
+        build_engine(
+            ModelBundle.load(mock_bundle), fake_library("tensorrt", cuda, STRIDE), cuda=CudaDevice(runtime=cuda)
+        )

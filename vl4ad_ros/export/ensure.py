@@ -6,7 +6,7 @@ import logging
 
 from vl4ad_ros.bundle import ModelBundle
 from vl4ad_ros.engines.cuda import CudaDevice
-from vl4ad_ros.engines.engine_card import ImageProfile, engine_path, load_engine_card, stale_part
+from vl4ad_ros.engines.engine_card import ImageProfile, card_path, engine_path, load_engine_card, stale_part
 from vl4ad_ros.engines.tensorrt_library import TensorRtLibrary, load_library
 from vl4ad_ros.export.tensorrt import build_engine, image_profile
 
@@ -55,7 +55,8 @@ def _reason(
 ) -> tuple[str | None, ImageProfile]:
     """Return why an engine has to be built, or None; and the image shapes to build for."""
     wanted = image_profile(bundle.card.input, max_batch)
-    if not engine_path(bundle, library.name).is_file():
+    engine = engine_path(bundle, library.name)
+    if not (engine.is_file() and card_path(engine).is_file()):
         return "there is none", wanted
     card = load_engine_card(bundle, library.name)
     wanted = card.image.model_copy(update={"max_batch": max(max_batch, card.image.max_batch)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -87,21 +88,30 @@ def build_engine(
 
     Raises:
         Vl4adError: If the library or, for `tensorrt`, a GPU is missing, the graph has an operator that it cannot
-            take, or the build fails.
+            take, the build fails, or the bundle's folder cannot be written.
     """
     library = load_library(library) if isinstance(library, str) else library
     image = image or image_profile(bundle.card.input)
     gpu = _gpu(library, device_id, cuda)
     if compute_capabilities and not library.is_rtx:
         raise Vl4adError("Only tensorrt_rtx builds for named compute capabilities; tensorrt builds for the GPU here.")
-    started = time.monotonic()
-    plan = _build(bundle, library, image, workspace_mib, compute_capabilities, timing_cache, progress)
-    seconds = time.monotonic() - started
     path = engine_path(bundle, library.name)
-    path.parent.mkdir(exist_ok=True)
     part = path.with_suffix(".part")
-    part.write_bytes(plan)
-    part.replace(path)
+    try:
+        path.parent.mkdir(exist_ok=True)
+        part.touch()  # before the minutes that a build takes
+        started = time.monotonic()
+        plan = _build(bundle, library, image, workspace_mib, compute_capabilities, timing_cache, progress)
+        seconds = time.monotonic() - started
+        part.write_bytes(plan)
+        part.replace(path)
+    except OSError as error:
+        raise Vl4adError(
+            f"{path}: the engine cannot be written ({error}); copy the bundle to a folder that can be, and name that."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
     card = EngineCard(
         bundle=bundle.card.name,
         onnx_sha256=bundle.onnx_sha256,
