@@ -66,16 +66,20 @@ def import_head(checkpoint: Path, num_heads: int | None = None) -> ImportedHead:
 
 
 def heads_beside(record: Path) -> int | None:
-    """Return `num_heads` of the `config.json` beside recorded inputs and outputs, or None where there is none.
+    """Return `num_heads` of the `config.json` beside recorded inputs and outputs, or None where nothing states it.
 
     Raises:
-        Vl4adError: If the file states no positive whole number.
+        Vl4adError: If the file is no JSON object, or what it states is no positive whole number.
     """
     path = record.parent / "config.json"
     if not path.is_file():
         return None
     content = read_json(path)
-    number = content.get("num_heads") if isinstance(content, dict) else None
+    if not isinstance(content, dict):
+        raise Vl4adError(f"{path}: expected a JSON object with num_heads, got {type(content).__name__}.")
+    if "num_heads" not in content:
+        return None
+    number = content["num_heads"]
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise Vl4adError(f"{path}: num_heads must be a whole number >= 1, got {number!r}.")
     return number

@@ -19,7 +19,7 @@ def read_record(path: str | Path) -> dict[str, NDArray[np.generic]]:
     """Read recorded inputs (`res2`..`res5`, `text` [P, D], `num_templates` = concepts per class) and outputs.
 
     Raises:
-        Vl4adError: If the file cannot be read or an array is missing.
+        Vl4adError: If the file cannot be read, an array is missing, or the texts do not go with their counts.
     """
     try:
         with np.load(path, allow_pickle=False) as stream:
@@ -29,6 +29,15 @@ def read_record(path: str | Path) -> dict[str, NDArray[np.generic]]:
     missing = [key for key in (*FEATURES, "text", "num_templates", *OUTPUTS) if key not in record]
     if missing:
         raise Vl4adError(f"{path}: lacks the arrays {missing}.")
+    text, counts = record["text"], record["num_templates"]
+    if text.ndim != 2 or not np.issubdtype(text.dtype, np.floating):
+        raise Vl4adError(f"{path}: text must be floats [P, D], got {text.dtype} {text.shape}.")
+    if counts.ndim != 1 or not np.issubdtype(counts.dtype, np.integer) or (counts < 1).any():
+        raise Vl4adError(f"{path}: num_templates must be whole numbers >= 1, one per class, got {counts.tolist()}.")
+    if counts.sum() != len(text):
+        raise Vl4adError(
+            f"{path}: num_templates counts {counts.sum()} concepts in {len(counts)} classes, text has {len(text)} rows."
+        )
     return record
 
 
