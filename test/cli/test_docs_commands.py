@@ -1,0 +1,49 @@
+"""Every `vl4ad` and `ros2 launch` command that the pages show exists and takes the options that they give it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vl4ad_ros.cli.main import COMMANDS, command_parser
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "models").glob("*/README.md")])
+LAUNCH_ARGUMENT = re.compile(r'^ {4}\("(\w+)", ', re.MULTILINE)
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """Lines of code blocks that begin with one of the two commands, with the lines that they go on in."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    for line in text.splitlines():
+        stripped = line.removeprefix("$").strip()
+        # Not in tables and sentences, where options are left out.
+        if re.match(r"vl4ad [a-z]|ros2 launch vl4ad_ros ", stripped):
+            yield shlex.split(stripped, comments=True)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_commands_of_the_pages_parse(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in commands(page):
+        shown = shlex.join(words)
+        if words[0] == "ros2":
+            launch = (ROOT / "launch" / words[3]).read_text(encoding="utf-8")
+            known = set(LAUNCH_ARGUMENT.findall(launch))
+            for word in words[4:]:
+                assert word.partition(":=")[0] in known, f"{page.name}: {shown}"
+            continue
+        assert words[1] in COMMANDS, f"{page.name}: {shown}"
+        try:
+            command_parser(words[1]).parse_args(words[2:])
+        except SystemExit as end:
+            assert end.code == 0, f"{page.name}: {shown}\n{capsys.readouterr().err}"
+
+
+def test_the_search_finds_commands() -> None:
+    found = list(commands(ROOT / "docs" / "vl4ad-l.md"))
+    assert ["import-fcclip", "prompts", "export", "export"] == [w[1] for w in found if w[0] == "vl4ad"][-4:]
+    assert [words[3] for words in found if words[0] == "ros2"] == ["detector.launch.py"]
