@@ -68,7 +68,8 @@ class BagReader:
             raise Vl4adError(f"There is no bag {self.path}.")
         if not is_bag(self.path):
             raise Vl4adError(
-                f"{self.path} is no bag: expected a folder with metadata.yaml or a file {', '.join(SUFFIXES)}."
+                f"{self.path} is no bag: expected a folder with metadata.yaml or a file {', '.join(SUFFIXES)}; "
+                "'vl4ad make-bag' makes one of videos and pictures."
             )
         try:
             self._reader = AnyReader([self.path], default_typestore=get_typestore(Stores.ROS2_HUMBLE))

@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "evaluate": "evaluate",
     "replay": "replay",
     "sample-drive": "sample_drive",
+    "make-bag": "make_bag",
     "bench": "bench",
     "export": "export",
     "import-fcclip": "import_fcclip",
