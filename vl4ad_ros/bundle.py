@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -61,6 +61,7 @@ class BundleCard(Checked):
         prompt_limits: Sizes of the prompt inputs.
         default_prompt_set: Used where the user names none.
         default_threshold: On the published uncertainty, for the anomaly mask.
+        thresholds: The same for other methods and scores, by `threshold_key`.
         precision: Of the graph's weights and activations.
         licence: Terms of the weights.
         training_data: Every data set that the weights have seen.
@@ -84,12 +85,23 @@ class BundleCard(Checked):
     prompt_limits: PromptLimits = PromptLimits()
     default_prompt_set: str
     default_threshold: float = Field(default=0.5, ge=0, le=1)
+    thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
     precision: str = "float32"
     licence: str
     training_data: list[str] = Field(default_factory=list)
     training: dict[str, Any] = Field(default_factory=dict)
     scores: dict[str, Any] = Field(default_factory=dict)
     sha256: dict[str, str] = Field(default_factory=dict)
+
+
+    def threshold(self, method: str, scoring: str) -> float:
+        """Return the anomaly mask's threshold for a method and score."""
+        return self.thresholds.get(threshold_key(method, scoring), self.default_threshold)
+
+
+def threshold_key(method: str, scoring: str) -> str:
+    """Return the name of a method and score among a card's thresholds: `random_word` alone has but one score."""
+    return method if method == "random_word" else f"{method}/{scoring}"
 
 
 @dataclass(frozen=True)

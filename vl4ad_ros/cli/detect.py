@@ -54,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
     detector = Detector.open(args.bundle, args.backend, args.threads)
     try:
         prompts = detector.prompts(args.prompt_set, args.scoring, args.temperature, args.method)
-        threshold = detector.bundle.card.default_threshold if args.threshold is None else args.threshold
+        own = detector.bundle.card.threshold(args.method, args.scoring)
+        threshold = own if args.threshold is None else args.threshold
         try:
             args.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:

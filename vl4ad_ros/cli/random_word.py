@@ -46,6 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     gap.add_argument("--name", default="default", help="name of the network in the bundle")
     _gap_options(gap, required=True)
 
+    thresholds = command("thresholds", "choose the mask's threshold of each method and score on generated scenes")
+    thresholds.add_argument("config", type=Path, help="the bundle's training configuration (config/train/*.yaml)")
+    thresholds.add_argument("--bundle", required=True, help="bundle with a network; its card takes the thresholds")
+    thresholds.add_argument(
+        "--data-root", type=Path, help="folder that the data paths start from (default: the file's)"
+    )
+    thresholds.add_argument("--threads", type=int, default=0, help="CPU threads; 0 = all cores")
+
     inspect = command("inspect", "print a network's card as JSON")
     inspect.add_argument("network", help="a .safetensors file, or the name of a bundle")
 
@@ -77,8 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", nargs="+", required=True, metavar="LAYOUT=DIR", help="data sets, e.g. road_anomaly=DIR camvid_ood=DIR"
     )
     compare.add_argument("--seeds", type=int, default=5, help="number of seeds")
-    compare.add_argument("--most-frames", type=int, help="frames of each data set, spread evenly (default: all)")
-    compare.add_argument("--backend", default="onnxruntime", help="inference backend")
+    compare.add_argument("--stride", type=int, default=1, help="take every n-th frame of each data set")
     compare.add_argument("--threads", type=int, default=0, help="CPU threads; 0 = all cores")
     compare.add_argument("--output", type=Path, required=True, help="folder for compare.json and compare.md")
     _gap_options(compare)
@@ -107,6 +114,7 @@ def run(args: argparse.Namespace) -> int:
     actions: dict[str, Callable[[argparse.Namespace], None]] = {
         "train": _train,
         "gap": _gap,
+        "thresholds": _thresholds,
         "inspect": _inspect,
         "evaluate": _evaluate,
         "compare": _compare,
@@ -229,6 +237,21 @@ def _gap(args: argparse.Namespace) -> None:
     print(f"'{args.name}' in {detector.bundle.path}: shift of length {network.card['gap']['length']:.3f}")
 
 
+def _thresholds(args: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from vl4ad_ros.bundle import ModelBundle
+    from vl4ad_ros.random_word.thresholds import choose_thresholds, put_on_card, scenes_of_run
+
+    bundle = ModelBundle.load(args.bundle)
+    scenes = scenes_of_run(args.config, args.data_root)
+    with tqdm(total=len(scenes), unit="scene", desc="choosing") as bar:
+        chosen = choose_thresholds(bundle, scenes, args.threads, bar.update)
+    put_on_card(bundle, chosen)
+    for name, (threshold, f1) in chosen.items():
+        print(f"{name}: threshold {threshold:g}, pixel F1 {f1:.3f} on {len(scenes)} scenes")
+
+
 def _inspect(args: argparse.Namespace) -> None:
     from vl4ad_ros.bundle import ModelBundle
     from vl4ad_ros.random_word.bundled import load_bundled
@@ -273,18 +296,23 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 
 def _compare(args: argparse.Namespace) -> None:
+    if args.seeds < 1 or args.stride < 1:
+        raise Vl4adError(f"--seeds and --stride must be at least 1, got {args.seeds} and {args.stride}.")
+    if importlib.util.find_spec("onnx") is None:
+        raise Vl4adError("'vl4ad random-word compare' needs onnx; get it with: pip install 'vl4ad_ros[export]'.")
+    from vl4ad_ros.bundle import ModelBundle
     from vl4ad_ros.detector import Detector
     from vl4ad_ros.evaluation.datasets import DatasetSource
     from vl4ad_ros.evaluation.layouts import layout
     from vl4ad_ros.random_word.compare import compare, make_variants, table, visual_mean_of
+    from vl4ad_ros.random_word.split_engine import SplitEngine
 
-    if args.seeds < 1 or (args.most_frames is not None and args.most_frames < 1):
-        raise Vl4adError(f"--seeds and --most-frames must be at least 1, got {args.seeds} and {args.most_frames}.")
     sources = {}
     for item in args.data:
         name, _, folder = item.partition("=")
         sources[name] = DatasetSource(Path(folder), layout(name))
-    detector = Detector.open(args.bundle, args.backend, args.threads)
+    bundle = ModelBundle.load(args.bundle)
+    detector = Detector(bundle, SplitEngine(bundle, args.threads))
     card = detector.bundle.card
     settings = _settings(args, card.text_encoder)
     mean = None
@@ -292,7 +320,7 @@ def _compare(args: argparse.Namespace) -> None:
         mean = visual_mean_of(detector, _images(args.images, args.most_images), _say)
     seeds = list(range(args.seeds))
     variants = make_variants(settings, _encoder(settings, args), seeds, mean, args.reference, args.cache, _say)
-    rows = compare(detector, sources, variants, args.prompt_set, args.most_frames, _say)
+    rows = compare(detector, sources, variants, args.prompt_set, args.stride, _say)
     text = table(rows)
     print(text)
     args.output.mkdir(parents=True, exist_ok=True)
@@ -303,7 +331,7 @@ def _compare(args: argparse.Namespace) -> None:
         "prompt_set": args.prompt_set or card.default_prompt_set,
         "settings": settings.model_dump(mode="json"),
         "seeds": seeds,
-        "most_frames": args.most_frames,
+        "stride": args.stride,
         "gap": {"images": args.most_images, "reference": args.reference} if args.images else None,
         "data": {name: source.description for name, source in sources.items()},
         "rows": rows,

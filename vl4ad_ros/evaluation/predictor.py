@@ -74,8 +74,8 @@ class DetectorPredictor:
 
     @property
     def default_threshold(self) -> float:
-        """The bundle's own threshold for the anomaly mask."""
-        return self._detector.bundle.card.default_threshold
+        """The bundle's own threshold for the anomaly mask, of this method and score."""
+        return self._detector.bundle.card.threshold(self._spec.method, self._prompts.scoring)
 
     def describe(self) -> dict[str, Any]:
         """Return bundle, engine, prompt set and settings with their hashes."""

@@ -71,7 +71,7 @@ def next_state(
         version=version,
         prompts=prompts,
         method=values["method"],
-        threshold=threshold if threshold >= 0 else detector.bundle.card.default_threshold,
+        threshold=threshold if threshold >= 0 else detector.bundle.card.threshold(values["method"], prompts.scoring),
         output_size=values["output_size"],
         min_region_area=int(values["min_region_area"]),
         max_rate=float(values["max_rate"]),

@@ -1,0 +1,101 @@
+"""The anomaly mask's threshold of every method and score of a bundle, chosen on generated scenes.
+
+The maps of the methods and scores live on different parts of [0, 1]: one threshold cannot serve them all. Each gets the
+one of the largest pixel F1 on the scenes that training validates with: validation frames with pictures pasted in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vl4ad_ros.bundle import ModelBundle, threshold_key, write_card
+from vl4ad_ros.detector import Detector
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
+from vl4ad_ros.random_word.bundled import METHOD, network_path
+from vl4ad_ros.random_word.compare import CELLS, DISTINCT
+from vl4ad_ros.random_word.split_engine import SplitEngine
+from vl4ad_ros.scoring.names import SCORINGS
+
+Scene = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+"""A picture and its labels: 1 anomaly, 0 none, 255 left out."""
+
+
+def choices(bundle: ModelBundle) -> list[tuple[str, str]]:
+    """Return the pairs of method and score that a bundle can run; `random_word` alone does not depend on the score."""
+    pairs = [("vl4ad", scoring) for scoring in SCORINGS]
+    if METHOD in bundle.card.methods and network_path(bundle).is_file():
+        pairs += [(METHOD, SCORINGS[0]), *(("both", scoring) for scoring in SCORINGS)]
+    return pairs
+
+
+def choose_thresholds(
+    bundle: ModelBundle, scenes: Sequence[Scene], threads: int = 0, progress: Callable[[], object] | None = None
+) -> dict[str, tuple[float, float]]:
+    """Return the threshold of the largest pixel F1, and that F1, by `bundle.threshold_key`.
+
+    Args:
+        bundle: The bundle, with its random-word network.
+        scenes: Scenes with anomalies.
+        threads: CPU threads; 0 takes all cores.
+        progress: Called after each scene.
+
+    Raises:
+        Vl4adError: If the scenes hold no anomaly.
+    """
+    detector = Detector(bundle, SplitEngine(bundle, threads))
+    pairs = choices(bundle)
+    prompts = [detector.prompts(scoring=scoring, method=method) for method, scoring in pairs]
+    metrics = [PixelMetrics(max_distinct=DISTINCT, max_cells=CELLS, buffer=DISTINCT) for _ in pairs]
+    for image, labels in scenes:
+        for one, collected in zip(prompts, metrics, strict=True):
+            collected.add(detector.detect(image, one), labels)
+        if progress is not None:
+            progress()
+    detector.close()
+    chosen = {}
+    for (method, scoring), collected in zip(pairs, metrics, strict=True):
+        result = collected.result()
+        if not result.positives:
+            raise Vl4adError("The scenes hold no anomaly to choose a threshold on.")
+        chosen[threshold_key(method, scoring)] = (
+            float(np.clip(round(result.best_f1_threshold, 3), 0, 1)),
+            result.best_f1,
+        )
+    return chosen
+
+
+def put_on_card(bundle: ModelBundle, chosen: dict[str, tuple[float, float]]) -> ModelBundle:
+    """Write the thresholds onto the bundle's card, and how they were chosen."""
+    how = {
+        "how": "largest pixel F1 on the generated validation scenes",
+        "f1": {name: round(f1, 4) for name, (_, f1) in chosen.items()},
+    }
+    card = bundle.card.model_copy(
+        update={
+            "thresholds": {name: threshold for name, (threshold, _) in chosen.items()},
+            "scores": {**bundle.card.scores, "thresholds": how},
+        }
+    )
+    return ModelBundle(bundle.path, write_card(bundle.path, card))
+
+
+def scenes_of_run(config_file: Path, data_root: Path | None) -> list[Scene]:
+    """Return the scenes that a training validates with; the same for its seed.
+
+    Raises:
+        Vl4adError: If the configuration or its data are faulty, or it pastes no objects.
+    """
+    from vl4ad_ros.training.command import TrainOptions, configured
+    from vl4ad_ros.training.data import load_data
+    from vl4ad_ros.training.validate import generate_scenes, truth_map
+
+    config = configured(TrainOptions(config_file, data_root))
+    made = generate_scenes(load_data(config), tuple(config.validation.sets), config.validation.generated, config.seed)
+    if not made:
+        raise Vl4adError(f"{config_file} has no objects to paste, so that there are no scenes to choose on.")
+    return [(scene[0], truth_map(scene)) for scene in made]
