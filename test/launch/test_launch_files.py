@@ -47,19 +47,26 @@ def test_every_argument_is_described(path: Path) -> None:
     assert all(argument.description for argument in arguments)
 
 
+def started(**given: str) -> list[Any]:
+    """The nodes that detector.launch.py starts with these arguments."""
+    module = load(ROOT / "launch" / "detector.launch.py")
+    launch: Any = pytest.importorskip("launch")
+    context = launch.LaunchContext()
+    for name, default, _ in module.ARGUMENTS:
+        context.launch_configurations[name] = given.get(name, default)
+    nodes: list[Any] = module._nodes(context)
+    return nodes
+
+
 def test_the_detector_launch_file_starts_detector_and_overlay() -> None:
-    description: Any = load(ROOT / "launch" / "detector.launch.py").generate_launch_description()
-    nodes = [entity for entity in description.entities if type(entity).__name__ in ("Node", "LifecycleNode")]
-    assert [node.node_executable for node in nodes] == ["detector", "overlay"]
-    names = {entity.name for entity in description.entities if type(entity).__name__ == "DeclareLaunchArgument"}
+    assert [node.node_executable for node in started()] == ["detector", "overlay"]
+    names = {name for name, _, _ in load(ROOT / "launch" / "detector.launch.py").ARGUMENTS}
     assert names >= {
-        "image_topic",
-        "bundle",
-        "prompt_set",
-        "threshold",
-        "backend",
-        "auto_build",
-        "use_sim_time",
-        "overlay",
+        "image_topic", "cameras", "bundle", "prompt_set", "threshold", "backend", "use_sim_time", "overlay",
         "autostart",
-    }
+    }  # fmt: skip
+
+
+def test_each_of_several_cameras_has_its_overlay() -> None:
+    nodes = started(cameras="front, rear", image_topic="image_raw")
+    assert [node.node_executable for node in nodes] == ["detector", "overlay", "overlay"]

@@ -13,9 +13,11 @@ from pathlib import Path
 from ros_harness import Client, Process, environment, image_message, parameters, plain, running
 from std_msgs.msg import String
 
+from vl4ad_ros.bags.writer import BagWriter
 from vl4ad_ros.nodes.qos import LATCHED
 
 DETECTOR = "vl4ad_ros.nodes.detector"
+BAG_START = 1_700_000_000
 TALKER = """
 import sys, time, rclpy
 from rclpy.node import Node
@@ -115,6 +117,67 @@ def test_a_detector_killed_in_the_middle_is_replaced(mock_bundle: Path, tmp_path
                 lambda: any((m.header.stamp.sec, m.header.stamp.nanosec) > before for m in maps[-5:]),
             )
             client.wait("its prompt set", lambda: told)
+
+
+def write_bag(path: Path) -> Path:
+    """80 seconds of a red camera at 25 Hz."""
+    picture = plain((255, 0, 0))
+    with BagWriter(path) as bag:
+        bag.add_topic("/camera/image_raw", "sensor_msgs/msg/Image")
+        for number in range(2000):
+            stamp = BAG_START * 10**9 + number * 40_000_000
+            bag.write("/camera/image_raw", stamp, bag.image(picture, "rgb8", stamp, "camera"))
+    return path
+
+
+@contextmanager
+def player(bag: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`vl4ad replay` of a bag with /clock; killed at the end, if not before."""
+    command = [sys.executable, "-m", "vl4ad_ros.cli.main", "replay", str(bag), "--to", "/camera/image", "--clock"]
+    with subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_detector_and_then_the_player_killed_in_the_middle_of_a_bag(
+    mock_bundle: Path, tmp_path: Path, client: Client
+) -> None:
+    bag = write_bag(tmp_path / "bag")
+    maps, _ = client.hear_results()
+    diagnostics = client.hear_diagnostics()
+    values = ["-p", "use_sim_time:=true", *arguments(mock_bundle)]
+
+    def newest() -> float:
+        return maps[-1].header.stamp.sec + maps[-1].header.stamp.nanosec / 1e9 - BAG_START if maps else -1.0
+
+    def said(text: str) -> bool:
+        return any(
+            text in status.message or any(text == value.key for value in status.values)
+            for array in diagnostics
+            for status in array.status
+        )
+
+    with player(bag) as first_player:
+        first = Process(DETECTOR, tmp_path / "first.log", *values)
+        try:
+            client.wait("results of the first", lambda: len(maps) > 5)
+        finally:
+            first.kill()
+        before = newest()
+        with running(DETECTOR, tmp_path / "second.log", *values) as second:
+            client.wait("results of the second, later in the same play", lambda: newest() > before)
+            assert first_player.poll() is None
+            first_player.kill()
+            del diagnostics[:]
+            client.wait("the silence in the diagnostics", lambda: said("no frame for"))
+            stopped_at = newest()
+            del maps[:]
+            with player(bag):
+                client.wait("results from the bag's beginning", lambda: maps and newest() < stopped_at)
+                client.wait("the jump in the diagnostics", lambda: said("time jumped back"))
+            assert "Traceback" not in second.output()
 
 
 def test_ctrl_c_under_load_ends_cleanly(mock_bundle: Path, tmp_path: Path, client: Client) -> None:
