@@ -5,6 +5,7 @@ Encoding names and layouts: REP 118 and sensor_msgs/image_encodings.hpp, with th
 
 from __future__ import annotations
 
+import io
 import sys
 from array import array
 from collections.abc import Callable
@@ -12,13 +13,14 @@ from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
+import PIL.Image
 from numpy.typing import NDArray
 
 from vl4ad_ros.errors import Vl4adError
 
 U8 = NDArray[np.uint8]
 Data: TypeAlias = "bytes | bytearray | memoryview | array[int] | U8"
-MIN_SIDE, MAX_SIDE = 8, 16384
+MIN_SIDE, MAX_SIDE, MAX_PIXELS = 8, 16384, 64 << 20
 HOST_IS_BIG_ENDIAN = sys.byteorder == "big"
 
 
@@ -117,9 +119,12 @@ def decode(encoding: str, height: int, width: int, step: int, big_endian: bool, 
 
 
 def _check_size(height: int, width: int) -> None:
-    if not (MIN_SIDE <= height <= MAX_SIDE and MIN_SIDE <= width <= MAX_SIDE):
+    sides_fit = MIN_SIDE <= height <= MAX_SIDE and MIN_SIDE <= width <= MAX_SIDE
+    if not sides_fit or height * width > MAX_PIXELS:
         raise BadImageError(
-            "size", f"The image is {width}x{height}; expected sides from {MIN_SIDE} to {MAX_SIDE} pixels."
+            "size",
+            f"The image is {width}x{height}; expected sides from {MIN_SIDE} to {MAX_SIDE} pixels, and not more than "
+            f"{MAX_PIXELS >> 20} million pixels.",
         )
 
 
@@ -171,15 +176,21 @@ def _decode_picture(image_format: str, data: Data, flags: int) -> U8:
     if len(data) == 0:
         raise BadImageError("empty", "The compressed image is empty.")
     try:
+        # A damaged header may announce gigabytes: look before OpenCV makes room for them.
+        with PIL.Image.open(io.BytesIO(bytes(data))) as header:
+            width, height = header.size
+    except Exception as error:  # Whatever its parser stumbles over.
+        raise BadImageError(
+            "compressed data", f"The {len(data)} bytes of format {image_format!r:.60} are not a picture."
+        ) from error
+    _check_size(height, width)
+    try:
         # Orientation tags are a photographer's; the camera's calibration is for the pixels as they lie.
         pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         raise BadImageError("compressed data", f"The compressed image cannot be decoded ({error.err}).") from error
     if pixels is None:
-        raise BadImageError(
-            "compressed data", f"The {len(data)} bytes of format {image_format!r:.60} are not a picture."
-        )
-    _check_size(*pixels.shape[:2])
+        raise BadImageError("compressed data", f"The picture of format {image_format!r:.60} is damaged.")
     return np.asarray(pixels, dtype=np.uint8)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from types import SimpleNamespace
 from typing import Any
 
@@ -246,6 +248,17 @@ def test_compressed_pictures() -> None:
         with pytest.raises(BadImageError) as caught:
             decode_compressed("jpeg", data)
         assert caught.value.cause == cause
+
+
+def test_a_small_file_that_announces_gigabytes_is_refused_unread() -> None:
+    png = bytearray(cv2.imencode(".png", np.zeros((H, W), np.uint8))[1].tobytes())
+    for width, height in ((16000, 16000), (30000, 8), (2**31 - 1, 2**31 - 1), (4, 64)):
+        png[16:24] = struct.pack(">II", width, height)
+        png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
+        with pytest.raises(BadImageError) as caught:
+            decode_compressed("png", bytes(png))
+        assert caught.value.cause in ("size", "compressed data")
+    assert caught.value.cause == "size"
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8])
