@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable
+from dataclasses import field, make_dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from mock_bundle import ColourEncoder, mock_prompt_sets
 from ros_harness import EARS, SENSOR, Client, image_message, map_pixels, parameters, plain, running
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -18,6 +21,8 @@ from std_msgs.msg import Header, String
 
 from vl4ad_ros.nodes import messages
 from vl4ad_ros.nodes.regions import Region
+from vl4ad_ros.nodes.stats import STAGES
+from vl4ad_ros.prompts.compile import compile_prompt_set
 
 DETECTOR = "vl4ad_ros.nodes.detector"
 REMAP = ("-r", "image:=/camera/image", "-r", "camera_info:=/camera/camera_info")
@@ -149,40 +154,65 @@ def test_simulated_time_gives_ages_and_survives_a_jump_back(mock_bundle: Path, t
         client.wait("the zero stamp in the diagnostics", lambda: said("zero stamp"))
 
 
-@dataclass
-class StandIn:
-    """Records fields like a message of vision_msgs, which is on no registry: only its field names are here."""
+def vision_msgs_stand_in() -> SimpleNamespace:
+    """The messages of vision_msgs 4, which is on no registry: their fields, and no others."""
 
-    header: Any = None
-    id: str = ""
-    threshold: float = 0.0
-    class_id: Any = None
-    class_name: str = ""
-    method: str = ""
-    database_location: str = ""
-    database_version: int = 0
-    score: float = 0.0
-    size_x: float = 0.0
-    size_y: float = 0.0
-    detections: list[Any] = field(default_factory=list)
-    results: list[Any] = field(default_factory=list)
-    bbox: Any = None
-    hypothesis: Any = None
+    def message(name: str, **fields: Callable[[], Any]) -> Any:
+        specification = [(key, Any, field(default_factory=make)) for key, make in fields.items()]
+        return make_dataclass(name, specification, slots=True)
 
-    def __post_init__(self) -> None:
-        centre = SimpleNamespace(position=SimpleNamespace(x=0.0, y=0.0))
-        self.bbox = SimpleNamespace(center=centre, size_x=0.0, size_y=0.0)
-        self.hypothesis = SimpleNamespace(class_id="", score=0.0)
+    point = message("Point2D", x=float, y=float)
+    pose = message("Pose2D", position=point, theta=float)
+    box = message("BoundingBox2D", center=pose, size_x=float, size_y=float)
+    hypothesis = message("ObjectHypothesis", class_id=str, score=float)
+    return SimpleNamespace(
+        ObjectHypothesisWithPose=message("ObjectHypothesisWithPose", hypothesis=hypothesis, pose=object),
+        Detection2D=message("Detection2D", header=Header, results=list, bbox=box, id=str),
+        Detection2DArray=message("Detection2DArray", header=Header, detections=list),
+        VisionClass=message("VisionClass", class_id=int, class_name=str),
+        LabelInfo=message("LabelInfo", header=Header, class_map=list, threshold=float),
+        VisionInfo=message("VisionInfo", header=Header, method=str, database_location=str, database_version=int),
+    )
 
 
-def test_regions_fill_vision_msgs_fields() -> None:
-    names = ("Detection2DArray", "Detection2D", "ObjectHypothesisWithPose", "LabelInfo", "VisionClass", "VisionInfo")
-    vision_msgs = SimpleNamespace(**dict.fromkeys(names, StandIn))
+def test_regions_and_labels_fill_the_fields_of_vision_msgs() -> None:
+    vision_msgs = vision_msgs_stand_in()
     array = messages.regions_detections(vision_msgs, Header(frame_id="c"), [Region(10, 20, 4, 6, 24, 0.5, 0.75)])
     (detection,) = array.detections
+    assert (array.header.frame_id, detection.header.frame_id, detection.id) == ("c", "c", "0")
     assert (detection.bbox.center.position.x, detection.bbox.center.position.y) == (12.0, 23.0)
     assert (detection.bbox.size_x, detection.bbox.size_y) == (4.0, 6.0)
     (result,) = detection.results
     assert (result.hypothesis.class_id, result.hypothesis.score) == ("anomaly", 0.5)
     info = messages.vision_info(vision_msgs, Header(), "vl4ad", "/detector/prompt_set", 7)
-    assert (info.database_version, info.database_location) == (7, "/detector/prompt_set")
+    assert (info.database_version, info.database_location, info.method) == (7, "/detector/prompt_set", "vl4ad")
+    compiled = compile_prompt_set(mock_prompt_sets()["merged"], ColourEncoder())
+    labels = messages.label_info(vision_msgs, Header(), compiled, 0.7)
+    assert [(one.class_id, one.class_name) for one in labels.class_map] == [(0, "light")]  # the OOD column is no class
+    assert labels.threshold == 0.7
+
+
+def test_diagnostics_say_what_runs_and_what_it_costs(mock_bundle: Path, tmp_path: Path, client: Client) -> None:
+    maps, _ = client.hear_results()
+    diagnostics = client.hear_diagnostics()
+    with running(DETECTOR, tmp_path / "log", *REMAP, *parameters(bundle=str(mock_bundle), prompt_set="traffic")):
+        client.wait_connected()
+        now = time.time_ns()
+        client.send_until_heard(image_message(half_blue(), stamp=(now // 10**9, now % 10**9)), maps)
+
+        def engine_and_camera() -> list[dict[str, str]]:
+            newest = {s.name: {v.key: v.value for v in s.values} for array in diagnostics[-1:] for s in array.status}
+            found = [newest.get(f"detector: {part}", {}) for part in ("engine", "camera image")]
+            return found if "published" in found[1] else []
+
+        engine, camera = client.wait("diagnostics of a frame", engine_and_camera)
+    assert (engine["backend"], engine["device"], engine["bundle"]) == ("onnxruntime", "cpu", "mock")
+    assert (engine["prompt set"], engine["scoring"], engine["method"], engine["swap"]) == (
+        "traffic", "vl4ad", "vl4ad", "1",
+    )  # fmt: skip
+    assert engine["library"].startswith("onnxruntime ")
+    assert engine["model"] == str(mock_bundle / "model.onnx")
+    for stage in STAGES:
+        assert 0 <= float(camera[f"{stage} median (ms)"]) <= float(camera[f"{stage} p95 (ms)"])
+    assert float(camera["rate in (Hz)"]) >= float(camera["rate out (Hz)"]) > 0
+    assert int(camera["received"]) >= int(camera["published"]) >= 1
