@@ -29,7 +29,10 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
 from vl4ad_ros.images import image_bytes
+from vl4ad_ros.nodes.transport import use_large_segments
 
+# The sender's shared memory is what an image must fit in.
+use_large_segments()
 ROOT = Path(__file__).resolve().parent.parent
 DEADLINE_S = 60.0
 SENSOR = QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
