@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from vl4ad_ros.evaluation import run as run_module
 from vl4ad_ros.evaluation.datasets import DatasetSource
 from vl4ad_ros.evaluation.image_files import LabelMapping
 from vl4ad_ros.evaluation.layouts import folder_layout
-from vl4ad_ros.evaluation.predictor import DetectorSpec
+from vl4ad_ros.evaluation.predictor import DetectorPredictor, DetectorSpec
+from vl4ad_ros.evaluation.ray_cluster import on_cluster
 from vl4ad_ros.evaluation.result import EvaluationResult, finish
 from vl4ad_ros.evaluation.run import EvaluationSettings, Part, evaluate, split
 from vl4ad_ros.evaluation.tally import Tally
@@ -94,20 +96,51 @@ def test_a_changed_setting_does_not_reuse_finished_parts(work: tuple[DatasetSour
 def test_a_ray_cluster_with_two_workers_equals_one_pass(
     work: tuple[DatasetSource, DetectorSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("ray", reason="ray is not installed (extra: ray)")
+    ray = pytest.importorskip("ray", reason="ray is not installed (extra: ray)")
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     source, spec = work
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    small = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=small)
     try:
-        cluster.add_node(num_cpus=1)
+        cluster.add_node(**small)
         cluster.wait_for_nodes()
-        spread = evaluate(split(source, spec, SETTINGS, 4), tmp_path / "ray", ray_address=cluster.address)
+        spread = evaluate(split(source, spec, SETTINGS, 2), tmp_path / "ray", ray_address=cluster.address)
+        (part,) = split(source, spec, SETTINGS, 1)
+        broken = replace(part, predictor=replace(spec, bundle="gone"))
+        with pytest.raises(Vl4adError, match="There is no model bundle 'gone'"):
+            dict(on_cluster({tmp_path / "part": broken}, cluster.address))
     finally:
         cluster.shutdown()
     whole = evaluate(split(source, spec, SETTINGS, 1), tmp_path / "one")
     assert content(result_of(whole)) == content(result_of(spread))
+    assert not ray.is_initialized()
+
+
+def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray", reason="ray is not installed (extra: ray)")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    with pytest.raises(Vl4adError, match=r"The Ray cluster at 'auto' cannot be reached"):
+        dict(on_cluster({}, "auto"))
+
+
+def test_parts_beside_others_take_one_thread(
+    work: tuple[DatasetSource, DetectorSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, spec = work
+    threads: list[int] = []
+    opened = DetectorSpec.open
+
+    def noting(self: DetectorSpec) -> DetectorPredictor:
+        threads.append(self.threads)
+        return opened(self)
+
+    monkeypatch.setattr(DetectorSpec, "open", noting)
+    for given in (0, 2):
+        (part,) = split(source, replace(spec, threads=given), EvaluationSettings(0.5, limit=1), 1)
+        run_module.evaluate_on_one_thread(part)
+    assert threads == [1, 2]
 
 
 def test_a_damaged_part_is_named(tmp_path: Path) -> None:

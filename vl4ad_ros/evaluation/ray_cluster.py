@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vl4ad_ros.errors import Vl4adError
-from vl4ad_ros.evaluation.run import Part, evaluate_part
+from vl4ad_ros.evaluation.run import Part, evaluate_on_one_thread
 from vl4ad_ros.evaluation.tally import Tally
 
 
@@ -34,14 +34,14 @@ def on_cluster(waiting: dict[Path, Part], address: str) -> Iterator[tuple[Path, 
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise Vl4adError(f"The Ray cluster at '{address}' cannot be reached ({error}).") from error
     try:
-        remote: Any = ray.remote(num_cpus=1)(evaluate_part)
+        remote: Any = ray.remote(num_cpus=1, max_retries=1)(evaluate_on_one_thread)
         futures = {remote.remote(part): path for path, part in waiting.items()}
         while futures:
             (ready, *_), _ = ray.wait(list(futures), num_returns=1)
             try:
                 tally = ray.get(ready)
-            except ray.exceptions.RayTaskError as error:
-                cause = error.cause
+            except ray.exceptions.RayError as error:
+                cause = getattr(error, "cause", error)
                 raise (
                     cause if isinstance(cause, Vl4adError) else Vl4adError(f"A Ray worker failed: {cause}.")
                 ) from error

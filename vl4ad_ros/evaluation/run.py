@@ -171,8 +171,8 @@ def _report(progress: Progress | None, frames: int) -> None:
 
 
 def _in_processes(waiting: dict[Path, Part], jobs: int) -> Iterator[tuple[Path, Tally]]:
-    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_one_thread) as pool:
-        futures = {pool.submit(evaluate_part, part): path for path, part in waiting.items()}
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        futures = {pool.submit(evaluate_on_one_thread, part): path for path, part in waiting.items()}
         open_futures = set(futures)
         while open_futures:
             done, open_futures = wait(open_futures, return_when=FIRST_COMPLETED)
@@ -180,8 +180,13 @@ def _in_processes(waiting: dict[Path, Part], jobs: int) -> Iterator[tuple[Path, 
                 yield futures[future], future.result()
 
 
-def _one_thread() -> None:
+def evaluate_on_one_thread(part: Part) -> Tally:
+    """Evaluate a part in a process beside others: each takes one core, unless the detector's threads were named."""
     cv2.setNumThreads(1)
+    predictor = part.predictor
+    if isinstance(predictor, DetectorSpec) and predictor.threads == 0:
+        part = replace(part, predictor=replace(predictor, threads=1))
+    return evaluate_part(part)
 
 
 def about_run(source: FrameSource, predictor: dict[str, Any], settings: EvaluationSettings) -> dict[str, Any]:
