@@ -140,6 +140,8 @@ def test_parameters_are_answered_under_full_load(tmp_path: Path, client: Client)
             with cameras(["/camera/image"], 720, 1280):
                 client.wait("results", lambda: len(maps) > 3)
                 client.wait("more frames than the engine can do", lambda: replaced() > 0)
+                # The first call waits until the service is found.
+                assert other.set_parameter("threshold", 0.2).successful
                 durations = []
                 for number in range(CALLS):
                     began = time.monotonic()
@@ -149,9 +151,11 @@ def test_parameters_are_answered_under_full_load(tmp_path: Path, client: Client)
                 assert other.get_parameter("threshold") == pytest.approx(0.3 + (CALLS - 1) / 1000)
     finally:
         other.close()
+    durations.sort()
     LOG.info(
-        "%d parameter calls: median %.1f ms, largest %.1f ms", CALLS, sorted(durations)[CALLS // 2], max(durations)
-    )
+        "%d parameter calls: median %.1f ms, 99th percentile %.1f ms, largest %.1f ms",
+        CALLS, durations[CALLS // 2], durations[CALLS * 99 // 100], durations[-1],
+    )  # fmt: skip
 
 
 @pytest.mark.timeout(1800)
