@@ -64,6 +64,46 @@ def test_each_layout_is_found_and_its_labels_mean_what_they_should(name: str, tm
     assert abs(int(frame.image[6, 8, 0]) - 200) < 12
 
 
+# What lies beside images and labels in the published archives, and must not be taken for either.
+BESIDE = {
+    "road_anomaly_21": ["labels_masks/{key}_labels_semantic_color.png", "README.png"],
+    "road_obstacle_21": ["labels_masks/{key}_labels_semantic_color.png"],
+    "lost_and_found": [
+        "gtCoarse/train/01_y/{key}_gtCoarse_color.png",
+        "gtCoarse/train/01_y/{key}_gtCoarse_instanceIds.png",
+        "gtCoarse/train/01_y/{key}_gtCoarse_labelTrainIds.png",
+    ],
+    "road_anomaly": ["frames/{key}.labels/labels_semantic_color.png", "frame_list.json"],
+    "camvid_ood": [],
+}
+
+
+@pytest.mark.parametrize("name", list(BESIDE))
+@pytest.mark.parametrize("above", ["", "archive/dataset"])
+def test_whole_archives_are_read_without_what_lies_beside(name: str, above: str, tmp_path: Path) -> None:
+    image, label, stored, expected = FILES[name]
+    old = "a_1" if "a_1" in image else {"lost_and_found": "01_y_000000_000020", "road_anomaly": "cow"}.get(name, "a")
+    old = "0001" if name == "camvid_ood" else old
+    keys = [f"{old}x", f"{old}y", f"{old}z"]
+    for number, key in enumerate(keys):
+        put(tmp_path / above / image.replace(f"/{old}", f"/{key}"), np.full_like(RED, 60 * number))
+        put(tmp_path / above / label.replace(f"/{old}", f"/{key}"), values(*stored))
+        for beside in BESIDE[name]:
+            path = tmp_path / above / beside.format(key=key)
+            if path.suffix == ".png":
+                put(path, values(9, 9, 9, 9))
+            else:
+                path.write_text("[]")
+    source = DatasetSource(tmp_path, layout(name))
+    assert source.problems == []
+    frames = list(source.frames(range(len(source))))
+    assert [frame.name for frame in frames] == keys
+    for number, frame in enumerate(frames):
+        assert frame.labels is not None
+        assert frame.labels[0, ::4].tolist() == list(expected)
+        assert abs(int(frame.image[6, 8, 0]) - 60 * number) < 12
+
+
 def test_road_anomaly_in_its_other_form(tmp_path: Path) -> None:
     put(tmp_path / "images" / "00.jpg", RED)
     put(tmp_path / "labels" / "00.png", values(0, 1))
