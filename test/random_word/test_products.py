@@ -5,6 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from scipy import ndimage
+from sklearn.metrics import auc, roc_auc_score, roc_curve
 
 from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.random_word.product_metrics import ProductMetrics, per_region_overlap
@@ -115,6 +117,37 @@ def test_region_overlap_agrees_with_a_slow_count() -> None:
     grid = np.linspace(0, 0.3, 300001)
     curve = np.interp(grid, [x for x, _ in points], [y for _, y in points])
     assert per_region_overlap(normal, regions, 0.3) == pytest.approx(curve.mean(), abs=1e-4)
+
+
+def test_region_overlap_of_images_agrees_with_other_libraries() -> None:
+    """Regions by SciPy, false-positive rates by scikit-learn, one threshold after the other."""
+    rng = np.random.default_rng(1)
+    structure = np.ones((3, 3))
+    images = []
+    metrics = ProductMetrics()
+    for number in range(4):
+        smooth = cv2.GaussianBlur(rng.normal(size=(48, 64)).astype(np.float32), (0, 0), 2)
+        mask = (smooth > 0.3).astype(np.uint8) if number else np.zeros((48, 64), np.uint8)
+        noise = rng.normal(size=mask.shape) * 0.2
+        scores = (np.round((smooth + noise) * 20) / 20).astype(np.float32)  # With ties.
+        images.append((scores, mask))
+        metrics.add(float(scores.max()), scores, mask, bool(mask.any()))
+    labelled = [ndimage.label(mask, structure) for _, mask in images]
+    regions = [
+        scores[numbers == number]
+        for (scores, _), (numbers, count) in zip(images, labelled, strict=True)
+        for number in range(1, count + 1)
+    ]
+    everything = np.concatenate([scores.ravel() for scores, _ in images])
+    truth = np.concatenate([mask.ravel() for _, mask in images])
+    fpr, _, thresholds = roc_curve(truth, everything, drop_intermediate=False)
+    overlap = np.array([np.mean([(region >= limit).mean() for region in regions]) for limit in thresholds])
+    inside = fpr <= 0.3
+    x, y = np.append(fpr[inside], 0.3), np.append(overlap[inside], np.interp(0.3, fpr, overlap))
+    result = metrics.result()
+    assert result.regions == len(regions) > 10
+    assert result.pro == pytest.approx(auc(x, y) / 0.3, abs=1e-9)
+    assert result.pixel_auroc == pytest.approx(roc_auc_score(truth, everything), abs=1e-9)
 
 
 def test_category_figures() -> None:

@@ -19,7 +19,7 @@ from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
 from vl4ad_ros.random_word.bundled import METHOD, network_path
 from vl4ad_ros.random_word.compare import CELLS, DISTINCT
 from vl4ad_ros.random_word.split_engine import SplitEngine
-from vl4ad_ros.scoring.names import SCORINGS
+from vl4ad_ros.scoring.names import DEFAULT_SCORING, SCORINGS
 
 Scene = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 """A picture and its labels: 1 anomaly, 0 none, 255 left out."""
@@ -70,14 +70,17 @@ def choose_thresholds(
 
 
 def put_on_card(bundle: ModelBundle, chosen: dict[str, tuple[float, float]]) -> ModelBundle:
-    """Write the thresholds onto the bundle's card, and how they were chosen."""
+    """Write the thresholds onto the bundle's card, that of the default score as its default, with their origin."""
+    own = {name: threshold for name, (threshold, _) in chosen.items()}
+    default = own.pop(threshold_key("vl4ad", DEFAULT_SCORING), bundle.card.default_threshold)
     how = {
         "how": "largest pixel F1 on the generated validation scenes",
         "f1": {name: round(f1, 4) for name, (_, f1) in chosen.items()},
     }
     card = bundle.card.model_copy(
         update={
-            "thresholds": {name: threshold for name, (threshold, _) in chosen.items()},
+            "default_threshold": default,
+            "thresholds": own,
             "scores": {**bundle.card.scores, "thresholds": how},
         }
     )
