@@ -1,6 +1,7 @@
 """The detector node around an engine that is held up: a frame stays in work until the test lets it go.
 
 VL4AD_GATE names a folder. In its call number N the engine makes the file `in_work_N` there and waits for `go_N`.
+Where the folder has `fails_to_open` or `fails_N`, opening or that call raises what nobody expects.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ class HeldUpEngine:
         end = time.monotonic() + DEADLINE_S
         while not (GATE / f"go_{self._calls}").exists() and time.monotonic() < end:
             time.sleep(0.01)
+        if (GATE / f"fails_{self._calls}").exists():
+            raise RuntimeError("the engine blew up")
         return np.asarray(self._engine.infer(images, prompts), dtype=np.float32)
 
     def close(self) -> None:
@@ -45,6 +48,8 @@ class HeldUpEngine:
 
 
 def open_held_up(bundle: str, backend: str, threads: int, device_id: int, *_: object) -> Detector:
+    if (GATE / "fails_to_open").exists():
+        raise RuntimeError("the library blew up")
     loaded = ModelBundle.load(bundle)
     return Detector(loaded, HeldUpEngine(create_engine(loaded, backend, threads, device_id)))
 

@@ -104,3 +104,35 @@ def test_deactivation_waits_for_the_frame_and_configures_again(
         client.wait("the result of the frame in work", lambda: maps)
         assert client.state() == "inactive"
     assert "Traceback" not in process.output()
+
+
+def test_what_nobody_expects_ends_unconfigured_or_costs_one_frame(
+    mock_bundle: Path, tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = tmp_path / "gate"
+    gate.mkdir()
+    monkeypatch.setenv("VL4AD_GATE", str(gate))
+    (gate / "fails_to_open").touch()
+    (gate / "fails_1").touch()
+    for call in range(1, 99):
+        (gate / f"go_{call}").touch()
+    maps, _ = client.hear_results()
+    diagnostics = client.hear_diagnostics()
+    values = parameters(bundle=str(mock_bundle), prompt_set="traffic")
+    with running(NODE, tmp_path / "log", "-r", "image:=/camera/image", *values) as process:
+        client.wait(
+            "the fault in the diagnostics",
+            lambda: any("configure it again" in s.message for array in diagnostics for s in array.status),
+        )
+        assert client.state() == "unconfigured"
+        (gate / "fails_to_open").unlink()
+        assert client.change_state(Transition.TRANSITION_CONFIGURE)
+        assert client.change_state(Transition.TRANSITION_ACTIVATE)
+        # The first call of the engine fails; the frame after it is answered.
+        client.wait_connected()
+        client.send_until_heard(image_message(plain((255, 0, 0)), stamp=(1, 0)), maps)
+        client.wait(
+            "the engine's error in the diagnostics",
+            lambda: status(diagnostics, "detector: camera image").get("engine error") == "1",
+        )
+    assert "the engine blew up" in process.output()
