@@ -81,3 +81,7 @@ def test_mistakes_are_one_sentence(pictures: Path, tmp_path: Path, capsys: pytes
     # What is no bag says how to make one.
     assert main(["evaluate", "bag", str(pictures), *out]) == 2
     assert "'vl4ad make-bag' makes one of videos and pictures" in capsys.readouterr().err
+    # Film goes straight into replay; a folder of pictures is told the way.
+    pytest.importorskip("rclpy", reason="no rclpy here")
+    assert main(["replay", str(pictures)]) == 2
+    assert "'vl4ad make-bag' makes one of videos and pictures" in capsys.readouterr().err

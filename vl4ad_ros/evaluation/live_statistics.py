@@ -68,6 +68,7 @@ def _detector(told: dict[str, Any]) -> dict[str, Any]:
         "prompt_set_version": "version",
         "prompt_set_source_sha256": "sha256",
         "scoring": "scoring",
+        "method": "method",
         "temperature": "temperature",
         "threshold": "threshold",
     }

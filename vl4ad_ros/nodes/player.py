@@ -113,7 +113,7 @@ class Player(Node):
         self.total: int
         if settings.source.suffix == ".bag":
             raise Vl4adError(f"{settings.source} is a bag of ROS 1; convert it first: rosbags-convert --help.")
-        if is_bag(settings.source):
+        if is_bag(settings.source) or settings.source.is_dir():
             reader = stack.enter_context(BagReader(settings.source))
             source = reader.image_topic(settings.topic)
             self.image_topic = settings.to or source
