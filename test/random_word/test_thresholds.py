@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from vl4ad_ros.bundle import ModelBundle
 from vl4ad_ros.cli.main import main
 from vl4ad_ros.detector import Detector
 from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.evaluation.predictor import DetectorSpec
 from vl4ad_ros.nodes.parameters import PARAMETERS
 from vl4ad_ros.nodes.state import next_state
 from vl4ad_ros.random_word.bundled import install
@@ -66,19 +68,28 @@ def test_each_method_and_score_separates_the_scenes_at_its_own_threshold(bundle:
 def test_the_node_takes_the_method_s_own_threshold_and_a_given_one_stays(bundle: ModelBundle) -> None:
     card = put_on_card(bundle, {"random_word": (0.25, 0.9), "vl4ad/msp": (0.75, 0.9)}).card
     detector = Detector.open(bundle.path, threads=1)
-    values = {parameter.name: parameter.default for parameter in PARAMETERS}
+    values: dict[str, Any] = {parameter.name: parameter.default for parameter in PARAMETERS}
     state = None
-    for changes, expected in (
+    steps: tuple[tuple[dict[str, Any], float], ...] = (
         ({}, card.default_threshold),
         ({"method": "random_word"}, 0.25),
         ({"method": "vl4ad", "scoring": "msp"}, 0.75),
         ({"scoring": "entropy"}, card.default_threshold),
         ({"method": "random_word", "threshold": 0.6}, 0.6),
-    ):
+    )
+    for changes, expected in steps:
         values |= changes
         state = next_state(detector, values, state, frozenset(changes))
         assert state.threshold == expected
     detector.close()
+
+
+def test_an_evaluation_takes_the_method_s_own_threshold(bundle: ModelBundle) -> None:
+    card = put_on_card(bundle, {"random_word": (0.25, 0.9)}).card
+    for method, expected in (("random_word", 0.25), ("vl4ad", card.default_threshold)):
+        predictor = DetectorSpec(str(bundle.path), method=method, threads=1).open()
+        assert predictor.default_threshold == expected
+        predictor.close()
 
 
 def test_detect_says_which_threshold_it_took(bundle: ModelBundle, tmp_path: Path) -> None:
