@@ -13,7 +13,7 @@ from vl4ad_ros.cli.main import COMMANDS, command_parser
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "models").glob("*/README.md")])
-LAUNCH_ARGUMENT = re.compile(r'^ {4}\("(\w+)", ', re.MULTILINE)
+LAUNCH_ARGUMENT = re.compile(r'^ {4}\(\s*"(\w+)",', re.MULTILINE)
 
 
 def commands(page: Path) -> Iterator[list[str]]:
@@ -45,5 +45,5 @@ def test_commands_of_the_pages_parse(page: Path, capsys: pytest.CaptureFixture[s
 
 def test_the_search_finds_commands() -> None:
     found = list(commands(ROOT / "docs" / "vl4ad-l.md"))
-    assert ["import-fcclip", "prompts", "export", "export"] == [w[1] for w in found if w[0] == "vl4ad"][-4:]
+    assert [w[1] for w in found if w[0] == "vl4ad"][-4:] == ["import-fcclip", "prompts", "export", "export"]
     assert [words[3] for words in found if words[0] == "ros2"] == ["detector.launch.py"]
