@@ -93,7 +93,6 @@ class BundleCard(Checked):
     scores: dict[str, Any] = Field(default_factory=dict)
     sha256: dict[str, str] = Field(default_factory=dict)
 
-
     def threshold(self, method: str, scoring: str) -> float:
         """Return the anomaly mask's threshold for a method and score."""
         return self.thresholds.get(threshold_key(method, scoring), self.default_threshold)
