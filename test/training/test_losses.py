@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -81,7 +82,7 @@ def test_names_take_part_only_where_trained(tmp_path: Path, tiny_data: Path) -> 
 def test_rate_goes_up_stays_and_comes_down() -> None:
     settings = Optimizer(steps=100, warmup=10, cooldown=20)
     assert [round(rate_factor(step, settings), 3) for step in (0, 9, 50, 80, 90, 99)] == [0.1, 1, 1, 1, 0.5, 0.05]
-    halfway = {"line": {}, "poly": {"power": 0.9}, "cosine": {"descent": "cosine"}}
+    halfway: dict[str, dict[str, Any]] = {"line": {}, "poly": {"power": 0.9}, "cosine": {"descent": "cosine"}}
     factors = {name: rate_factor(85, settings.model_copy(update=change)) for name, change in halfway.items()}
     assert factors == pytest.approx({"line": 0.75, "poly": 0.75**0.9, "cosine": (1 + math.sqrt(0.5)) / 2})
     longer = settings.model_copy(update={"steps": 200})
