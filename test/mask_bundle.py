@@ -39,13 +39,14 @@ def mask_network() -> VL4ADNetwork:
 
 
 def write_mask_bundle(path: Path) -> ModelBundle:
+    network = mask_network()
     card = BundleCard(
         name="mask",
         input=InputSpec(height=HEIGHT, width=WIDTH),
         text_encoder=ColourEncoder.id,
         embedding_dim=ColourEncoder.dim,
         num_queries=CONFIG.head.num_queries,
-        stride=4,
+        stride=network.stride,
         temperature=0.5,
         void=True,
         prompt_limits=LIMITS,
@@ -53,4 +54,4 @@ def write_mask_bundle(path: Path) -> ModelBundle:
         licence="Apache-2.0",
     )
     sets = [compile_prompt_set(s, ColourEncoder()) for s in mock_prompt_sets().values()]
-    return write_bundle(mask_network(), path, card, sets, with_network=True)
+    return write_bundle(network, path, card, sets, with_network=True)

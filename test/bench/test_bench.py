@@ -29,7 +29,7 @@ def test_timing_counts_calls() -> None:
 
 
 def test_the_cheap_and_the_usual_form_agree_where_masks_are_flat() -> None:
-    """Upsampling a constant mask changes nothing: the two forms must give the same map there."""
+    """Upsampling a constant mask changes nothing: all forms must give the same map there."""
     case = ScoringCase(queries=6, columns=5, num_id=3, height=32, width=64)
     torch.manual_seed(0)
     flat = torch.zeros(1, 6, 8, 16) + torch.randn(1, 6, 1, 1)
@@ -44,17 +44,19 @@ def test_the_cheap_and_the_usual_form_agree_where_masks_are_flat() -> None:
         result: torch.Tensor = call()
         return result
 
-    ours, usual = with_masks("masks"), with_masks("usual")
-    assert ours.shape == usual.shape == (32, 64)
-    assert torch.allclose(ours, usual, atol=1e-5)
-    assert ours.max() < 0
+    usual = with_masks("usual")
+    assert usual.max() < 0
+    for form in ("classes", "score"):
+        ours = with_masks(form)
+        assert ours.shape == usual.shape == (32, 64)
+        assert torch.allclose(ours, usual, atol=1e-5)
 
 
-def test_strips_of_all_masks_are_the_usual_form() -> None:
+def test_strips_are_the_usual_form() -> None:
     case = ScoringCase(queries=6, columns=5, num_id=3, height=96, width=64)
-    strips, usual, few = (make_form(case, form)() for form in ("strips", "usual", "strips 3"))
+    strips, usual, other = (make_form(case, form)() for form in ("masks", "usual", "score"))
     torch.testing.assert_close(strips, usual, atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(few, usual, atol=1e-3)
+    assert not torch.allclose(other, usual, atol=1e-3)
 
 
 def test_forms_of_resizing_agree_on_flat_masks_and_differ_on_borders() -> None:
@@ -77,7 +79,7 @@ def test_forms_of_resizing_agree_on_flat_masks_and_differ_on_borders() -> None:
 
 def test_scoring_figures_are_complete() -> None:
     figures = compare_scoring(ScoringCase(queries=8, columns=6, num_id=3, height=64, width=64, threads=1, calls=2))
-    assert list(figures) == ["masks", "strips", "usual"]
+    assert list(figures) == ["classes", "score", "masks", "usual"]
     assert figures["masks"]["calls"] == 2
     for ratio in ("speedup", "cpu_speedup"):
         assert figures["masks"][ratio] > 0
@@ -85,7 +87,7 @@ def test_scoring_figures_are_complete() -> None:
 
 
 def test_resolution_with_a_mask_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """All queries of a strip are as good as resizing every mask; the set of frames is made up."""
+    """Each form is measured against resized masks; the set of frames is made up."""
     save_network(mask_network(), tmp_path / "network")
     bundle = write_mock_bundle(tmp_path / "bundle")
     for name in ("images", "labels"):
@@ -98,14 +100,13 @@ def test_resolution_with_a_mask_network(tmp_path: Path, capsys: pytest.CaptureFi
         label[20:50, 30:60] = 1
         cv2.imwrite(str(tmp_path / "data" / "labels" / f"{index}.png"), label)
     network = tmp_path / "network"
-    queries = mask_network().config.head.num_queries
     words = ["bench", "resolution", "--bundle", str(bundle), "--network", str(network), "--layout", "road_anomaly"]
-    words += ["--data", str(tmp_path / "data"), "--queries", "2", str(queries), "--out", str(tmp_path / "out.json")]
+    words += ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out.json")]
     assert main(words) == 0
     assert "frames, masks from" in capsys.readouterr().out
     forms = json.loads((tmp_path / "out.json").read_text())["figures"]["forms"]
-    assert forms[f"{queries}_queries_of_a_strip"]["largest_change"] < 1e-5
-    assert forms["2_queries_of_a_strip"]["largest_change"] > 1e-4
+    assert list(forms) == ["upsample_then_score", "upsample_classes", "score_then_upsample"]
+    assert forms["upsample_then_score"]["largest_change"] == 0 < forms["upsample_classes"]["largest_change"]
     assert 0 < forms["upsample_then_score"]["ap"] < 100
     other = mask_network()
     other.config = other.config.model_copy(update={"text_encoder": "test:other"})

@@ -67,7 +67,6 @@ def test_engine(exported: ModelBundle, capsys: pytest.CaptureFixture[str]) -> No
         (["onnx", "nowhere", "--out", "x"], "Name at least one compiled prompt set"),
         (["onnx", "nowhere", "--out", "x", "--size", "60x96", "--prompts", "a"], "multiples of 32, got 60x96"),
         (["onnx", "nowhere", "--out", "x", "--columns", "0"], "must be at least 1"),
-        (["onnx", "nowhere", "--out", "x", "--score-queries", "8"], "goes with --score-at image"),
         (["tensorrt", "nowhere"], "There is no model bundle 'nowhere'"),
         (["tensorrt", "nowhere", "--max-batch", "0"], "must be at least 1"),
     ],

@@ -1,11 +1,12 @@
-"""The score at the image's resolution: strips against the whole, few queries against all, and as an exported bundle."""
+"""The score at the input's size: strips against the whole, classes against masks, and both as exported bundles."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
+import cv2
 import numpy as np
-import onnx
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,10 +16,10 @@ from mock_bundle import LIMITS, ColourEncoder, mock_prompt_sets
 from vl4ad_ros.detector import Detector
 from vl4ad_ros.export.network import export_network
 from vl4ad_ros.network.checkpoint import load_config, save_network
-from vl4ad_ros.network.image_score import STRIP_ROWS, image_score
+from vl4ad_ros.network.image_score import STRIP_ROWS, score_of_resized_classes, score_of_resized_masks
 from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.scoring import reference
-from vl4ad_ros.scoring.graph import class_weights
+from vl4ad_ros.scoring.graph import class_weights, mask_score_from_weights
 from vl4ad_ros.scoring.names import SCORINGS, SETTINGS_SIZE
 
 ROWS, COLUMNS, QUERIES, NUM_ID = 2 * STRIP_ROWS + 3, 9, 12, 4
@@ -45,37 +46,62 @@ def weights_of(cosines: torch.Tensor, class_mask: torch.Tensor, settings: torch.
 @pytest.mark.parametrize("scoring", SCORINGS)
 def test_strips_are_the_formula_on_resized_masks(scoring: str) -> None:
     masks, cosines, class_mask, settings = inputs(scoring)
-    got = image_score(masks, weights_of(cosines, class_mask, settings), class_mask, settings)
-    resized = F.interpolate(masks, size=(4 * ROWS, 4 * COLUMNS), mode="bilinear", align_corners=False).sigmoid()
+    got = score_of_resized_masks(masks, weights_of(cosines, class_mask, settings), class_mask, settings)
+    large = (4 * ROWS, 4 * COLUMNS)
+    resized = F.interpolate(masks, size=large, mode="bilinear", align_corners=False).sigmoid()
     for index in range(2):
-        expected = reference.anomaly_score(resized[index].numpy(), cosines[index].numpy(), NUM_ID, 0.2, scoring)
-        np.testing.assert_allclose(got[index].numpy(), expected, atol=2e-5)
+        small = scoring in ("entropy", "rba")
+        s = masks[index].sigmoid() if small else resized[index]
+        expected = reference.anomaly_score(s.numpy(), cosines[index].numpy(), NUM_ID, 0.2, scoring)
+        if small:
+            expected = cv2.resize(expected, large[::-1], interpolation=cv2.INTER_LINEAR)
+        np.testing.assert_allclose(got[index].numpy(), expected, atol=1e-4)
 
 
-def test_few_queries_are_off_by_no_more_than_the_bound() -> None:
-    masks, cosines, class_mask, settings = inputs("vl4ad")
+@pytest.mark.parametrize("scoring", SCORINGS)
+def test_resized_classes_are_the_formula_on_their_log_odds(scoring: str) -> None:
+    """Against all K maps in full size: equal wherever the corners' largest classes decide, never above it elsewhere."""
+    masks, cosines, class_mask, settings = inputs(scoring)
     weights = weights_of(cosines, class_mask, settings)
-    exact = image_score(masks, weights, class_mask, settings)
-    errors = []
-    for queries in (2, 4, 8):
-        few = image_score(masks, weights, class_mask, settings, queries)
-        for start in range(0, ROWS, STRIP_ROWS):
-            # The strip and one row at both ends, as far as there are any.
-            rows = masks[:, :, max(start - 1, 0) : start + STRIP_ROWS + 1]
-            share = weights[..., :NUM_ID].amax(-1) * rows.amax((2, 3)).sigmoid()
-            bound = share.sort(dim=1).values[:, : QUERIES - queries].sum(1)
-            part = slice(4 * start, 4 * (start + STRIP_ROWS))
-            error = (few[:, part] - exact[:, part]).abs().amax((1, 2))
-            assert (error <= bound + 1e-6).all()
-            # What is left out lowers the support, and raises the score.
-            assert (few[:, part] >= exact[:, part] - 1e-6).all()
-        errors.append(float((few - exact).abs().max()))
-    assert errors[0] > errors[2] > 0
-    assert torch.equal(image_score(masks, weights, class_mask, settings, QUERIES), exact)
+    weights = weights / QUERIES  # no support beyond 1
+    got = score_of_resized_classes(masks, weights, class_mask, settings)
+    support = torch.einsum("bnk,bnhw->bkhw", weights[..., :NUM_ID], masks.sigmoid())
+    large = (4 * ROWS, 4 * COLUMNS)
+    if scoring in ("entropy", "rba"):
+        got = score_of_resized_classes(masks, QUERIES * weights, class_mask, settings)
+        for index in range(2):
+            small = reference.anomaly_score(
+                masks[index].sigmoid().numpy(), cosines[index].numpy(), NUM_ID, 0.2, scoring
+            )
+            expected = cv2.resize(small, large[::-1], interpolation=cv2.INTER_LINEAR)
+            np.testing.assert_allclose(got[index].numpy(), expected, atol=1e-4)
+        return
+    if scoring == "msp":
+        support = support / support.sum(1, keepdim=True)
+    if scoring != "max_logit":
+        support = torch.logit(support, eps=2.0**-20)
+    full = F.interpolate(support, size=large, mode="bilinear", align_corners=False).amax(dim=1)
+    full = full if scoring == "max_logit" else full.sigmoid()
+    missed = got + full
+    assert missed.min() > -1e-4
+    assert (missed < 1e-4).float().mean() > 0.98
+    assert missed.max() < 0.05 * float(full.max() - full.min())
+
+
+def test_of_one_mask_per_class_resized_classes_are_resized_masks() -> None:
+    """One-hot weights of disjoint masks: both forms are the same function but for classes missed at four corners."""
+    masks, _, class_mask, settings = inputs("vl4ad")
+    weights = torch.eye(6).expand(2, 6, 6).contiguous()
+    arguments = (masks[:, :6], weights, class_mask, settings)
+    classes, strips = score_of_resized_classes(*arguments), score_of_resized_masks(*arguments)
+    small = mask_score_from_weights(masks[:, :6].sigmoid(), weights, class_mask, settings)
+    resized = F.interpolate(small[:, None], scale_factor=4.0, mode="bilinear")[:, 0]
+    assert (classes - strips).abs().mean() < 1e-3 < (resized - strips).abs().mean()
 
 
 @pytest.mark.timeout(900)  # an export
-def test_a_bundle_with_the_score_at_the_image_s_resolution(tmp_path: Path) -> None:
+@pytest.mark.parametrize("resize", ["classes", "masks"])
+def test_a_bundle_with_the_score_at_the_input_s_size(resize: Literal["classes", "masks"], tmp_path: Path) -> None:
     network = mask_network()
     save_network(network, tmp_path / "network")
     compiled = compile_prompt_set(mock_prompt_sets()["traffic"], ColourEncoder())
@@ -88,15 +114,11 @@ def test_a_bundle_with_the_score_at_the_image_s_resolution(tmp_path: Path) -> No
         WIDTH,
         LIMITS,
         with_network=True,
-        score_at="image",
-        score_queries=5,
+        resize=resize,
     )
     assert bundle.card.stride == 1
-    # Which queries are left out depends on their masks: shares that are close may swap between runtimes.
     assert bundle.card.scores["onnx_check"]["max_abs_error"] < 2e-3
-    assert load_config(bundle.path / "network").score_queries == 5
-    kinds = [node.op_type for node in onnx.load(str(bundle.onnx_path)).graph.node]
-    assert kinds.count("TopK") == HEIGHT // 4 // STRIP_ROWS
+    assert load_config(bundle.path / "network").resize == resize
     detector = Detector.open(bundle.path)
     image = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     for scoring in SCORINGS:

@@ -53,8 +53,9 @@ def graph_inputs(tensors: PromptTensors) -> list[torch.Tensor]:
 
 
 def network(config: NetworkConfig = VL4AD_TINY, seed: int = 0) -> VL4ADNetwork:
+    """A network whose score stays at the masks' resolution; resizing has its own tests (test_image_score.py)."""
     torch.manual_seed(seed)
-    return VL4ADNetwork(config).eval()
+    return VL4ADNetwork(config.model_copy(update={"resize": "score"})).eval()
 
 
 def clip_tower(net: VL4ADNetwork) -> ClipBackbone:

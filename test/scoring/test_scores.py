@@ -103,7 +103,7 @@ def test_void_lowers_every_class_by_the_same_share(
 ) -> None:
     plain, with_void = class_posterior(cosines, temperature), class_posterior(cosines, temperature, void)
     share = with_void.sum(axis=1, keepdims=True)
-    assert (share < 1).all()
+    assert (share <= 1).all()  # 1 where void is too far to be seen in a float64
     np.testing.assert_allclose(with_void, plain * share, rtol=1e-9, atol=1e-300)
 
 

@@ -2,13 +2,12 @@
 
 Masks come from a trained mask network (`NetworkMasks`), or are made from a dense bundle (`DenseMasks`). Either runs at
 the size at which its masks are a quarter of the image. All forms then compute Eq. 2; they differ in what is resized to
-the image: the finished score, the class maps, or the mask logits before the sigmoid, of all queries or of a strip's
-largest ones (`vl4ad_ros.network.image_score`).
+the image: the finished score, the class maps (`vl4ad_ros.network.image_score`), or the mask logits before the sigmoid.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -145,14 +144,18 @@ def upsample_then_score(logits: Array, weights: Array, height: int, width: int) 
 
 
 def upsample_classes(logits: Array, weights: Array, height: int, width: int) -> Array:
-    """Between the two: S_k at the masks' resolution, K maps of their log odds to the image's size, then the maximum.
+    """The exported graph's default: the class maps to four times the masks' size, then one map to the image's size."""
+    import torch
 
-    Equal to resizing the masks where each class is one mask, and far cheaper than that where N is larger than K.
-    """
-    masks = 1 / (1 + np.exp(-logits))
-    support = np.clip(np.einsum("nhw,nk->khw", masks, weights), 1e-6, 1 - 1e-6)
-    odds = np.log(support / (1 - support)).astype(np.float32)
-    return np.asarray(-1 / (1 + np.exp(-np.stack([_resize(k, height, width) for k in odds]).max(axis=0))), np.float32)
+    from vl4ad_ros.network.image_score import score_of_resized_classes
+
+    settings = torch.zeros(SETTINGS_SIZE)
+    settings[1 + SCORINGS.index("vl4ad")] = 1
+    class_mask = torch.ones(2, weights.shape[1])
+    score = score_of_resized_classes(
+        torch.from_numpy(logits)[None], torch.from_numpy(weights)[None], class_mask, settings
+    )
+    return _resize(score[0].numpy(), height, width)
 
 
 def _eq_2(logits: Array, weights: Array) -> Array:
@@ -164,26 +167,6 @@ def _resize(plane: Array, height: int, width: int) -> Array:
     return np.asarray(cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
 
 
-def few_queries(count: int) -> Form:
-    """Form of `image_score` with `count` queries of each strip, behind it one map to the image's size."""
-
-    def form(logits: Array, weights: Array, height: int, width: int) -> Array:
-        import torch
-
-        from vl4ad_ros.network.image_score import image_score
-
-        settings = torch.zeros(SETTINGS_SIZE)
-        settings[1 + SCORINGS.index("vl4ad")] = 1
-        class_mask = torch.ones(2, weights.shape[1])
-        score = image_score(
-            torch.from_numpy(logits)[None], torch.from_numpy(weights)[None], class_mask, settings, count
-        )
-        return _resize(score[0].numpy(), height, width)
-
-    form.__name__ = f"{count}_queries_of_a_strip"
-    return form
-
-
 EXACT = upsample_then_score
 FORMS: tuple[Form, ...] = (EXACT, upsample_classes, score_then_upsample)
 
@@ -193,7 +176,6 @@ def compare_resolution(
     data: Path,
     layout: str,
     every: int = 1,
-    queries: Sequence[int] = (),
     sharpness: float = 1.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
@@ -204,7 +186,6 @@ def compare_resolution(
         data: Root of a data set.
         layout: One of `vl4ad_ros.evaluation.layouts.LAYOUTS`.
         every: Take every n-th frame.
-        queries: Numbers of queries for `few_queries`, one form each.
         sharpness: Factor on the mask logits.
         progress: Called with (frames done, frames in all).
 
@@ -215,7 +196,7 @@ def compare_resolution(
     if layout not in LAYOUTS:
         raise Vl4adError(f"Unknown data set: expected one of {sorted(LAYOUTS)}, got '{layout}'.")
     dataset = DatasetSource(data, LAYOUTS[layout])
-    forms = {form.__name__: (form, PixelMetrics()) for form in (*FORMS, *map(few_queries, queries))}
+    forms = {form.__name__: (form, PixelMetrics()) for form in FORMS}
     largest = dict.fromkeys(forms, 0.0)
     indices = range(0, len(dataset), every)
     for done, frame in enumerate(dataset.frames(indices), start=1):

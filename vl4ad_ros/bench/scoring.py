@@ -1,8 +1,8 @@
 """The scoring stage alone: ours at the masks' resolution, against upsampling every mask first, as is usual.
 
 Usual (Mask2Former, FC-CLIP, RbA): N masks are resized to the image, passed through a sigmoid and combined with the
-class posteriors. Ours: Eq. 2 on the masks as they are, then one map is resized. Between them: the usual in strips, of
-all masks or of the largest ones of each strip (`vl4ad_ros.network.image_score`). docs/bench.md: what that does to AP.
+class posteriors. Ours (`vl4ad_ros.network.image_score`): the classes' maps at the masks' resolution, resized; the
+finished score, resized; or the usual in strips. docs/bench.md: what that does to AP.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ class ScoringCase:
         threads: CPU threads.
         calls: Measured calls of each form.
         scoring: Name of the score.
-        few: Numbers of masks of each strip, one form each.
     """
 
     queries: int = 250
@@ -39,24 +38,22 @@ class ScoringCase:
     threads: int = 2
     calls: int = 5
     scoring: str = "vl4ad"
-    few: tuple[int, ...] = ()
 
 
-def form_names(case: ScoringCase) -> list[str]:
-    """Return the forms' names: `masks`, `strips`, `strips N` for each of `case.few`, and `usual`."""
-    return ["masks", *(f"strips {few}" for few in case.few), "strips", "usual"]
+FORMS: tuple[str, ...] = ("classes", "score", "masks", "usual")
+"""What is resized: `NetworkConfig.resize`, and the usual form."""
 
 
 def compare_scoring(case: ScoringCase) -> dict[str, dict[str, Any]]:
     """Time all forms on the same inputs, each in a process of its own.
 
     Returns:
-        For each of `form_names` the fields of `Timing`, `peak_mib` (memory beyond the inputs), and the ratios to
+        For each of `FORMS` the fields of `Timing`, `peak_mib` (memory beyond the inputs), and the ratios to
         `usual` in the same run: `speedup`, `cpu_speedup` and `memory_ratio`.
     """
     context = multiprocessing.get_context("spawn")
     figures: dict[str, dict[str, Any]] = {}
-    for form in form_names(case):
+    for form in FORMS:
         with context.Pool(1) as pool:
             timing, peak = pool.apply(_measure_form, (case, form))
         figures[form] = {**timing.as_dict(), "peak_mib": round(peak, 1)}
@@ -85,7 +82,7 @@ def make_form(case: ScoringCase, form: str) -> Any:
     import torch
     import torch.nn.functional as F
 
-    from vl4ad_ros.network.image_score import image_score
+    from vl4ad_ros.network.image_score import score_of_resized_classes, score_of_resized_masks
     from vl4ad_ros.scoring.graph import class_weights, mask_score
     from vl4ad_ros.scoring.names import SCORINGS, SETTINGS_SIZE
 
@@ -100,14 +97,17 @@ def make_form(case: ScoringCase, form: str) -> Any:
     settings[0] = 1 / 0.07
     settings[1 + SCORINGS.index(case.scoring)] = 1
 
-    def from_masks() -> torch.Tensor:
-        score = mask_score(masks, cosines, concepts, class_mask, settings)
-        return F.interpolate(score[:, None], size, mode="bilinear", align_corners=False)[0, 0]
-
-    def in_strips() -> torch.Tensor:
+    def classes() -> torch.Tensor:
         weights = class_weights(cosines, concepts, class_mask, settings)
-        few = int(form.split()[1]) if " " in form else None
-        return image_score(masks, weights, class_mask, settings, few)[0]
+        return score_of_resized_classes(masks, weights, class_mask, settings)[0]
+
+    def score() -> torch.Tensor:
+        small = mask_score(masks, cosines, concepts, class_mask, settings)
+        return F.interpolate(small[:, None], size, mode="bilinear", align_corners=False)[0, 0]
+
+    def all_masks() -> torch.Tensor:
+        weights = class_weights(cosines, concepts, class_mask, settings)
+        return score_of_resized_masks(masks, weights, class_mask, settings)[0]
 
     def usual() -> torch.Tensor:
         large = F.interpolate(masks, size, mode="bilinear", align_corners=False).sigmoid()
@@ -115,4 +115,4 @@ def make_form(case: ScoringCase, form: str) -> Any:
         support = torch.einsum("bqc,bqhw->bchw", weights, large)
         return -support[0, : case.num_id].amax(dim=0)
 
-    return {"masks": from_masks, "strips": in_strips, "usual": usual}[form.split()[0]]
+    return {"classes": classes, "score": score, "masks": all_masks, "usual": usual}[form]

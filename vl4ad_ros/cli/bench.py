@@ -27,9 +27,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     scoring.add_argument("--ood", type=int, default=21, help="Q, out-of-distribution concepts")
     scoring.add_argument("--size", type=_size, default=(1024, 2048), metavar="HxW", help="of the image")
     scoring.add_argument("--threads", type=int, default=2, help="CPU threads")
-    scoring.add_argument(
-        "--strip-queries", type=int, nargs="*", default=[16, 32, 64], help="masks of each strip, one form each"
-    )
     scoring.add_argument("--calls", type=int, default=5, help="measured calls of each form")
 
     resolution = modes.add_parser(
@@ -40,9 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     resolution.add_argument("--bundle", default="vl4ad-small", help="dense bundle that the masks are made from")
     resolution.add_argument(
         "--network", type=Path, help="folder of a mask network, whose masks are taken; the bundle gives the prompts"
-    )
-    resolution.add_argument(
-        "--queries", type=int, nargs="+", default=[], help="also: resize this many masks of each strip"
     )
     resolution.add_argument("--prompt-set", help="prompt set of the bundle; default: its own default")
     resolution.add_argument("--data", type=Path, required=True, help="folder of a data set; evaluation only")
@@ -99,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     if args.mode == "resolution":
         return _resolution(args)
     numbers = [args.calls] if args.mode == "scoring" else [args.frames]
-    numbers += [args.queries, args.classes, args.threads, *args.strip_queries] if args.mode == "scoring" else []
+    numbers += [args.queries, args.classes, args.threads] if args.mode == "scoring" else []
     numbers += args.batch if args.mode == "gpu" else []
     numbers += [args.batch] if args.mode == "engine" else []
     sizes = args.size if args.mode == "gpu" else [args.size]
@@ -119,7 +113,6 @@ def _scoring(args: argparse.Namespace) -> int:
         width=args.size[1],
         threads=args.threads,
         calls=args.calls,
-        few=tuple(args.strip_queries),
     )
     figures = compare_scoring(case)
     print(f"N={case.queries}, K+Q={case.columns}, {case.height}x{case.width}, {case.threads} CPU threads")
@@ -134,11 +127,10 @@ def _scoring(args: argparse.Namespace) -> int:
 
 def _described(form: str) -> str:
     """A form of the scoring stage, for people."""
-    if form.startswith("strips "):
-        return f"{form.split()[1]} masks of a strip up, then score"
     return {
-        "masks": "masks as they are, one map up",
-        "strips": "all masks up, strip by strip",
+        "classes": "class maps up (default)",
+        "score": "one map up",
+        "masks": "all masks up, strip by strip",
         "usual": "all masks up, then einsum",
     }[form]
 
@@ -150,8 +142,8 @@ def _resolution(args: argparse.Namespace) -> int:
     from vl4ad_ros.bundle import ModelBundle
     from vl4ad_ros.prompts.tensors import pack
 
-    if min([args.every, *args.queries]) < 1 or not args.sharpness > 0:
-        raise Vl4adError("--every and --queries must be at least 1, --sharpness above 0.")
+    if args.every < 1 or not args.sharpness > 0:
+        raise Vl4adError("--every must be at least 1, --sharpness above 0.")
     bundle = ModelBundle.load(args.bundle)
     source: Masks
     if args.network is None:
@@ -165,7 +157,7 @@ def _resolution(args: argparse.Namespace) -> int:
             bar.total = total
             bar.update(done - bar.n)
 
-        figures = compare_resolution(source, args.data, args.layout, args.every, args.queries, args.sharpness, show)
+        figures = compare_resolution(source, args.data, args.layout, args.every, args.sharpness, show)
     print(
         f"{args.layout}, {figures['frames']} frames, masks from {args.network or bundle.card.name}, "
         f"sharpness {args.sharpness:g}"

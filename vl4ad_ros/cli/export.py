@@ -30,9 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     onnx.add_argument("--size", type=_size, default=(1024, 2048), metavar="HxW", help="the network's input size")
     onnx.add_argument("--precision", choices=("float32", "float16"), default="float32", help="of the graph")
     onnx.add_argument(
-        "--score-at", choices=("mask", "image"), default="mask", help="resolution of the score (docs/export.md)"
+        "--resize",
+        choices=("classes", "masks", "score"),
+        default="classes",
+        help="what the graph resizes to the input's size; score: nothing, it ends at stride 4 (docs/export.md)",
     )
-    onnx.add_argument("--score-queries", type=int, help="with --score-at image: queries of each strip; all if left out")
     onnx.add_argument("--concepts", type=int, default=256, help="concepts that a prompt set may have")
     onnx.add_argument("--columns", type=int, default=64, help="classes (in- and out-of-distribution) it may have")
     onnx.add_argument("--concepts-per-class", type=int, default=32, help="concepts that one class may have")
@@ -95,8 +97,6 @@ def _export(args: argparse.Namespace, out: Path, with_network: bool) -> ModelBun
 
     if min(args.concepts, args.columns, args.concepts_per_class) < 1:
         raise Vl4adError("--concepts, --columns and --concepts-per-class must be at least 1.")
-    if args.score_queries is not None and (args.score_at != "image" or args.score_queries < 1):
-        raise Vl4adError("--score-queries goes with --score-at image, and must be at least 1.")
     limits = PromptLimits(concepts=args.concepts, columns=args.columns, concepts_per_column=args.concepts_per_class)
     print("exporting; a large network takes some minutes ...", file=sys.stderr, flush=True)
     return export_network(
@@ -108,8 +108,7 @@ def _export(args: argparse.Namespace, out: Path, with_network: bool) -> ModelBun
         limits=limits,
         licence=args.licence,
         with_network=with_network,
-        score_at=args.score_at,
-        score_queries=args.score_queries,
+        resize=args.resize,
     )
 
 

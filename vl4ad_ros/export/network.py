@@ -25,8 +25,7 @@ def export_network(
     licence: str = "unknown: that of the imported weights",
     threshold: float = 0.5,
     with_network: bool = False,
-    score_at: Literal["mask", "image"] = "mask",
-    score_queries: int | None = None,
+    resize: Literal["classes", "masks", "score"] = "classes",
 ) -> ModelBundle:
     """Export a network that `vl4ad import-fcclip` or `vl4ad train` wrote, at a fixed image size.
 
@@ -41,8 +40,7 @@ def export_network(
         licence: Terms of the weights, for the card.
         threshold: Default threshold of the anomaly mask, for the card.
         with_network: Whether the bundle also carries the PyTorch network.
-        score_at: `mask` or `image` (`NetworkConfig.score_at`).
-        score_queries: With `image`: queries that take part in each strip; None: all.
+        resize: What the graph resizes to the input's size (`NetworkConfig.resize`).
 
     Raises:
         Vl4adError: If the network or a prompt set is missing or does not fit, or the export goes wrong.
@@ -53,7 +51,7 @@ def export_network(
         raise Vl4adError("Name at least one compiled prompt set with --prompts; 'vl4ad prompts compile' makes them.")
     sets: list[CompiledPromptSet] = [load_compiled(path) for path in prompt_sets]
     network = load_network(folder)
-    config = network.config.model_copy(update={"score_at": score_at, "score_queries": score_queries})
+    config = network.config.model_copy(update={"resize": resize})
     network.config = config
     card = BundleCard(
         name=name or Path(output).name,

@@ -91,9 +91,9 @@ class NetworkConfig(Checked):
         text_encoder: Id of the text encoder whose embeddings it understands.
         head: Sizes of the head.
         ensemble: The out-of-vocabulary branch, or None.
-        score_at: `mask`: the score is made at the masks' resolution, stride 4. `image`: masks are resized to the
-            network's input first (`vl4ad_ros.network.image_score`).
-        score_queries: With `image`: the number of queries that take part in each strip; None: all.
+        resize: What is resized from the masks' resolution, stride 4, to the network's input
+            (`vl4ad_ros.network.image_score`): the `classes`, the `masks`, or nothing here, so that whoever takes the
+            `score` resizes it.
         mean: Subtracted per RGB channel (0..255).
         std: Divided by per RGB channel.
         origin: Where the weights come from, one line for the bundle's card.
@@ -104,8 +104,7 @@ class NetworkConfig(Checked):
     text_encoder: str = "open_clip:convnext_large_d_320/laion2b_s29b_b131k_ft_soup"
     head: HeadConfig = HeadConfig()
     ensemble: EnsembleConfig | None = None
-    score_at: Literal["mask", "image"] = "mask"
-    score_queries: int | None = Field(default=None, ge=1)
+    resize: Literal["classes", "masks", "score"] = "classes"
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD
     origin: str = "random initialisation"

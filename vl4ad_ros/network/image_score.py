@@ -1,23 +1,31 @@
-"""The score with every mask resized to the network's input first, in strips, so that memory stays bounded.
+"""The score at the network's input size, four times the masks' along a side (`NetworkConfig.resize`).
 
-Usual (Mask2Former, FC-CLIP) is: resize N masks by 4, sigmoid, combine with the class weights. In one piece this takes
-N H W numbers, 2 GB at 250 queries and 1024x2048. Here it is done strip by strip with the same result, and on request
-with a few queries of each strip only: those with the largest share that any pixel of the strip could get from them,
+Usual (Mask2Former, FC-CLIP, RbA) is: resize N mask logits, sigmoid, S_k = sum_i c_i[k] s_i, score. In one piece this
+takes N H W numbers, 2 GB at 250 queries and 1024x2048, and most of the scoring time goes into it.
 
-    b_i = max_{k<=K} |c_i[k]| max_{strip} s_i.
+`score_of_resized_classes` makes S_k at the masks' resolution and resizes log(S_k / (1 - S_k)), which is what resizing
+the mask does wherever one query explains a class (beyond 1, where queries overlap, S itself). The maximum over k is
+found without K maps of the image's size: between four mask pixels, a class that is the largest at all four corners is
+the largest everywhere, as bilinear weights are a convex combination; so only the largest classes of the corners are
+compared. A class that is second at every corner and first nowhere can be missed.
 
-Bilinear resizing never leaves the range of its inputs, so S_k, and with it Eq. 2, is off by at most the sum of b_i over
-the queries left out. Shapes are fixed, so the form runs in every runtime and in a CUDA graph.
+`score_of_resized_masks` is the usual form, strip by strip.
+
+Entropy and RbA need a logarithm or a tanh of every class and pixel, which would cost more than all the rest: these two
+are made at the masks' resolution, and their map is resized.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from vl4ad_ros.network.head import mask_probability
-from vl4ad_ros.scoring.graph import mask_score_from_weights
+from vl4ad_ros.scoring.graph import class_support, support_score
+from vl4ad_ros.scoring.names import SCORINGS, SETTINGS_SIZE
 
 FACTOR = 4
 """Network input pixels per mask pixel, along a side."""
@@ -25,36 +33,94 @@ FACTOR = 4
 STRIP_ROWS = 8
 """Mask rows of a strip: 64 MB for 250 masks of width 512 at the image's resolution."""
 
+_OF_A_MAP = ("entropy", "rba")
+# A power of 2, so that 1 - _ALMOST and its distance to 1 are exact in float32.
+_ALMOST = 2.0**-20
+_TOP = math.log((1 - _ALMOST) / _ALMOST)
+_PHASES = tuple((step + 0.5) / FACTOR for step in range(FACTOR))
 
-def image_score(
-    mask_logits: Tensor, weights: Tensor, class_mask: Tensor, settings: Tensor, queries: int | None = None
-) -> Tensor:
-    """Score at the network's input resolution, from masks resized before the sigmoid.
+
+def score_of_resized_classes(mask_logits: Tensor, weights: Tensor, class_mask: Tensor, settings: Tensor) -> Tensor:
+    """Score, with the class maps S_k resized.
 
     Args:
-        mask_logits: [B, N, h, w].
-        weights: [B, N, C], `vl4ad_ros.scoring.graph.class_weights`.
+        mask_logits: [B, N, h, w]; s = sigmoid of them.
+        weights: [B, N, C], as `class_weights` gives them.
         class_mask: [2, C].
         settings: [8].
-        queries: How many queries of each strip take part; None: all, which is exact.
 
     Returns:
         u, [B, 4 h, 4 w].
     """
-    height = mask_logits.shape[2]
-    largest = (weights.abs() * class_mask[1]).amax(dim=-1)
+    use = _weights_of_scores(settings)
+    support = class_support(mask_probability(mask_logits), weights, class_mask)
+    # Edges repeated: the outermost image pixels lie outside the outermost mask pixels' centres.
+    padded = F.pad(support, (1, 1, 1, 1), mode="replicate")
+    largest = padded.max(dim=1).indices
+    mass = padded.clamp(min=0).sum(dim=1, keepdim=True).clamp(min=_ALMOST)
+    candidates = torch.stack(_corners(largest), dim=1)
+    values = [
+        corner.gather(1, candidates) / (1 + use["msp"] * (total - 1))
+        for corner, total in zip(_corners(padded), _corners(mass), strict=True)
+    ]
+    corners = [_log_odds(value, use["max_logit"]) for value in values]
+    parts = []
+    for down in _PHASES:
+        left = torch.lerp(corners[0], corners[2], down)
+        right = torch.lerp(corners[1], corners[3], down)
+        parts += [torch.lerp(left, right, along).amax(dim=1) for along in _PHASES]
+    best = F.pixel_shuffle(torch.stack(parts, dim=1), FACTOR)[:, 0]
+    beyond = FACTOR // 2
+    best = best[:, beyond:-beyond, beyond:-beyond]
+    back = best.clamp(max=_TOP).sigmoid() + (best - _TOP).clamp(min=0)
+    score = -(back + use["max_logit"] * (best - back))
+    linear = use["vl4ad"] + use["msp"] + use["max_logit"]
+    return linear * score + _resized_map(support, class_mask, settings)
+
+
+def score_of_resized_masks(mask_logits: Tensor, weights: Tensor, class_mask: Tensor, settings: Tensor) -> Tensor:
+    """Score, with all masks resized; arguments and result as of `score_of_resized_classes`."""
+    height, width = mask_logits.shape[2:]
+    use = _weights_of_scores(settings)
+    is_id = class_mask[1]
+    # Columns outside the first K never win the maximum; the last column gives the sum over the first K.
+    columns = torch.cat([weights * is_id - 1e4 * (1 - is_id), (weights * is_id).sum(-1, keepdim=True)], dim=-1)
+    columns = columns.transpose(1, 2)
     # One more row at both ends: with the edge repeated, every strip is resized as the whole would be.
     padded = F.pad(mask_logits, (0, 0, 1, 1), mode="replicate")
     strips = []
     for start in range(0, height, STRIP_ROWS):
         logits = padded[:, :, start : min(start + STRIP_ROWS, height) + 2]
-        chosen = weights
-        if queries is not None and queries < mask_logits.shape[1]:
-            share = largest * logits.flatten(2).amax(dim=-1).sigmoid()
-            index = share.topk(queries, dim=1).indices
-            logits = logits.gather(1, index[:, :, None, None].expand(-1, -1, logits.shape[2], logits.shape[3]))
-            chosen = weights.gather(1, index[:, :, None].expand(-1, -1, weights.shape[2]))
         resized = F.interpolate(logits, scale_factor=float(FACTOR), mode="bilinear", align_corners=False)
-        inner = mask_probability(resized[:, :, FACTOR:-FACTOR])
-        strips.append(mask_score_from_weights(inner, chosen, class_mask, settings))
-    return torch.cat(strips, dim=1)
+        # Above -12 every runtime's sigmoid is exact enough for the ratio of MSP; what is below has no say.
+        masks = resized[:, :, FACTOR:-FACTOR].clamp(min=-12.0).sigmoid().flatten(2)
+        support = torch.matmul(columns, masks).float()
+        best, mass = support[:, :-1].amax(dim=1), support[:, -1]
+        share = use["vl4ad"] + use["max_logit"] + use["msp"] / mass.clamp(min=_ALMOST)
+        strips.append((-best * share).reshape(-1, resized.shape[2] - 2 * FACTOR, FACTOR * width))
+    small = class_support(mask_probability(mask_logits), weights, class_mask)
+    return torch.cat(strips, dim=1) + _resized_map(small, class_mask, settings)
+
+
+def _weights_of_scores(settings: Tensor) -> dict[str, Tensor]:
+    return {name: settings[index] for index, name in enumerate(SCORINGS, start=1)}
+
+
+def _corners(planes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of every cell between four pixels: upper left, upper right, lower left, lower right; [..., h - 1, w - 1] each."""
+    upper, lower = planes[..., :-1, :], planes[..., 1:, :]
+    return upper[..., :-1], upper[..., 1:], lower[..., :-1], lower[..., 1:]
+
+
+def _log_odds(value: Tensor, keep: Tensor) -> Tensor:
+    """Log odds of a support, going on with slope 1 beyond 1; where `keep` is 1 (logits) the value itself."""
+    bounded = value.clamp(_ALMOST, 1 - _ALMOST)
+    odds = bounded.log() - (1 - bounded).log() + (value - 1).clamp(min=0)
+    return odds + keep * (value - odds)
+
+
+def _resized_map(support: Tensor, class_mask: Tensor, settings: Tensor) -> Tensor:
+    """Entropy or RbA at the masks' resolution, its map resized; 0 where another score is selected."""
+    chosen = [float(0 < index <= len(SCORINGS) and SCORINGS[index - 1] in _OF_A_MAP) for index in range(SETTINGS_SIZE)]
+    small = support_score(support, class_mask, settings * torch.tensor(chosen, device=settings.device))
+    return F.interpolate(small.unsqueeze(1), scale_factor=float(FACTOR), mode="bilinear", align_corners=False)[:, 0]

@@ -13,7 +13,7 @@ from vl4ad_ros.network.backbone import ClipBackbone, make_backbone
 from vl4ad_ros.network.config import NetworkConfig
 from vl4ad_ros.network.ensemble import VocabularyEnsemble
 from vl4ad_ros.network.head import Prediction, SegmentationHead, mask_probability
-from vl4ad_ros.network.image_score import FACTOR, image_score
+from vl4ad_ros.network.image_score import FACTOR, score_of_resized_classes, score_of_resized_masks
 from vl4ad_ros.random_word.graph import blend, mean_probability
 from vl4ad_ros.scoring.graph import class_weights, mask_score_from_weights
 
@@ -112,24 +112,26 @@ class VL4ADNetwork(nn.Module):
             Raw score u, float [B, H / stride, W / stride], higher = more anomalous.
         """
         prediction, weights = self.queries(image, text_embeddings, class_concepts, class_mask, settings)
-        at_image = self.config.score_at == "image"
-        if at_image:
-            raw = image_score(prediction.mask_logits, weights, class_mask, settings, self.config.score_queries)
+        logits = prediction.mask_logits
+        if self.config.resize == "classes":
+            raw = score_of_resized_classes(logits, weights, class_mask, settings)
+        elif self.config.resize == "masks":
+            raw = score_of_resized_masks(logits, weights, class_mask, settings)
         else:
-            raw = mask_score_from_weights(mask_probability(prediction.mask_logits), weights, class_mask, settings)
+            raw = mask_score_from_weights(mask_probability(logits), weights, class_mask, settings)
         if random_word_rows is None or random_word_head is None:
             return raw
         dots = torch.matmul(prediction.embeddings, random_word_rows.transpose(0, 1))
         # Above -12 every runtime's sigmoid is exact enough to be a weight; what is below has no say.
-        p = mean_probability(prediction.mask_logits.clamp(min=-12.0), dots, random_word_head)
-        if at_image:
+        p = mean_probability(logits.clamp(min=-12.0), dots, random_word_head)
+        if self.stride == 1:
             p = F.interpolate(p.unsqueeze(1), scale_factor=float(FACTOR), mode="bilinear", align_corners=False)[:, 0]
         return blend(raw, p, settings)
 
     @property
     def stride(self) -> int:
-        """Network input pixels per score pixel: 4, or 1 where the score is made at the image's resolution."""
-        return 1 if self.config.score_at == "image" else FACTOR
+        """Network input pixels per score pixel: 4 where the score is left to be resized, else 1."""
+        return FACTOR if self.config.resize == "score" else 1
 
     @property
     def temperature(self) -> float:

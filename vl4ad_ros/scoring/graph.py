@@ -120,11 +120,29 @@ def mask_score(
 
 def mask_score_from_weights(masks: Tensor, weights: Tensor, class_mask: Tensor, settings: Tensor) -> Tensor:
     """Score from mask probabilities [B, N, h, w] and class weights [B, N, C]: [B, h, w]."""
+    return support_score(class_support(masks, weights, class_mask), class_mask, settings)
+
+
+def class_support(masks: Tensor, weights: Tensor, class_mask: Tensor) -> Tensor:
+    """S_k = sum_i c_i[k] s_i.
+
+    Args:
+        masks: s, [B, N, h, w].
+        weights: c, [B, N, C].
+        class_mask: [2, C].
+
+    Returns:
+        [B, C, h, w]; columns outside the first K are 0 or far below all others.
+    """
     batch, queries, height, width = masks.shape
     flat = masks.reshape(batch, queries, height * width)
     support = torch.matmul(_id_only(weights, class_mask).transpose(1, 2), flat).float()
-    score = _score(support, class_mask[1].sum(), settings, dim=1)
-    return score.reshape(batch, height, width)
+    return support.reshape(batch, -1, height, width)
+
+
+def support_score(support: Tensor, class_mask: Tensor, settings: Tensor) -> Tensor:
+    """Score [B, h, w] of what `class_support` gives, [B, C, h, w]."""
+    return _score(support, class_mask[1].sum(), settings, dim=1)
 
 
 def dense_score(
