@@ -19,7 +19,7 @@ from vl4ad_ros.network.checkpoint import load_config, save_network
 from vl4ad_ros.network.image_score import STRIP_ROWS, score_of_resized_classes, score_of_resized_masks
 from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.scoring import reference
-from vl4ad_ros.scoring.graph import class_weights, mask_score_from_weights
+from vl4ad_ros.scoring.graph import class_support, class_weights, support_score
 from vl4ad_ros.scoring.names import SCORINGS, SETTINGS_SIZE
 
 ROWS, COLUMNS, QUERIES, NUM_ID = 2 * STRIP_ROWS + 3, 9, 12, 4
@@ -94,7 +94,7 @@ def test_of_one_mask_per_class_resized_classes_are_resized_masks() -> None:
     weights = torch.eye(6).expand(2, 6, 6).contiguous()
     arguments = (masks[:, :6], weights, class_mask, settings)
     classes, strips = score_of_resized_classes(*arguments), score_of_resized_masks(*arguments)
-    small = mask_score_from_weights(masks[:, :6].sigmoid(), weights, class_mask, settings)
+    small = support_score(class_support(masks[:, :6], weights, class_mask), class_mask, settings)
     resized = F.interpolate(small[:, None], scale_factor=4.0, mode="bilinear")[:, 0]
     assert (classes - strips).abs().mean() < 1e-3 < (resized - strips).abs().mean()
 

@@ -49,15 +49,6 @@ def mask_pool(features: Tensor, mask_logits: Tensor) -> Tensor:
     return total / count.clamp(min=0.5 * scale)
 
 
-def mask_probability(mask_logits: Tensor) -> Tensor:
-    """Return sigmoid(x), right to a relative error also where it is tiny.
-
-    ONNX Runtime's Sigmoid on the CPU is right to about 1e-7 absolutely, and 0 below x = -18. The entropy of a pixel
-    that no query claims divides such numbers by each other.
-    """
-    return torch.exp(-F.relu(-mask_logits)) * mask_logits.abs().sigmoid()
-
-
 class ClassHead(nn.Module):
     """Visual embedding of a query: v = MLP( Linear(LN(MaskPool(mask features))) + query )."""
 

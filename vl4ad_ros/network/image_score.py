@@ -23,15 +23,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vl4ad_ros.network.head import mask_probability
 from vl4ad_ros.scoring.graph import class_support, support_score
 from vl4ad_ros.scoring.names import SCORINGS, SETTINGS_SIZE
 
 FACTOR = 4
 """Network input pixels per mask pixel, along a side."""
 
-STRIP_ROWS = 8
-"""Mask rows of a strip: 64 MB for 250 masks of width 512 at the image's resolution."""
+STRIP_ROWS = 4
+"""Mask rows of a strip of resized masks: 33 MB for 250 masks of width 512."""
+
+CELL_ROWS = 64
+"""Mask rows of a strip of class maps, so that the many small passes find it in the cache."""
 
 _OF_A_MAP = ("entropy", "rba")
 # A power of 2, so that 1 - _ALMOST and its distance to 1 are exact in float32.
@@ -53,29 +55,36 @@ def score_of_resized_classes(mask_logits: Tensor, weights: Tensor, class_mask: T
         u, [B, 4 h, 4 w].
     """
     use = _weights_of_scores(settings)
-    support = class_support(mask_probability(mask_logits), weights, class_mask)
+    support = class_support(mask_logits, weights, class_mask)
     # Edges repeated: the outermost image pixels lie outside the outermost mask pixels' centres.
     padded = F.pad(support, (1, 1, 1, 1), mode="replicate")
-    largest = padded.max(dim=1).indices
-    mass = padded.clamp(min=0).sum(dim=1, keepdim=True).clamp(min=_ALMOST)
-    candidates = torch.stack(_corners(largest), dim=1)
-    values = [
-        corner.gather(1, candidates) / (1 + use["msp"] * (total - 1))
-        for corner, total in zip(_corners(padded), _corners(mass), strict=True)
+    strips = [
+        _between_pixels(padded[:, :, start : start + CELL_ROWS + 1], use)
+        for start in range(0, padded.shape[2] - 1, CELL_ROWS)
     ]
-    corners = [_log_odds(value, use["max_logit"]) for value in values]
+    beyond = FACTOR // 2
+    score = torch.cat(strips, dim=1)[:, beyond:-beyond, beyond:-beyond]
+    linear = use["vl4ad"] + use["msp"] + use["max_logit"]
+    return linear * score + _resized_map(support, class_mask, settings)
+
+
+def _between_pixels(support: Tensor, use: dict[str, Tensor]) -> Tensor:
+    """Score of the FACTOR x FACTOR image pixels between every four of [B, C, h, w]: [B, 4 (h - 1), 4 (w - 1)]."""
+    candidates = torch.stack(_corners(support.max(dim=1).indices), dim=1)
+    mass = support.clamp(min=0).sum(dim=1, keepdim=True).clamp(min=_ALMOST)
+    divisor = 1 + use["msp"] * (mass - 1)
+    corners = [
+        _log_odds(corner.gather(1, candidates) / by, use["max_logit"])
+        for corner, by in zip(_corners(support), _corners(divisor), strict=True)
+    ]
     parts = []
     for down in _PHASES:
         left = torch.lerp(corners[0], corners[2], down)
         right = torch.lerp(corners[1], corners[3], down)
         parts += [torch.lerp(left, right, along).amax(dim=1) for along in _PHASES]
     best = F.pixel_shuffle(torch.stack(parts, dim=1), FACTOR)[:, 0]
-    beyond = FACTOR // 2
-    best = best[:, beyond:-beyond, beyond:-beyond]
     back = best.clamp(max=_TOP).sigmoid() + (best - _TOP).clamp(min=0)
-    score = -(back + use["max_logit"] * (best - back))
-    linear = use["vl4ad"] + use["msp"] + use["max_logit"]
-    return linear * score + _resized_map(support, class_mask, settings)
+    return -(back + use["max_logit"] * (best - back))
 
 
 def score_of_resized_masks(mask_logits: Tensor, weights: Tensor, class_mask: Tensor, settings: Tensor) -> Tensor:
@@ -92,13 +101,13 @@ def score_of_resized_masks(mask_logits: Tensor, weights: Tensor, class_mask: Ten
     for start in range(0, height, STRIP_ROWS):
         logits = padded[:, :, start : min(start + STRIP_ROWS, height) + 2]
         resized = F.interpolate(logits, scale_factor=float(FACTOR), mode="bilinear", align_corners=False)
-        # Above -12 every runtime's sigmoid is exact enough for the ratio of MSP; what is below has no say.
+        # As in `class_support`.
         masks = resized[:, :, FACTOR:-FACTOR].clamp(min=-12.0).sigmoid().flatten(2)
         support = torch.matmul(columns, masks).float()
         best, mass = support[:, :-1].amax(dim=1), support[:, -1]
         share = use["vl4ad"] + use["max_logit"] + use["msp"] / mass.clamp(min=_ALMOST)
         strips.append((-best * share).reshape(-1, resized.shape[2] - 2 * FACTOR, FACTOR * width))
-    small = class_support(mask_probability(mask_logits), weights, class_mask)
+    small = class_support(mask_logits, weights, class_mask)
     return torch.cat(strips, dim=1) + _resized_map(small, class_mask, settings)
 
 
@@ -122,5 +131,6 @@ def _log_odds(value: Tensor, keep: Tensor) -> Tensor:
 def _resized_map(support: Tensor, class_mask: Tensor, settings: Tensor) -> Tensor:
     """Entropy or RbA at the masks' resolution, its map resized; 0 where another score is selected."""
     chosen = [float(0 < index <= len(SCORINGS) and SCORINGS[index - 1] in _OF_A_MAP) for index in range(SETTINGS_SIZE)]
-    small = support_score(support, class_mask, settings * torch.tensor(chosen, device=settings.device))
+    others = settings * torch.tensor(chosen, device=settings.device)
+    small = torch.cat([support_score(part, class_mask, others) for part in support.split(CELL_ROWS, dim=2)], dim=1)
     return F.interpolate(small.unsqueeze(1), scale_factor=float(FACTOR), mode="bilinear", align_corners=False)[:, 0]

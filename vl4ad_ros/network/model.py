@@ -12,10 +12,10 @@ from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.network.backbone import ClipBackbone, make_backbone
 from vl4ad_ros.network.config import NetworkConfig
 from vl4ad_ros.network.ensemble import VocabularyEnsemble
-from vl4ad_ros.network.head import Prediction, SegmentationHead, mask_probability
+from vl4ad_ros.network.head import Prediction, SegmentationHead
 from vl4ad_ros.network.image_score import FACTOR, score_of_resized_classes, score_of_resized_masks
 from vl4ad_ros.random_word.graph import blend, mean_probability
-from vl4ad_ros.scoring.graph import class_weights, mask_score_from_weights
+from vl4ad_ros.scoring.graph import class_support, class_weights, support_score
 
 
 class VL4ADNetwork(nn.Module):
@@ -118,11 +118,11 @@ class VL4ADNetwork(nn.Module):
         elif self.config.resize == "masks":
             raw = score_of_resized_masks(logits, weights, class_mask, settings)
         else:
-            raw = mask_score_from_weights(mask_probability(logits), weights, class_mask, settings)
+            raw = support_score(class_support(logits, weights, class_mask), class_mask, settings)
         if random_word_rows is None or random_word_head is None:
             return raw
         dots = torch.matmul(prediction.embeddings, random_word_rows.transpose(0, 1))
-        # Above -12 every runtime's sigmoid is exact enough to be a weight; what is below has no say.
+        # As in `class_support`.
         p = mean_probability(logits.clamp(min=-12.0), dots, random_word_head)
         if self.stride == 1:
             p = F.interpolate(p.unsqueeze(1), scale_factor=float(FACTOR), mode="bilinear", align_corners=False)[:, 0]

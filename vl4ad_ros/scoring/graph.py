@@ -14,6 +14,9 @@ from vl4ad_ros.scoring.names import SCORINGS
 _NEVER = -1.0e4
 _LEAST = 1.0e-30
 
+STRIP_ROWS = 8
+"""Mask rows whose probabilities are in memory at a time: 4 MB for 250 masks of width 512."""
+
 
 def column_cosines(cosines: Tensor, class_concepts: Tensor) -> Tensor:
     """Max-logit prompt ensembling over the padded table.
@@ -115,29 +118,28 @@ def mask_score(
         u, [B, h, w].
     """
     weights = class_weights(cosines, class_concepts, class_mask, settings, void)
-    return mask_score_from_weights(mask_logits.sigmoid(), weights, class_mask, settings)
+    return support_score(class_support(mask_logits, weights, class_mask), class_mask, settings)
 
 
-def mask_score_from_weights(masks: Tensor, weights: Tensor, class_mask: Tensor, settings: Tensor) -> Tensor:
-    """Score from mask probabilities [B, N, h, w] and class weights [B, N, C]: [B, h, w]."""
-    return support_score(class_support(masks, weights, class_mask), class_mask, settings)
-
-
-def class_support(masks: Tensor, weights: Tensor, class_mask: Tensor) -> Tensor:
-    """S_k = sum_i c_i[k] s_i.
+def class_support(mask_logits: Tensor, weights: Tensor, class_mask: Tensor) -> Tensor:
+    """S_k = sum_i c_i[k] s_i, with s = sigmoid(max(x, -12)).
 
     Args:
-        masks: s, [B, N, h, w].
+        mask_logits: x, [B, N, h, w].
         weights: c, [B, N, C].
         class_mask: [2, C].
 
     Returns:
         [B, C, h, w]; columns outside the first K are 0 or far below all others.
     """
-    batch, queries, height, width = masks.shape
-    flat = masks.reshape(batch, queries, height * width)
-    support = torch.matmul(_id_only(weights, class_mask).transpose(1, 2), flat).float()
-    return support.reshape(batch, -1, height, width)
+    columns = _id_only(weights, class_mask).transpose(1, 2)
+    strips = []
+    # In strips, a mask's probabilities are used while they are in the cache, and memory for all of them is not needed.
+    for logits in mask_logits.split(STRIP_ROWS, dim=2):
+        # Above -12 every runtime's sigmoid is exact enough for scores that divide by the sum of S; below, 6e-6 at most.
+        masks = logits.clamp(min=-12.0).sigmoid_()
+        strips.append(torch.matmul(columns, masks.flatten(2)).float())
+    return torch.cat(strips, dim=2).reshape(*columns.shape[:2], *mask_logits.shape[2:])
 
 
 def support_score(support: Tensor, class_mask: Tensor, settings: Tensor) -> Tensor:
