@@ -15,14 +15,16 @@ from mock_bundle import LIMITS, ColourEncoder, mock_prompt_sets
 
 from vl4ad_ros.detector import Detector
 from vl4ad_ros.export.network import export_network
+from vl4ad_ros.network import image_score
 from vl4ad_ros.network.checkpoint import load_config, save_network
-from vl4ad_ros.network.image_score import STRIP_ROWS, score_of_resized_classes, score_of_resized_masks
+from vl4ad_ros.network.image_score import score_of_resized_classes, score_of_resized_masks
 from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.scoring import reference
 from vl4ad_ros.scoring.graph import class_support, class_weights, support_score
 from vl4ad_ros.scoring.names import SCORINGS, SETTINGS_SIZE
 
-ROWS, COLUMNS, QUERIES, NUM_ID = 2 * STRIP_ROWS + 3, 9, 12, 4
+# Rows that are no multiple of any strip's.
+ROWS, COLUMNS, QUERIES, NUM_ID = 19, 9, 12, 4
 
 
 def inputs(scoring: str, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -86,6 +88,14 @@ def test_resized_classes_are_the_formula_on_their_log_odds(scoring: str) -> None
     assert missed.min() > -1e-4
     assert (missed < 1e-4).float().mean() > 0.98
     assert missed.max() < 0.05 * float(full.max() - full.min())
+
+
+def test_strips_of_class_maps_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    masks, cosines, class_mask, settings = inputs("vl4ad")
+    arguments = (masks, weights_of(cosines, class_mask, settings), class_mask, settings)
+    whole = score_of_resized_classes(*arguments)
+    monkeypatch.setattr(image_score, "CELL_ROWS", 6)
+    torch.testing.assert_close(score_of_resized_classes(*arguments), whole)
 
 
 def test_of_one_mask_per_class_resized_classes_are_resized_masks() -> None:

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vl4ad_ros.scoring.graph import class_support, support_score
+from vl4ad_ros.scoring.graph import class_support, row_strips, support_score
 from vl4ad_ros.scoring.names import SCORINGS, SETTINGS_SIZE
 
 FACTOR = 4
@@ -58,10 +58,7 @@ def score_of_resized_classes(mask_logits: Tensor, weights: Tensor, class_mask: T
     support = class_support(mask_logits, weights, class_mask)
     # Edges repeated: the outermost image pixels lie outside the outermost mask pixels' centres.
     padded = F.pad(support, (1, 1, 1, 1), mode="replicate")
-    strips = [
-        _between_pixels(padded[:, :, start : start + CELL_ROWS + 1], use)
-        for start in range(0, padded.shape[2] - 1, CELL_ROWS)
-    ]
+    strips = [_between_pixels(strip, use) for strip in row_strips(padded, CELL_ROWS, overlap=1)]
     beyond = FACTOR // 2
     score = torch.cat(strips, dim=1)[:, beyond:-beyond, beyond:-beyond]
     linear = use["vl4ad"] + use["msp"] + use["max_logit"]
@@ -89,7 +86,7 @@ def _between_pixels(support: Tensor, use: dict[str, Tensor]) -> Tensor:
 
 def score_of_resized_masks(mask_logits: Tensor, weights: Tensor, class_mask: Tensor, settings: Tensor) -> Tensor:
     """Score, with all masks resized; arguments and result as of `score_of_resized_classes`."""
-    height, width = mask_logits.shape[2:]
+    width = mask_logits.shape[3]
     use = _weights_of_scores(settings)
     is_id = class_mask[1]
     # Columns outside the first K never win the maximum; the last column gives the sum over the first K.
@@ -98,8 +95,7 @@ def score_of_resized_masks(mask_logits: Tensor, weights: Tensor, class_mask: Ten
     # One more row at both ends: with the edge repeated, every strip is resized as the whole would be.
     padded = F.pad(mask_logits, (0, 0, 1, 1), mode="replicate")
     strips = []
-    for start in range(0, height, STRIP_ROWS):
-        logits = padded[:, :, start : min(start + STRIP_ROWS, height) + 2]
+    for logits in row_strips(padded, STRIP_ROWS, overlap=2):
         resized = F.interpolate(logits, scale_factor=float(FACTOR), mode="bilinear", align_corners=False)
         # As in `class_support`.
         masks = resized[:, :, FACTOR:-FACTOR].clamp(min=-12.0).sigmoid().flatten(2)
@@ -132,5 +128,5 @@ def _resized_map(support: Tensor, class_mask: Tensor, settings: Tensor) -> Tenso
     """Entropy or RbA at the masks' resolution, its map resized; 0 where another score is selected."""
     chosen = [float(0 < index <= len(SCORINGS) and SCORINGS[index - 1] in _OF_A_MAP) for index in range(SETTINGS_SIZE)]
     others = settings * torch.tensor(chosen, device=settings.device)
-    small = torch.cat([support_score(part, class_mask, others) for part in support.split(CELL_ROWS, dim=2)], dim=1)
+    small = torch.cat([support_score(part, class_mask, others) for part in row_strips(support, CELL_ROWS)], dim=1)
     return F.interpolate(small.unsqueeze(1), scale_factor=float(FACTOR), mode="bilinear", align_corners=False)[:, 0]

@@ -5,6 +5,8 @@ Inputs as `vl4ad_ros.prompts.tensors` packs them; definitions as in `vl4ad_ros.s
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -135,11 +137,19 @@ def class_support(mask_logits: Tensor, weights: Tensor, class_mask: Tensor) -> T
     columns = _id_only(weights, class_mask).transpose(1, 2)
     strips = []
     # In strips, a mask's probabilities are used while they are in the cache, and memory for all of them is not needed.
-    for logits in mask_logits.split(STRIP_ROWS, dim=2):
+    for logits in row_strips(mask_logits, STRIP_ROWS):
         # Above -12 every runtime's sigmoid is exact enough for scores that divide by the sum of S; below, 6e-6 at most.
         masks = logits.clamp(min=-12.0).sigmoid_()
         strips.append(torch.matmul(columns, masks.flatten(2)).float())
     return torch.cat(strips, dim=2).reshape(*columns.shape[:2], *mask_logits.shape[2:])
+
+
+def row_strips(planes: Tensor, rows: int, overlap: int = 0) -> list[Tensor]:
+    """Cut [B, C, h, w] into strips of `rows` rows and `overlap` of the next; whole where a graph's h is left free."""
+    height = cast("int | torch.SymInt", planes.shape[2])
+    if isinstance(height, torch.SymInt):
+        return [planes]
+    return [planes[:, :, start : start + rows + overlap] for start in range(0, height - overlap, rows)]
 
 
 def support_score(support: Tensor, class_mask: Tensor, settings: Tensor) -> Tensor:
