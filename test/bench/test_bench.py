@@ -25,6 +25,7 @@ def test_timing_counts_calls() -> None:
     timing = measure(lambda: calls.append(1), calls=7, warm_up=2)
     assert len(calls) == 9
     assert timing.calls == 7
+    assert measure(lambda: None, calls=1, seconds=0.01).calls > 10
     assert 0 <= timing.median_ms <= timing.p95_ms <= timing.p99_ms
 
 
@@ -78,7 +79,9 @@ def test_forms_of_resizing_agree_on_flat_masks_and_differ_on_borders() -> None:
 
 
 def test_scoring_figures_are_complete() -> None:
-    figures = compare_scoring(ScoringCase(queries=8, columns=6, num_id=3, height=64, width=64, threads=1, calls=2))
+    figures = compare_scoring(
+        ScoringCase(queries=8, columns=6, num_id=3, height=64, width=64, threads=1, calls=2, seconds=0)
+    )
     assert list(figures) == ["classes", "score", "masks", "usual"]
     assert figures["masks"]["calls"] == 2
     for ratio in ("speedup", "cpu_speedup"):

@@ -26,7 +26,8 @@ class ScoringCase:
         height: Rows of the image; masks have a quarter.
         width: Columns of the image.
         threads: CPU threads.
-        calls: Measured calls of each form.
+        calls: Measured calls of each form, at least.
+        seconds: How long each form is measured, at least.
         scoring: Name of the score.
     """
 
@@ -37,6 +38,7 @@ class ScoringCase:
     width: int = 2048
     threads: int = 2
     calls: int = 5
+    seconds: float = 10.0
     scoring: str = "vl4ad"
 
 
@@ -73,7 +75,7 @@ def _measure_form(case: ScoringCase, form: str) -> tuple[Timing, float]:
     call = make_form(case, form)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with torch.no_grad():
-        timing = measure(call, case.calls, warm_up=1)
+        timing = measure(call, case.calls, warm_up=1, seconds=case.seconds)
     return timing, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 

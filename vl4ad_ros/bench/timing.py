@@ -33,22 +33,24 @@ class Timing:
         return asdict(self)
 
 
-def measure(call: Callable[[], object], calls: int, warm_up: int = 3) -> Timing:
+def measure(call: Callable[[], object], calls: int, warm_up: int = 3, seconds: float = 0.0) -> Timing:
     """Time a call that returns when its work is done.
 
     Args:
         call: What is measured.
-        calls: How often, at least 1.
+        calls: How often at least, at least 1.
         warm_up: Calls before, which are not counted.
+        seconds: How long at least, so that a short call is not measured in one short moment of a busy machine.
     """
     for _ in range(warm_up):
         call()
-    durations = np.empty(calls)
+    durations: list[float] = []
     cpu = time.process_time()
-    for index in range(calls):
+    begun = time.perf_counter()
+    while len(durations) < calls or time.perf_counter() - begun < seconds:
         started = time.perf_counter()
         call()
-        durations[index] = time.perf_counter() - started
-    cpu = (time.process_time() - cpu) * 1e3 / calls
-    median, p95, p99 = (round(float(v), 3) for v in np.percentile(durations * 1e3, (50, 95, 99)))
-    return Timing(median, p95, p99, round(cpu, 3), calls)
+        durations.append(time.perf_counter() - started)
+    cpu = (time.process_time() - cpu) * 1e3 / len(durations)
+    median, p95, p99 = (round(float(v) * 1e3, 3) for v in np.percentile(durations, (50, 95, 99)))
+    return Timing(median, p95, p99, round(cpu, 3), len(durations))

@@ -27,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     scoring.add_argument("--ood", type=int, default=21, help="Q, out-of-distribution concepts")
     scoring.add_argument("--size", type=_size, default=(1024, 2048), metavar="HxW", help="of the image")
     scoring.add_argument("--threads", type=int, default=2, help="CPU threads")
-    scoring.add_argument("--calls", type=int, default=5, help="measured calls of each form")
+    scoring.add_argument("--calls", type=int, default=5, help="measured calls of each form, at least")
+    scoring.add_argument("--seconds", type=float, default=10.0, help="how long each form is measured, at least")
 
     resolution = modes.add_parser(
         "resolution",
@@ -113,6 +114,7 @@ def _scoring(args: argparse.Namespace) -> int:
         width=args.size[1],
         threads=args.threads,
         calls=args.calls,
+        seconds=args.seconds,
     )
     figures = compare_scoring(case)
     print(f"N={case.queries}, K+Q={case.columns}, {case.height}x{case.width}, {case.threads} CPU threads")
