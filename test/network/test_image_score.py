@@ -56,7 +56,7 @@ def test_strips_are_the_formula_on_resized_masks(scoring: str) -> None:
         s = masks[index].sigmoid() if small else resized[index]
         expected = reference.anomaly_score(s.numpy(), cosines[index].numpy(), NUM_ID, 0.2, scoring)
         if small:
-            expected = cv2.resize(expected, large[::-1], interpolation=cv2.INTER_LINEAR)
+            expected = np.asarray(cv2.resize(expected, large[::-1], interpolation=cv2.INTER_LINEAR), dtype=float)
         np.testing.assert_allclose(got[index].numpy(), expected, atol=1e-4)
 
 
