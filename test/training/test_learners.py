@@ -194,14 +194,18 @@ def test_bundle_of_a_trained_mask_network_detects(
     trainer.save({"choice": 0.5}, BEST)
     bundle = ModelBundle.load(export.export_best(config, trainer.data, trainer.text))
     # Its decoders' positions are fixed at export, and so is the size.
-    assert (bundle.card.input.resize, bundle.card.num_queries, bundle.card.stride) == ("stretch", 64, 4)
+    assert (bundle.card.input.resize, bundle.card.num_queries, bundle.card.stride) == ("stretch", 64, 1)
     image = np.random.default_rng(0).integers(0, 256, (*SHAPE, 3), dtype=np.uint8)
     detector = Detector.open(bundle.path)
     got = detector.infer([image], detector.prompts())[0]
     with torch.no_grad():
         tensor = torch.from_numpy(image).permute(2, 0, 1)[None]
         support = trainer.averaged.learner.dense_logits(tensor, trainer.data.all_concepts()).exp()
-    assert np.abs(got - (1 - support[0, :-1].amax(0)).clamp(0, 1).numpy()).max() < 1e-3
+    odds = torch.nn.functional.interpolate(torch.logit(support[:, :-1], eps=1e-6), scale_factor=4.0, mode="bilinear")
+    difference = np.abs(got - (1 - odds.sigmoid()[0].amax(0)).numpy())
+    # Between four pixels a class that is second at each can be missed.
+    assert np.quantile(difference, 0.98) < 1e-3
+    assert difference.max() < 0.1
     again = load_network(tmp_path / "network")
     assert all(torch.equal(value, learner.network.state_dict()[name]) for name, value in again.state_dict().items())
 
