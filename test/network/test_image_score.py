@@ -7,6 +7,7 @@ from typing import Literal
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 import torch
 import torch.nn.functional as F
@@ -129,6 +130,8 @@ def test_a_bundle_with_the_score_at_the_input_s_size(resize: Literal["classes", 
     assert bundle.card.stride == 1
     assert bundle.card.scores["onnx_check"]["max_abs_error"] < 2e-3
     assert load_config(bundle.path / "network").resize == resize
+    kinds = {node.op_type for node in onnx.load(str(bundle.onnx_path)).graph.node}
+    assert not {kind for kind in kinds if "Sequence" in kind}, "TensorRT knows no sequences"
     detector = Detector.open(bundle.path)
     image = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     for scoring in SCORINGS:

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vl4ad_ros.scoring.graph import class_support, row_strips, support_score
-from vl4ad_ros.scoring.names import SCORINGS, SETTINGS_SIZE
+from vl4ad_ros.scoring.names import SCORINGS
 
 FACTOR = 4
 """Network input pixels per mask pixel, along a side."""
@@ -126,7 +126,9 @@ def _log_odds(value: Tensor, keep: Tensor) -> Tensor:
 
 def _resized_map(support: Tensor, class_mask: Tensor, settings: Tensor) -> Tensor:
     """Entropy or RbA at the masks' resolution, its map resized; 0 where another score is selected."""
-    chosen = [float(0 < index <= len(SCORINGS) and SCORINGS[index - 1] in _OF_A_MAP) for index in range(SETTINGS_SIZE)]
-    others = settings * torch.tensor(chosen, device=settings.device)
+    # From slices: a tensor made of numbers would be copied from the host, which no CUDA graph can record.
+    weights = [settings[index : index + 1] for index in range(settings.shape[0])]
+    chosen = [0 < index <= len(SCORINGS) and SCORINGS[index - 1] in _OF_A_MAP for index in range(len(weights))]
+    others = torch.cat([w if kept else torch.zeros_like(w) for w, kept in zip(weights, chosen, strict=True)])
     small = torch.cat([support_score(part, class_mask, others) for part in row_strips(support, CELL_ROWS)], dim=1)
     return F.interpolate(small.unsqueeze(1), scale_factor=float(FACTOR), mode="bilinear", align_corners=False)[:, 0]
