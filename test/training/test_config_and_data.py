@@ -22,7 +22,7 @@ def write_yaml(folder: Path, plain: dict[str, object]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["vl4ad-small.yaml", "vl4ad-small-twin.yaml", "cityscapes-l.yaml"])
+@pytest.mark.parametrize("name", sorted(p.name for p in config_file("train/vl4ad-small.yaml").parent.glob("*-*.yaml")))
 def test_shipped_configurations_are_valid(name: str) -> None:
     assert load_config(config_file(f"train/{name}")).optimizer.steps > 0
 
@@ -32,6 +32,26 @@ def test_wrong_key_names_the_near_one(tmp_path: Path, tiny_data: Path) -> None:
     plain["optimizer"] = {"steps": 5, "warmup": 0, "cooldown": 0, "wieght_decay": 0.1}
     with pytest.raises(Vl4adError, match=r"run\.yaml.*wieght_decay.*'weight_decay'"):
         load_config(write_yaml(tmp_path, plain))
+
+
+def test_base_is_merged_key_by_key_and_its_lists_replaced(tmp_path: Path, tiny_data: Path) -> None:
+    plain = plain_config(tiny_data, tmp_path)
+    (tmp_path / "sub").mkdir()
+    write_yaml(tmp_path, plain)
+    derived = {"base": "../run.yaml", "seed": 9, "losses": {"names": 0.0}, "crop": [96, 64]}
+    config = load_config(write_yaml(tmp_path / "sub", derived))
+    before = load_config(tmp_path / "run.yaml")
+    assert (config.seed, config.crop, config.losses.names) == (9, (96, 64), 0.0)
+    assert config.model_copy(update={"seed": before.seed, "crop": before.crop, "losses": before.losses}) == before
+
+
+@pytest.mark.parametrize(
+    ("base", "said"),
+    [("run.yaml", "leads back"), ("none.yaml", r"none\.yaml: cannot be read"), (3, "expected the name of a YAML file")],
+)
+def test_wrong_base_is_explained(tmp_path: Path, base: object, said: str) -> None:
+    with pytest.raises(Vl4adError, match=said):
+        load_config(write_yaml(tmp_path, {"base": base}))
 
 
 @pytest.mark.parametrize(

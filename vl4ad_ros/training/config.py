@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from vl4ad_ros.checked import Checked, read_yaml, validate
+from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.training.label_tables import BUILT_IN_TABLES
 
 Pair = tuple[float, float]
@@ -302,7 +303,28 @@ class TrainConfig(Checked):
 def load_config(path: str | Path) -> TrainConfig:
     """Read and check a run's YAML file.
 
+    `base: OTHER.yaml` at the top starts from another file, named relative to this one: mappings are merged key by key,
+    everything else (lists too) replaces the base's value.
+
     Raises:
         Vl4adError: one sentence that names the file, the place and the near key.
     """
-    return validate(TrainConfig, read_yaml(path), path)
+    return validate(TrainConfig, _with_base(Path(path), ()), path)
+
+
+def _with_base(path: Path, before: tuple[Path, ...]) -> Any:
+    if path.resolve() in before:
+        raise Vl4adError(f"{path}: 'base' leads back to this file.")
+    plain = read_yaml(path)
+    if not isinstance(plain, dict) or "base" not in plain:
+        return plain
+    base = plain.pop("base")
+    if not isinstance(base, str):
+        raise Vl4adError(f"{path}: base: expected the name of a YAML file, got {base!r}.")
+    return _merged(_with_base(path.parent / base, (*before, path.resolve())), plain)
+
+
+def _merged(base: Any, over: Any) -> Any:
+    if not isinstance(base, dict) or not isinstance(over, dict):
+        return over
+    return base | {key: _merged(base[key], value) if key in base else value for key, value in over.items()}
