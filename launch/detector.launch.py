@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import yaml
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration
@@ -26,34 +27,45 @@ ARGUMENTS = (
         "cameras",
         "",
         "Names of several cameras, with commas between; the two topics above are then relative to each name. Empty: "
-        "the single camera, or those of params_file.",
+        "those of params_file, or the single camera.",
     ),
-    ("compressed", "false", "Subscribe to <image_topic>/compressed instead."),
-    ("bundle", "vl4ad-small", "Model bundle: the name of an installed one, or a folder."),
-    ("prompt_set", "", "Prompt set of the bundle, or a .safetensors file; empty: the bundle's own."),
-    ("threshold", "-1.0", "Uncertainty at and above which a pixel is an anomaly; below 0: the bundle's own."),
-    ("method", "vl4ad", "Anomaly method: vl4ad, random_word or both."),
-    ("backend", "onnxruntime", "Inference backend."),
-    ("auto_build", "false", "Build a missing or stale TensorRT engine at start, which takes minutes."),
-    ("params_file", DEFAULT_PARAMETERS, "YAML file with further parameters; the arguments here win."),
-    ("use_sim_time", "false", "Take the time from /clock (bags)."),
-    ("autostart", "true", "Configure and activate the detector; false leaves that to a lifecycle manager."),
+    ("params_file", DEFAULT_PARAMETERS, "YAML file with parameters; an argument below that is given wins over it."),
     ("overlay", "true", "Start the overlay node, too (one per camera); it works only while somebody looks."),
     ("namespace", "", "Namespace of the nodes."),
     ("log_level", "info", "Log level of the nodes."),
 )
+# Parameters that are arguments, too. Not given, they are not set: params_file's value holds, or the node's own.
+PARAMETERS: tuple[tuple[str, type, str], ...] = (
+    ("bundle", str, "Model bundle: the name of an installed one, or a folder (vl4ad-small)."),
+    ("prompt_set", str, "Prompt set of the bundle, or a .safetensors file (the bundle's own)."),
+    ("threshold", float, "Uncertainty at and above which a pixel is an anomaly (the bundle's own)."),
+    ("method", str, "Anomaly method: vl4ad, random_word or both (vl4ad)."),
+    ("random_word", str, "Random-word network of the bundle, or a .safetensors file (the bundle's default)."),
+    ("backend", str, "Inference backend (onnxruntime)."),
+    ("auto_build", bool, "Build a missing or stale TensorRT engine at start, which takes minutes (false)."),
+    ("autostart", bool, "Configure and activate the detector; false leaves that to a lifecycle manager (true)."),
+    ("compressed", bool, "Subscribe to <image_topic>/compressed instead (false)."),
+    ("use_sim_time", bool, "Take the time from /clock, for bags (false)."),
+)
+OF_THE_OVERLAY = ("compressed", "use_sim_time")
+NOT_GIVEN = " Not given: params_file's, or the node's own, in brackets."
 
 
 def _nodes(context: LaunchContext) -> list[Action]:
     """Describe the detector, and an overlay for each camera."""
 
-    def typed(name: str, value_type: type) -> ParameterValue:
-        return ParameterValue(LaunchConfiguration(name), value_type=value_type)
-
     def text(name: str) -> str:
         return str(LaunchConfiguration(name).perform(context))
 
+    given = {
+        name: ParameterValue(LaunchConfiguration(name), value_type=value_type)
+        for name, value_type, _ in PARAMETERS
+        if text(name)
+    }
+    params_file = text("params_file")
     cameras = [name.strip() for name in text("cameras").split(",") if name.strip()]
+    chosen = {"cameras": cameras} if cameras else {}
+    cameras = cameras or _cameras_in(params_file)
     prefixes = [f"{name}/" for name in cameras] or [""]
     remappings = [
         remapping
@@ -71,27 +83,18 @@ def _nodes(context: LaunchContext) -> list[Action]:
         "remappings": remappings,
         "arguments": ["--ros-args", "--log-level", LaunchConfiguration("log_level")],
     }
-    common = {"use_sim_time": typed("use_sim_time", bool), "compressed": typed("compressed", bool)}
-    own = {
-        "bundle": typed("bundle", str),
-        "prompt_set": typed("prompt_set", str),
-        "threshold": typed("threshold", float),
-        "method": typed("method", str),
-        "backend": typed("backend", str),
-        "auto_build": typed("auto_build", bool),
-        "autostart": typed("autostart", bool),
-    }
     detector = LifecycleNode(
         executable="detector",
         name="detector",
-        parameters=[LaunchConfiguration("params_file"), common, own, *([{"cameras": cameras}] if cameras else [])],
+        parameters=[params_file, *([given] if given else []), *([chosen] if chosen else [])],
         **shared,
     )
+    of_the_overlay = {name: value for name, value in given.items() if name in OF_THE_OVERLAY}
     overlays = [
         Node(
             executable="overlay",
             name=f"overlay_{camera}" if camera else "overlay",
-            parameters=[common, {"camera": camera}],
+            parameters=[params_file, {**of_the_overlay, "camera": camera}],
             condition=IfCondition(LaunchConfiguration("overlay")),
             **shared,
         )
@@ -100,9 +103,20 @@ def _nodes(context: LaunchContext) -> list[Action]:
     return [detector, *overlays]
 
 
+def _cameras_in(params_file: str) -> list[str]:
+    """Names of the cameras that a parameter file gives the detector; each needs remappings and an overlay."""
+    sections = yaml.safe_load(Path(params_file).read_text(encoding="utf-8")) or {}
+    cameras: list[str] = []
+    for name, section in sections.items():
+        if name.split("/")[-1] in ("**", "detector"):
+            cameras = (section or {}).get("ros__parameters", {}).get("cameras", cameras)
+    return [camera for camera in cameras if camera]
+
+
 def generate_launch_description() -> LaunchDescription:
     """Describe the nodes and the arguments."""
+    described = [*ARGUMENTS, *((name, "", text + NOT_GIVEN) for name, _, text in PARAMETERS)]
     arguments = [
-        DeclareLaunchArgument(name, default_value=default, description=text) for name, default, text in ARGUMENTS
+        DeclareLaunchArgument(name, default_value=default, description=text) for name, default, text in described
     ]
     return LaunchDescription([*arguments, OpaqueFunction(function=_nodes)])

@@ -37,10 +37,10 @@ ARGUMENTS: tuple[tuple[str, str | None, str], ...] = (
     ("rate", "1.0", "Speed, 1 = as recorded."),
     ("loop", "false", "Play again and again (not with out)."),
     ("out", "", "Folder for the recording and the report; empty: only play."),
-    ("bundle", "vl4ad-small", "Model bundle: the name of an installed one, or a folder."),
+    ("bundle", "", "Model bundle: the name of an installed one, or a folder; empty: vl4ad-small."),
     ("prompt_set", "", "Prompt set of the bundle; empty: the bundle's own."),
-    ("threshold", "-1.0", "Uncertainty at and above which a pixel is an anomaly; below 0: the bundle's own."),
-    ("backend", "onnxruntime", "Inference backend."),
+    ("threshold", "", "Uncertainty at and above which a pixel is an anomaly; empty: the bundle's own."),
+    ("backend", "", "Inference backend; empty: onnxruntime."),
     ("overlay", "true", "Start the overlay node, too; it works only while somebody looks."),
 )
 PASSED_ON = ("compressed", "bundle", "prompt_set", "threshold", "backend", "overlay")
@@ -68,11 +68,12 @@ def _processes(context: LaunchContext) -> list[Action]:
     )
     topics = ["--image-topic", value["topic"]] if value["topic"] else []
     topics += ["--label-topic", value["label_topic"]] if value["label_topic"] else []
+    model = ["--bundle", value["bundle"]] if value["bundle"] else []
+    model += ["--prompt-set", value["prompt_set"]] if value["prompt_set"] else []
     evaluator = ExecuteProcess(
         cmd=[
             *COMMAND, "evaluate", "bag", value["bag"], *topics, "--recorded", recording, "--sent", sent,
-            "--bundle", value["bundle"], *(["--prompt-set", value["prompt_set"]] if value["prompt_set"] else []),
-            "--out", str(out / "report"),
+            *model, "--out", str(out / "report"),
         ],
         name="evaluator",
         output="screen",

@@ -13,6 +13,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "test")]
 import torch  # noqa: E402 - needs the path above
 from tiny_run import make_config, make_trainer  # noqa: E402
 
+from vl4ad_ros.training.report import RunReport  # noqa: E402
+
 WAIT_AT = 3
 
 
@@ -20,7 +22,12 @@ def main() -> None:
     data, output, go_on = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "go-on"
     torch.set_num_threads(1)
 
+    window: dict[str, list[float]] = {}
+    config = make_config(data, output, checkpoint_minutes=1e-9)
+    report = RunReport(config, window)
+
     def tell(step: int, figures: dict[str, float]) -> None:
+        report.listen(step, figures)
         line = {"step": step, "loss": figures.get("loss"), "choice": figures.get("choice")}
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
@@ -28,7 +35,7 @@ def main() -> None:
         while not go_on and step > WAIT_AT:
             time.sleep(0.05)
 
-    trainer = make_trainer(make_config(data, output, checkpoint_minutes=1e-9), listener=tell)
+    trainer = make_trainer(config, listener=tell, window=window)
     trainer.resume()
     trainer.run()
 

@@ -30,11 +30,12 @@ class Sizes:
     decoder_ffn: int
     queries: int
     clip_dim: int
+    mask: int = 0  # channels of the mask features; 0: as `hidden`
 
 
 def random_state(sizes: Sizes, seed: int) -> State:
     """A checkpoint of a head with random tensors; names and shapes spelt out."""
-    dim, hidden, state = sizes.dim, sizes.hidden, {}
+    dim, hidden, mask, state = sizes.dim, sizes.hidden, sizes.mask or sizes.hidden, {}
     shapes: dict[str, tuple[int, ...]] = {
         PIXEL + "transformer.level_embed": (3, dim),
         "void_embedding.weight": (1, sizes.clip_dim),
@@ -58,7 +59,7 @@ def random_state(sizes: Sizes, seed: int) -> State:
         layer(name + "linear2", dim, sizes.encoder_ffn)
         layer(name + "norm1", dim)
         layer(name + "norm2", dim)
-    layer(PIXEL + "mask_features", hidden, dim, 1, 1)
+    layer(PIXEL + "mask_features", mask, dim, 1, 1)
     layer(PIXEL + "adapter_1", dim, sizes.channels[0], 1, 1, bias=False)
     layer(PIXEL + "adapter_1.norm", dim)
     layer(PIXEL + "layer_1", dim, dim, 3, 3, bias=False)
@@ -81,11 +82,11 @@ def random_state(sizes: Sizes, seed: int) -> State:
     if hidden != dim:
         for level in range(3):
             layer(f"{PREDICTOR}input_proj.{level}", hidden, dim, 1, 1)
-    for name, last in (("mask_embed", hidden), ("class_embed", sizes.clip_dim)):
+    for name, last in (("mask_embed", mask), ("class_embed", sizes.clip_dim)):
         for index in range(3):
             layer(f"{PREDICTOR}{name}.layers.{index}", last if index == 2 else hidden, hidden)
-    layer(PREDICTOR + "_mask_pooling_proj.0", hidden)
-    layer(PREDICTOR + "_mask_pooling_proj.1", hidden, hidden)
+    layer(PREDICTOR + "_mask_pooling_proj.0", mask)
+    layer(PREDICTOR + "_mask_pooling_proj.1", hidden, mask)
     generator = torch.Generator().manual_seed(seed)
     for name, shape in shapes.items():
         values = torch.randn(shape, generator=generator)

@@ -92,7 +92,7 @@ def plain_config(root: Path, output: Path, **changes: Any) -> dict[str, Any]:
             "height": 64,
             "width": 96,
             "prompt_sets": [str(root / "vocabulary.yaml")],
-            "default_prompt_set": "vocabulary",
+            "default_prompt_set": "tiny",
             "licence": "none",
             "training_data": ["made up"],
         },
@@ -108,8 +108,13 @@ def make_text(data: RunData) -> TextTable:
     return embed_texts(data.vocabulary, data.names, ToyEncoder())
 
 
-def make_trainer(config: TrainConfig, group: Group | None = None, listener: Listener | None = None) -> Trainer:
+def make_trainer(
+    config: TrainConfig,
+    group: Group | None = None,
+    listener: Listener | None = None,
+    window: dict[str, list[float]] | None = None,
+) -> Trainer:
     data = load_data(config)
     text = make_text(data)
     learner = make_learner(config, text, data.table.classes)
-    return Trainer(config, data, text, learner, group or Group(), listener)
+    return Trainer(config, data, text, learner, group or Group(), listener, window={} if window is None else window)

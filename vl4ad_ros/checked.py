@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from vl4ad_ros.errors import Vl4adError
 
 Model = TypeVar("Model", bound=BaseModel)
+
+INTEGER, TEXT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:str"
+_PLAIN_NUMBER = re.compile("0|[1-9][0-9]*")
 
 
 class Checked(BaseModel):
@@ -27,6 +31,10 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
+            # A whole number is a key as it is written (label values, say). What YAML reads as another number than one
+            # sees (012, 1_0, 1:30) is still to be quoted, as are its words for true and false.
+            if key_node.tag == INTEGER and _PLAIN_NUMBER.fullmatch(key_node.value):
+                key_node.tag = TEXT
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 raise Vl4adError(f"line {key_node.start_mark.line + 1}: key {key!r} is not text (quote it)")

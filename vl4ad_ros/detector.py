@@ -14,7 +14,7 @@ from vl4ad_ros.engines.factory import create_engine
 from vl4ad_ros.engines.protocol import Engine
 from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.prompts.tensors import PromptTensors, pack
-from vl4ad_ros.random_word.bundled import graph_inputs
+from vl4ad_ros.random_word.bundled import METHOD, graph_inputs, load_bundled
 from vl4ad_ros.random_word.network import DEFAULT, RandomWordNetwork
 from vl4ad_ros.scoring.names import DEFAULT_SCORING
 from vl4ad_ros.scoring.publish import to_uncertainty
@@ -68,7 +68,7 @@ class Detector:
         scoring: str = DEFAULT_SCORING,
         temperature: float | None = None,
         method: str = "vl4ad",
-        random_word: str | Path | RandomWordNetwork = DEFAULT,
+        random_word: str | Path | RandomWordNetwork | None = None,
     ) -> PromptTensors:
         """Load a compiled prompt set of the bundle and pack it for the graph.
 
@@ -77,19 +77,42 @@ class Detector:
             scoring: Name of the score.
             temperature: Overrides the set's and the model's temperature.
             method: `vl4ad`, `random_word` or `both`.
-            random_word: The random-word network: its name in the bundle, a file, or the network itself.
+            random_word: The random-word network: its name in the bundle, a file, or the network itself; None takes the
+                bundle's default.
 
         Raises:
             Vl4adError: If the set or the network is missing, damaged or of another text encoder, or a setting is out of
                 range.
         """
         card = self.bundle.card
-        for name in ("vl4ad", "random_word") if method == "both" else (method,):
+        self._check_method(method)
+        compiled = self.bundle.load_prompt_set(prompt_set)
+        inputs = graph_inputs(self.bundle, method, DEFAULT if random_word is None else random_word)
+        return pack(compiled, card.prompt_limits, card.temperature, scoring, temperature, method, inputs)
+
+    def random_word(self, name_or_path: str | Path | None, method: str) -> RandomWordNetwork | None:
+        """Load the random-word network that a method runs with; None for `vl4ad`, which has none.
+
+        Args:
+            name_or_path: Its name in the bundle, or a `.safetensors` file: read and checked with any method. None takes
+                the bundle's default where the method needs one.
+            method: `vl4ad`, `random_word` or `both`.
+
+        Raises:
+            Vl4adError: If the bundle lacks the method, or the network is missing, damaged or of another text encoder.
+        """
+        self._check_method(method)
+        if name_or_path is None and method == "vl4ad":
+            return None
+        self._check_method(METHOD)
+        network = load_bundled(self.bundle, name_or_path or DEFAULT)
+        return None if method == "vl4ad" else network
+
+    def _check_method(self, method: str) -> None:
+        card = self.bundle.card
+        for name in ("vl4ad", METHOD) if method == "both" else (method,):
             if name not in card.methods:
                 raise Vl4adError(f"Bundle '{card.name}' has no method '{name}': expected one of {card.methods}.")
-        compiled = self.bundle.load_prompt_set(prompt_set)
-        inputs = graph_inputs(self.bundle, method, random_word)
-        return pack(compiled, card.prompt_limits, card.temperature, scoring, temperature, method, inputs)
 
     def preprocess(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Resize an RGB image uint8 [H, W, 3] to the network's input size.

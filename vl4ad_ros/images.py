@@ -166,13 +166,13 @@ def decode_compressed(image_format: str, data: Data) -> U8:
     Raises:
         BadImageError: If the bytes are not a picture, or one of an absurd size.
     """
-    bgr = _decode_picture(image_format, data, cv2.IMREAD_COLOR)
+    bgr = np.asarray(_decode_picture(image_format, data, cv2.IMREAD_COLOR), dtype=np.uint8)
     if "compressed rgb" in image_format:  # image_transport stored RGB as it was: the decoder's "BGR" is RGB already.
         return bgr
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
-def _decode_picture(image_format: str, data: Data, flags: int) -> U8:
+def _decode_picture(image_format: str, data: Data, flags: int) -> NDArray[Any]:
     if len(data) == 0:
         raise BadImageError("empty", "The compressed image is empty.")
     try:
@@ -191,7 +191,7 @@ def _decode_picture(image_format: str, data: Data, flags: int) -> U8:
         raise BadImageError("compressed data", f"The compressed image cannot be decoded ({error.err}).") from error
     if pixels is None:
         raise BadImageError("compressed data", f"The picture of format {image_format!r:.60} is damaged.")
-    return np.asarray(pixels, dtype=np.uint8)
+    return np.asarray(pixels)
 
 
 def message_to_rgb(message: Any) -> U8:
@@ -213,7 +213,7 @@ def message_to_array(message: Any) -> NDArray[Any]:
         BadImageError: If the message is no image of 1 to 4 interleaved channels.
     """
     if hasattr(message, "format"):
-        return _decode_picture(message.format, message.data, cv2.IMREAD_ANYCOLOR)
+        return _decode_picture(message.format, message.data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
     height, width, step = int(message.height), int(message.width), int(message.step)
     if height == 0 or width == 0 or len(message.data) == 0:
         raise BadImageError("empty", f"The image is empty ({width}x{height}, {len(message.data)} bytes).")

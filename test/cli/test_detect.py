@@ -56,6 +56,9 @@ def test_a_picture_becomes_map_mask_overlay_and_result(mock_bundle: Path, tmp_pa
     assert entry["files"] == {
         "uncertainty": "half.uncertainty.npy", "mask": "half.mask.png", "overlay": "half.overlay.jpg"
     }  # fmt: skip
+    # The largest hundredth lies in the blue half.
+    assert entry["image_score"] == pytest.approx(0.5, abs=1e-5)
+    assert (result["method"], result["random_word"]) == ("vl4ad", None)
     assert entry["mask_share"] == pytest.approx(float((mask > 0).mean()))
     assert set(entry["latency_ms"]) == {"preprocess", "engine", "postprocess"}
 
@@ -136,7 +139,7 @@ def test_the_first_reasons_are_said_and_the_others_counted(
         (["{}/notes.txt"], "neither a picture nor a video"),
         (["{}/a.png", "--threshold", "1.5"], "--threshold must be between 0 and 1"),
         (["{}/a.png", "--prompt-set", "none"], "none"),
-        (["{}/a.png", "--temperature", "-1"], "temperature must be a finite number > 0"),
+        (["{}/a.png", "--temperature", "-1"], "temperature must be a finite number >= 0.0001"),
         (["{}/a.png", "--method", "random_word"], "has no method 'random_word'"),
         (["{}/film.mp4"], "not a video that OpenCV can decode"),
     ],

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -9,8 +10,11 @@ from typing import Any
 import pytest
 
 from vl4ad_ros import __version__
+from vl4ad_ros.bench.gpu import FORMS
 from vl4ad_ros.cli import main as cli
+from vl4ad_ros.engines.factory import BACKENDS
 from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.scoring.names import METHODS, SCORINGS
 
 
 def fake(monkeypatch: pytest.MonkeyPatch, run: Any) -> None:
@@ -98,6 +102,50 @@ def test_help_shows_the_defaults_that_say_something(
     text = capsys.readouterr().out
     assert "a number (default: 7)" in text
     assert "None" not in text
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_help_of_every_sub_command_shows_no_empty_default_and_none_twice(name: str) -> None:
+    parsers = [cli.command_parser(name)]
+    while parsers:
+        parser = parsers.pop()
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                parsers += action.choices.values()
+                continue
+            shown = argparse.ArgumentParser._get_formatter(parser)._expand_help(action)
+            assert shown.count("default:") <= 1, f"{parser.prog}: {action.dest}: {shown}"
+            assert not re.search(r"default: (None|False|\[\]|\(|\))", shown), f"{parser.prog}: {action.dest}: {shown}"
+            if isinstance(action.default, int) and not isinstance(action.default, bool) and action.option_strings:
+                assert f"default: {action.default}" in shown, f"{parser.prog}: {action.dest}: {shown}"
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["bench", "gpu"], FORMS),
+        (["bench", "engine"], BACKENDS),
+        (["evaluate", "dataset"], (*BACKENDS, *SCORINGS, *METHODS, "both")),
+        (["evaluate", "bag"], (*BACKENDS, *SCORINGS, *METHODS, "both")),
+        (["export", "onnx"], ("default: 1024x2048",)),
+    ],
+    ids=" ".join,
+)
+def test_help_names_what_an_option_takes(
+    words: list[str], names: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    with pytest.raises(SystemExit):
+        cli.main([*words, "--help"])
+    text = capsys.readouterr().out
+    for name in names:
+        assert re.search(rf"(?<![\w-]){name}(?![\w-])", text), name
+
+
+def test_sizes_by_default_are_read_like_given_ones() -> None:
+    assert cli.command_parser("bench").parse_args(["scoring"]).size == (1024, 2048)
+    assert cli.command_parser("bench").parse_args(["engine"]).size == (720, 1280)
+    assert cli.command_parser("export").parse_args(["onnx", "x", "--out", "y"]).size == (1024, 2048)
 
 
 @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["detect"], ["detect", "--nonsense"]])

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ from mock_bundle import ColourEncoder
 
 from vl4ad_ros.bundle import ModelBundle
 from vl4ad_ros.cli.main import main
+from vl4ad_ros.hashing import sha256_file
 from vl4ad_ros.prompts.compiled import load_compiled
 from vl4ad_ros.prompts.templates import VILD
 from vl4ad_ros.resources import prompt_yamls
@@ -76,6 +79,77 @@ def test_a_different_set_is_replaced_only_by_force(
     assert ModelBundle.load(mock_bundle).load_prompt_set("lights").columns[-1] == "white"
 
 
+def test_other_weights_make_another_set(
+    yaml: Path, tmp_path: Path, colours: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, weights = tmp_path / "lights.safetensors", tmp_path / "weights.pt"
+    plain = ["prompts", "compile", str(yaml), "--encoder", ColourEncoder.id, "--out", str(out)]
+    assert main(plain) == 0
+    before = out.read_bytes()
+    weights.write_bytes(b"one")
+    own = [*plain, "--weights", str(weights)]
+    assert main(own) == 2
+    assert "made from other weights or embeddings; replace it with --force" in capsys.readouterr().err
+    assert out.read_bytes() == before
+    assert main([*own, "--force"]) == 0
+    assert load_compiled(out).file_sha256 == sha256_file(weights)
+    assert main(own) == 0
+    assert "is up to date" in capsys.readouterr().out
+    weights.write_bytes(b"two")
+    assert main(own) == 2
+    assert main(plain) == 2
+    assert len(colours) == 2
+    assert main([*plain, "--force"]) == 0
+    assert out.read_bytes() == before
+
+
+def test_force_compiles_what_is_up_to_date(mock_bundle: Path, yaml: Path, colours: list[str]) -> None:
+    command = ["prompts", "compile", str(yaml), "--bundle", str(mock_bundle), "--force"]
+    assert main(command) == main(command) == 0
+    assert len(colours) == 2
+
+
+def test_force_replaces_a_damaged_file(yaml: Path, tmp_path: Path, colours: list[str]) -> None:
+    out = tmp_path / "lights.safetensors"
+    out.write_bytes(b"damaged")
+    command = ["prompts", "compile", str(yaml), "--encoder", ColourEncoder.id, "--out", str(out)]
+    assert main(command) == 2
+    assert main([*command, "--force"]) == 0
+    assert load_compiled(out).name == "lights"
+
+
+def test_the_same_rows_again_are_up_to_date(
+    yaml: Path, tmp_path: Path, colours: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, rows = tmp_path / "lights.safetensors", tmp_path / "rows.npy"
+    np.save(rows, np.eye(4, 3, dtype=np.float32) + 1)
+    plain = ["prompts", "compile", str(yaml), "--encoder", ColourEncoder.id, "--out", str(out)]
+    for _ in range(2):
+        assert main([*plain, "--from-npy", str(rows)]) == 0
+    assert "is up to date" in capsys.readouterr().out
+    before = out.read_bytes()
+    assert main(plain) == 2
+    assert "made from other weights or embeddings" in capsys.readouterr().err
+    np.save(rows, np.eye(4, 3, dtype=np.float32) + 2)
+    assert main([*plain, "--from-npy", str(rows)]) == 2
+    assert out.read_bytes() == before
+    assert colours == []
+
+
+@pytest.mark.parametrize("name", ["cityscapes", "cityscapes_ood"])
+def test_sets_of_earlier_versions_stay_as_they_are(name: str, tmp_path: Path) -> None:
+    """They record no file, read as before, and are written again as the same bytes."""
+    file = Path(__file__).parents[2] / "models/vl4ad-small/prompts" / f"{name}.safetensors"
+    compiled = load_compiled(file)
+    assert compiled.file_sha256 is None
+    compiled.save(tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == file.read_bytes()
+    newer = replace(compiled, file_sha256="ab" * 32)
+    assert newer.version == compiled.version
+    newer.save(tmp_path / "newer.safetensors")
+    assert load_compiled(tmp_path / "newer.safetensors").file_sha256 == "ab" * 32
+
+
 def test_templates_in_place_of_the_set_s_own(
     yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,7 +208,10 @@ def test_a_set_of_another_dimension_does_not_get_into_a_bundle(
         ("", ["--encoder", "x"], "--out must name the .safetensors file"),
         ("", ["--encoder", "x", "--out", "o.txt"], "must be a .safetensors file"),
         ("", ["--encoder", "x", "--out", "o.safetensors"], "Unknown text encoder 'x'"),
-        ("", ["--encoder", "x", "--out", "o.safetensors", "--from-npy", "none.npy"], "cannot be read as an .npy array"),
+        ("", ["--encoder", "x", "--out", "o.safetensors", "--from-npy", "none.npy"], "none.npy: cannot be read ("),
+        ("", ["--encoder", "x", "--out", "o.safetensors", "--weights", "none.pt"], "none.pt: cannot be read ("),
+        ("", ["--encoder", "x", "--out", "o.safetensors", "--weights", "lights.yaml"], "'x' takes no weights file"),
+        ("", ["--encoder", "x", "--out", "o", "--weights", "w", "--from-npy", "n"], "--weights and --from-npy exclude"),
         ("", ["--bundle", "none"], "There is no model bundle 'none'"),
     ],
 )
@@ -153,22 +230,45 @@ def test_mistakes_are_one_sentence(
     assert sentence in capsys.readouterr().err
 
 
-def test_wrong_rows_are_refused(yaml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    np.save(tmp_path / "rows.npy", np.ones((3, 5)))
-    out = str(tmp_path / "o.safetensors")
-    command = [
-        "prompts",
-        "compile",
-        str(yaml),
-        "--encoder",
-        "x",
-        "--from-npy",
-        str(tmp_path / "rows.npy"),
-        "--out",
-        out,
-    ]
+def npy(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def npz() -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, a=np.ones(3))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (npy(np.ones((3, 5))), "expected floats [4, D] or [4, templates, D]"),
+        (npy(np.ones((4, 5), np.int64)), "expected floats [4, D] or [4, templates, D]"),
+        (npy(np.ones((4, 0, 5))), "none of the sizes 0, got float64 (4, 0, 5)"),
+        (npy(np.ones((4, 0))), "none of the sizes 0, got float64 (4, 0)"),
+        (npy(np.array([[1.0], [2], [np.nan], [3]])), "an embedding of 'yellow' is zero or not finite"),
+        (npy(np.array([[1.0], [2], [3], [0]])), "an embedding of 'blue' is zero or not finite"),
+        (npy(np.array([[1e300], [2], [3], [1]])), "an embedding of 'red' is zero or not finite"),
+        (npz(), "cannot be read as an .npy array (it is an archive of arrays"),
+        (b"", "cannot be read as an .npy array (No data left in file)"),
+        (npy(np.ones((4, 5)))[:-9], "cannot be read as an .npy array ("),
+    ],
+    ids=["rows", "integers", "no templates", "no length", "nan", "zero", "overflow", "npz", "empty", "cut"],
+)
+def test_wrong_rows_are_one_sentence(
+    content: bytes, sentence: str, yaml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, out = tmp_path / "rows.npy", tmp_path / "o.safetensors"
+    rows.write_bytes(content)
+    command = ["prompts", "compile", str(yaml), "--encoder", "x", "--from-npy", str(rows), "--out", str(out)]
     assert main(command) == 2
-    assert "expected floats [4, D] or [4, templates, D]" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"{rows}: " in error and sentence in error
+    assert "encoder" not in error and error.count("\n") == 1
+    assert not out.exists()
 
 
 def test_list_and_inspect_show_what_there_is(mock_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from fake_tensorrt import FakeCuda
 from onnx import TensorProto, helper, numpy_helper
 from tiny_network import tiny_card, write_tiny_bundle
 
 from vl4ad_ros.bundle import InputSpec, ModelBundle, write_card
+from vl4ad_ros.engines.cuda import CudaDevice
 from vl4ad_ros.engines.engine_card import NOT_CHECKED, engine_path, load_engine_card
+from vl4ad_ros.engines.tensorrt import TensorRtEngine
 from vl4ad_ros.engines.tensorrt_library import TensorRtLibrary, load_library
 from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.export.precision import write_float16_bundle
@@ -153,10 +157,43 @@ def test_what_it_cannot_do_is_a_sentence(library: TensorRtLibrary, tiny: ModelBu
     assert not engine_path(bundle, "tensorrt_rtx").exists()
 
 
-def test_nothing_runs_without_a_gpu(library: TensorRtLibrary, tiny: ModelBundle, tmp_path: Path) -> None:
-    from vl4ad_ros.engines.cuda import CudaDevice
-    from vl4ad_ros.engines.tensorrt import TensorRtEngine
+def loaded(library: TensorRtLibrary, plan: bytes) -> str:
+    """Deserialise an engine; what TensorRT says of it, empty if it came to life."""
+    library.last_errors()
+    engine = library.module.Runtime(library.log).deserialize_cuda_engine(plan)
+    return "" if engine is not None else library.last_errors()
 
+
+NO_DRIVER = re.compile(r"IRuntime::deserializeCudaEngine: Error Code 1: Cuda Runtime \(.*cudaError (?:35|100): ")
+"""All that a machine without a GPU may object to: 35 no driver or an old one, 100 no device."""
+
+
+def test_a_built_engine_is_loaded_up_to_the_driver(library: TensorRtLibrary, tiny: ModelBundle, tmp_path: Path) -> None:
+    """Without a GPU, TensorRT reads the engine's header and length and then asks for the driver; with one it loads."""
+    bundle = copy_of(tiny, tmp_path / "copy")
+    build_engine(bundle, library, compute_capabilities=["8.9"])
+    plan = engine_path(bundle, "tensorrt_rtx").read_bytes()
+    said = loaded(library, plan)
+    assert not said or NO_DRIVER.match(said), said
+    # What no vehicle could load has another outcome, so the line above proves something.
+    for damaged in (plan[: len(plan) // 2], b"\0" + plan[1:], bundle.onnx_path.read_bytes()):
+        assert "Error Code 1: Serialization" in loaded(library, damaged)
+    assert "API Usage Error" in loaded(library, b"")
+
+
+def test_the_backend_loads_a_built_engine_up_to_the_driver(
+    library: TensorRtLibrary, tiny: ModelBundle, tmp_path: Path
+) -> None:
+    """The node's own way to the engine: card, freshness, runtime, deserialisation, on a stand-in for the GPU alone."""
+    bundle = copy_of(tiny, tmp_path / "copy")
+    build_engine(bundle, library, compute_capabilities=["8.9"])
+    if not loaded(library, engine_path(bundle, "tensorrt_rtx").read_bytes()):
+        pytest.skip("a GPU is here: the contract test runs the engine")
+    with pytest.raises(Vl4adError, match=rf"tensorrt_rtx cannot load \S+\.engine: {NO_DRIVER.pattern}"):
+        TensorRtEngine(bundle, library, cuda=CudaDevice(runtime=FakeCuda()))
+
+
+def test_nothing_runs_without_a_gpu(library: TensorRtLibrary, tiny: ModelBundle, tmp_path: Path) -> None:
     try:
         CudaDevice().close()
         pytest.skip("a GPU is here")

@@ -269,6 +269,53 @@ def test_auto_build_builds_only_what_is_missing_or_stale(mock_bundle: Path, capl
     assert "there is none" in ensure()
 
 
+def test_a_timing_cache_is_kept_between_builds(mock_bundle: Path, tmp_path: Path) -> None:
+    cuda, cache = FakeCuda(), tmp_path / "timing.cache"
+    library = fake_library("tensorrt", cuda, STRIDE)
+    for expected in (b"t", b"tt"):
+        build_engine(ModelBundle.load(mock_bundle), library, timing_cache=cache, cuda=CudaDevice(runtime=cuda))
+        assert cache.read_bytes() == expected
+    assert [path.name for path in tmp_path.glob("*timing*")] == ["timing.cache"]
+
+
+@pytest.mark.parametrize("place", ["nowhere/timing.cache", "file/timing.cache", "folder"])
+def test_a_timing_cache_that_cannot_be_written_is_said_before_the_build(
+    mock_bundle: Path, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    cuda = FakeCuda()
+    library = fake_library("tensorrt", cuda, STRIDE)
+
+    def build(*_: object) -> bytes:
+        raise AssertionError("built for minutes")
+
+    library.module.Builder.build_serialized_network = build
+    bundle = ModelBundle.load(mock_bundle)
+    with pytest.raises(Vl4adError, match=rf"{place}: the timing cache cannot be read and written there \("):
+        build_engine(bundle, library, timing_cache=tmp_path / place, cuda=CudaDevice(runtime=cuda))
+    assert not engine_path(bundle, "tensorrt").exists()
+
+
+def test_a_timing_cache_lost_during_the_build_does_not_cost_the_engine(
+    mock_bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cuda, folder = FakeCuda(), tmp_path / "caches"
+    folder.mkdir()
+    library = fake_library("tensorrt", cuda, STRIDE)
+    build = library.module.Builder.build_serialized_network
+
+    def lose(*given: object) -> object:
+        folder.rmdir()
+        return build(*given)
+
+    library.module.Builder.build_serialized_network = lose
+    bundle = ModelBundle.load(mock_bundle)
+    card = build_engine(bundle, library, timing_cache=folder / "timing.cache", cuda=CudaDevice(runtime=cuda))
+    assert engine_path(bundle, "tensorrt").stat().st_size == card.engine_bytes
+    assert "timing.cache: the timing cache cannot be written (" in caplog.text
+
+
 def test_a_folder_that_cannot_be_written_is_a_sentence(mock_bundle: Path) -> None:
     cuda = FakeCuda()
     (mock_bundle / "engines").write_text("in the way")

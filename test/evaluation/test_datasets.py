@@ -14,7 +14,7 @@ from PIL import Image
 from vl4ad_ros.cli.main import main
 from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.evaluation.datasets import DatasetSource
-from vl4ad_ros.evaluation.image_files import LabelMapping, parse_values, read_label_values, read_rgb
+from vl4ad_ros.evaluation.image_files import COLOUR, LabelMapping, parse_values, read_label_values, read_rgb
 from vl4ad_ros.evaluation.layouts import LAYOUTS, find_pairs, layout
 
 RED = np.full((12, 16, 3), (200, 30, 20), np.uint8)
@@ -170,11 +170,68 @@ def test_colour_masks_need_a_colour(tmp_path: Path) -> None:
         LabelMapping(frozenset({1})).apply(stored)
 
 
+WHITE, GREY, BLUE = (255, 255, 255), (128, 128, 128), (0, 0, 255)
+
+
+@pytest.mark.parametrize("coloured", [False, True])
+@pytest.mark.parametrize(
+    ("anomaly", "void", "stored", "expected"),
+    [
+        ("#ffffff", "255", WHITE, 1),  # Anomaly wins over void.
+        ("255", "255", WHITE, 1),
+        ("#ffffff", "#808080", GREY, 255),
+        ("#ffffff", "128", GREY, 255),
+        ("#808080", "255", GREY, 1),
+        ("128", "255", GREY, 1),
+        ("#ff6600", "255", WHITE, 255),
+        ("#ff6600", "255", GREY, 0),
+    ],
+)
+def test_a_grey_means_the_same_whatever_else_is_in_the_file(
+    anomaly: str, void: str, stored: tuple[int, int, int], expected: int, coloured: bool, tmp_path: Path
+) -> None:
+    mask = np.zeros((4, 8, 3), np.uint8)
+    mask[:, 2:4] = stored
+    mask[0, 7] = (200, 30, 20) if coloured else (0, 0, 0)
+    put(tmp_path / "mask.png", mask)
+    labels = LabelMapping(parse_values(anomaly), parse_values(void)).apply(read_label_values(tmp_path / "mask.png"))
+    assert labels[1].tolist() == [0, 0, expected, expected, 0, 0, 0, 0]
+    assert labels[0, 7] == 0
+
+
+def test_blue_is_not_the_index_255(tmp_path: Path) -> None:
+    mask = np.zeros((4, 8, 3), np.uint8)
+    mask[:, 2:4] = BLUE
+    put(tmp_path / "mask.png", mask)
+    assert LabelMapping(parse_values("#ff6600")).apply(read_label_values(tmp_path / "mask.png")).max() == 0
+    index = LabelMapping(parse_values("#0000ff")).apply(np.array([[0, 255]], np.int32))
+    assert index.tolist() == [[0, 255]]
+
+
+def test_two_files_of_one_name_are_named(tmp_path: Path) -> None:
+    for part in ("test", "test_ood"):
+        put(tmp_path / part / "images" / "x.jpg", RED)
+        put(tmp_path / part / "labels" / "x.png", values(0, 12))
+    with pytest.raises(Vl4adError, match=r"two files for 'x' of CamVid-OOD, test/images/x\.jpg and test_ood/images/x"):
+        DatasetSource(tmp_path, layout("camvid_ood"))
+    (tmp_path / "test_ood" / "images" / "x.jpg").unlink()
+    with pytest.raises(Vl4adError, match=r"test/labels/x\.png and test_ood/labels/x\.png"):
+        DatasetSource(tmp_path, layout("camvid_ood"))
+    assert len(DatasetSource(tmp_path / "test", layout("camvid_ood"))) == 1
+    for part in ("test", "test_ood"):
+        put(tmp_path / part / "images" / "y.jpg", RED)
+    (tmp_path / "test_ood" / "labels" / "x.png").unlink()
+    assert DatasetSource(tmp_path, layout("camvid_ood")).problems == [
+        "1 images have no label and are left out: y.",
+        "1 files without a partner have the name of another one and are left out: test_ood/images/y.jpg.",
+    ]
+
+
 @pytest.mark.parametrize("text", ["a", "1-", "#12", "#gggggg"])
 def test_wrong_values_are_named(text: str) -> None:
     with pytest.raises(Vl4adError, match="is no label value"):
         parse_values(text)
-    assert parse_values("1, 3-5,#0000ff") == {1, 3, 4, 5, 255}
+    assert parse_values("1, 3-5,#0000ff") == {1, 3, 4, 5, COLOUR | 0x0000FF}  # Blue is not the index 255.
 
 
 def test_files_that_are_no_images_are_named(tmp_path: Path) -> None:
@@ -250,11 +307,13 @@ def test_arrays_without_a_threshold_take_that_of_the_best_f1(
 @pytest.mark.parametrize(
     ("arrays", "sentence"),
     [
-        ({"labels": np.zeros((1, 2, 2), np.uint8)}, "lacks the array 'scores'"),
+        ({"labels": np.zeros((1, 2, 2), np.uint8)}, r"lacks the arrays \['scores'\]; it has \['labels'\]"),
         ({"labels": np.zeros((1, 2, 2), np.uint8), "scores": np.zeros((1, 2, 3))}, "must both be NxHxW"),
         ({"labels": np.full((1, 2, 2), 9, np.uint8), "scores": np.zeros((1, 2, 2))}, r"found \[9\]"),
         ({"labels": np.zeros((1, 2, 2), np.uint8), "scores": np.full((1, 2, 2), np.nan)}, "NaN"),
         ({"labels": np.zeros((1, 2, 2)), "scores": np.zeros((1, 2, 2))}, "whole numbers"),
+        ({"labels": np.zeros((1, 2, 0), np.uint8), "scores": np.zeros((1, 2, 0))}, "must both be NxHxW"),
+        ({"labels": np.zeros((1, 2, 2), np.uint8), "scores": np.full((1, 2, 2), "a")}, "scores must be numbers"),
     ],
 )
 def test_wrong_arrays_are_one_sentence(
@@ -265,7 +324,61 @@ def test_wrong_arrays_are_one_sentence(
     assert re.search(sentence, capsys.readouterr().err)
 
 
-def test_a_file_that_is_no_npz_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "x.npz").write_text("hello")
-    assert main(["evaluate", "arrays", str(tmp_path / "x.npz")]) == 2
-    assert "cannot be read as an NPZ file" in capsys.readouterr().err
+def test_files_that_are_no_npz_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez_compressed(tmp_path / "good.npz", labels=np.zeros((4, 20, 20), np.uint8), scores=np.random.rand(4, 20, 20))
+    whole = (tmp_path / "good.npz").read_bytes()
+    spoilt = bytearray(whole)
+    spoilt[len(whole) // 2 : len(whole) // 2 + 40] = bytes(40)
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    single = (tmp_path / "one.npy").read_bytes()
+    for content in (b"hello", b"", whole[: len(whole) // 2], bytes(spoilt), single):
+        (tmp_path / "x.npz").write_bytes(content)
+        assert main(["evaluate", "arrays", str(tmp_path / "x.npz")]) == 2
+        assert "x.npz: cannot be read as an .npz file" in capsys.readouterr().err
+
+
+def two_frames() -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    rng = np.random.default_rng(4)
+    labels = rng.choice(np.array([0, 1, 255], np.uint8), size=(2, 30, 40), p=[0.7, 0.2, 0.1])
+    labels[:, 5:20, 5:20] = 1
+    return labels, np.round(rng.random((2, 30, 40)) + 0.4 * (labels == 1), 2)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int64", "uint64", "float64"])
+def test_scores_of_any_type_keep_their_order(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels, scores = two_frames()
+    np.savez(tmp_path / "plain.npz", labels=labels, scores=scores.astype(np.float32))
+    # The same order; but for uint8, too fine for float32.
+    whole = np.round(100 * scores).astype(np.int64)
+    other = {
+        "uint8": whole.astype(np.uint8),
+        "int64": (1 << 60) - 200 + whole,
+        "uint64": np.uint64((1 << 64) - 300) + whole.astype(np.uint64),
+        "float64": 1e300 * (1 + whole * 1e-12),
+    }[kind]
+    np.savez(tmp_path / "other.npz", labels=labels, scores=other)
+    plain = run_arrays(tmp_path / "plain.npz", capsys, "--track", "obstacle")
+    found = run_arrays(tmp_path / "other.npz", capsys, "--track", "obstacle")
+    for key in ("ap", "auroc", "fpr95", "best_f1", "sIoU_gt", "prec_pred", "f1_mean", "tp", "fn", "fp", "error"):
+        assert found[key] == plain[key]
+    assert (other >= found["best_f1_threshold"]).sum() == (
+        scores.astype(np.float32) >= np.float32(plain["best_f1_threshold"])  # type: ignore[arg-type]
+    ).sum()
+
+
+@pytest.mark.parametrize("threshold", ["nan", "inf"])
+def test_a_threshold_is_a_number(threshold: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels, scores = two_frames()
+    np.savez(tmp_path / "x.npz", labels=labels, scores=scores)
+    assert main(["evaluate", "arrays", str(tmp_path / "x.npz"), "--threshold", threshold]) == 2
+    assert "--threshold must be a finite number" in capsys.readouterr().err
+
+
+def test_without_anomalies_the_missing_threshold_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels, scores = two_frames()
+    np.savez(tmp_path / "x.npz", labels=labels * 0, scores=scores)
+    assert main(["evaluate", "arrays", str(tmp_path / "x.npz"), "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["threshold"] is None
+    assert "no pixel is labelled as an anomaly" in said.err
+    assert "name one with --threshold" in said.err

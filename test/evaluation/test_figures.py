@@ -212,9 +212,76 @@ def test_calibrate_writes_a_parameter_file(
     # On paper: blue has cosine 0 to red and green and 1 to blue; u = -1 / (2 + e).
     assert written["threshold"] == pytest.approx(1 - 1 / (2 + np.e), abs=2e-3)
     assert "alarms in 0.00 % of 10 frames" in capsys.readouterr().out
+    capsys.readouterr()
+    for wrong, sentence in (
+        ([], "Give one target"),
+        (["--per-frame", "nan"], "a share of frames in [0, 1], got nan"),
+        (["--per-km", "1"], "needs the length of the drives"),
+        (["--per-km", "-1", "--km", "2"], "of at least 0, got -1"),
+        (["--per-km", "1", "--km", "0"], "--km must be a number above 0, got 0"),
+        (["--per-km", "1", "--speed-kmh", "-3"], "--speed-kmh must be a number above 0, got -3"),
+        (["--per-frame", "0.1", "--stride", "0"], "--stride must be at least 1"),
+        (["--per-frame", "0.1", "--track", "lane"], "Unknown track"),
+        (["--per-frame", "0.1", "--params", str(tmp_path)], "cannot be read"),
+    ):
+        # All of it before the drives are opened: this one is not there.
+        assert main(["evaluate", "calibrate", str(tmp_path / "none"), *options, *wrong]) == 2
+        assert sentence in capsys.readouterr().err
     (tmp_path / "other.yaml").write_text("a: 1\n")
     with pytest.raises(Vl4adError, match="no parameter file"):
         write_parameters(tmp_path / "other.yaml", 0.5, "x")
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("/**: {ros__parameters: {a: 1}}\ndetector: {ros__parameters: {threshold: 0.5}}", "detector"),
+        ("detector: {ros__parameters: {a: 1}}\n/**: {ros__parameters: {threshold: 0.5}}", "/**"),
+        ("/**: {ros__parameters: {a: 1}}\n/detector: {ros__parameters: {b: 1}}", "/detector"),
+        ("/front/detector: {ros__parameters: {threshold: 0.5}}\nother: {ros__parameters: {a: 1}}", "/front/detector"),
+        ("/**: {ros__parameters: {threshold: 1.0}}\n/a/detector: {ros__parameters: {threshold: 0.5}}", "/a/detector"),
+        ("/**: {ros__parameters: {a: 1}}\n/**/detector: {ros__parameters: {a: 2}}", "/**/detector"),
+        ("", "/**"),
+    ],
+)
+def test_the_threshold_goes_where_it_has_an_effect(text: str, place: str, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    before = yaml.safe_load(text) or {}
+    write_parameters(path, 0.25, "x")
+    after = yaml.safe_load(path.read_text())
+    assert after[place]["ros__parameters"].pop("threshold") == 0.25
+    before.setdefault(place, {"ros__parameters": {}})["ros__parameters"].pop("threshold", None)
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[1, 2]", "is no parameter file"),
+        ("detector: 3", "is no parameter file"),
+        ("/a/detector: {ros__parameters: {a: 1}}\n/b/detector: {ros__parameters: {a: 1}}", "several sections"),
+    ],
+)
+def test_other_parameter_files_stay_as_they_are(text: str, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(Vl4adError, match=sentence):
+        write_parameters(path, 0.25, "x")
+    assert path.read_text() == text
+
+
+def test_near_1_there_is_a_threshold_unless_an_alarm_is_certain() -> None:
+    uncertainty = np.zeros((20, 20), np.float32)
+    for top, threshold in ((0.99995, 1.0), (0.9, 0.9)):
+        uncertainty[:10, :10] = top
+        level = alarm_level(uncertainty, 50)
+        choice = choose_threshold([np.array([level, 0.5])], [np.array([0.0, 5.0])], 0.0, None, None)
+        assert choice.threshold == pytest.approx(threshold, abs=1e-3)
+        assert (choice.threshold <= 1, choice.alarm_share) == (True, 0)
+    uncertainty[:10, :10] = 1
+    with pytest.raises(Vl4adError, match="No threshold up to 1"):
+        choose_threshold([np.array([alarm_level(uncertainty, 50)])], [np.zeros(1)], 0.0, None, None)
 
 
 def test_charts_place_points_and_escape_text() -> None:

@@ -176,3 +176,8 @@ def test_no_anomaly_gives_nan_and_no_pixel_an_empty_result() -> None:
 def test_bad_frames_are_refused(scores: NDArray[np.float32], labels: NDArray[np.uint8], sentence: str) -> None:
     with pytest.raises(Vl4adError, match=sentence):
         PixelMetrics().add(scores, labels)
+
+
+def test_numbers_beyond_float32_are_not_called_infinite() -> None:
+    with pytest.raises(Vl4adError, match="beyond float32"):
+        PixelMetrics().add(np.full((2, 2), 1e300), np.zeros((2, 2), np.uint8))

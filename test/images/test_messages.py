@@ -118,3 +118,12 @@ def test_a_broken_image_is_one_sentence(broken: Any, sentence: str) -> None:
 def test_fields_refuse_an_array_of_another_type() -> None:
     with pytest.raises(Vl4adError, match="is no image with encoding 'mono8'"):
         array_fields(RGB, "mono8")
+
+
+def test_a_compressed_label_keeps_its_depth() -> None:
+    values = np.array([[0, 1, 255], [256, 12000, 65535]], np.uint16).repeat(8, axis=0).repeat(8, axis=1)
+    png = cv2.imencode(".png", values)[1]
+    found = message_to_array(SimpleNamespace(format="png", data=png.tobytes()))
+    assert found.dtype == np.uint16
+    assert np.array_equal(found, values)
+    assert message_to_rgb(SimpleNamespace(format="png", data=png.tobytes())).dtype == np.uint8

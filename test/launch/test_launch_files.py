@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -27,6 +28,44 @@ def test_the_parameter_file_names_known_parameters() -> None:
     assert given
     for name, value in given.items():
         assert type(value) is type(parameters.BY_NAME[name].default)
+
+
+def tables(path: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """The tables of arguments in a launch file, read without running it: the launch packages are on no registry."""
+    found = {}
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        if isinstance(target, ast.Name) and target.id in ("ARGUMENTS", "PARAMETERS"):
+            rows = cast(ast.Tuple, cast(Any, node).value).elts
+            found[target.id] = [
+                tuple(part.value if isinstance(part, ast.Constant) else ast.unparse(part) for part in row.elts)
+                for row in rows
+                if isinstance(row, ast.Tuple)
+            ]
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_every_argument_has_a_sentence(path: Path) -> None:
+    rows = [row for table in tables(path).values() for row in table]
+    assert len(rows) > 8
+    for row in rows:
+        assert len(row) == 3
+        assert row[2].strip().endswith((".", ").")), row
+    assert len({row[0] for row in rows}) == len(rows)
+
+
+def test_the_arguments_that_are_parameters_have_their_types_and_no_default_of_their_own() -> None:
+    """A default here would win over the parameter file, though nobody gave it."""
+    declared = pytest.importorskip("vl4ad_ros.nodes.parameters").BY_NAME
+    found = tables(ROOT / "launch" / "detector.launch.py")
+    for name, type_name, _ in found["PARAMETERS"]:
+        if name != "use_sim_time":
+            assert type(declared[name].default).__name__ == type_name
+    overlap = {row[0] for row in found["ARGUMENTS"]} & declared.keys()
+    assert overlap == {"cameras"}, "given as text, set only where it is not empty"
+    passed_on = {row[0]: row[1] for row in tables(ROOT / "launch" / "replay.launch.py")["ARGUMENTS"]}
+    assert all(passed_on[name] == "" for name in passed_on.keys() & declared.keys() - {"compressed"})
 
 
 def load(path: Path) -> ModuleType:
@@ -52,7 +91,7 @@ def started(**given: str) -> list[Any]:
     module = load(ROOT / "launch" / "detector.launch.py")
     launch: Any = pytest.importorskip("launch")
     context = launch.LaunchContext()
-    for name, default, _ in module.ARGUMENTS:
+    for name, default, _ in (*module.ARGUMENTS, *((name, "", text) for name, _, text in module.PARAMETERS)):
         context.launch_configurations[name] = given.get(name, default)
     nodes: list[Any] = module._nodes(context)
     return nodes
@@ -60,7 +99,8 @@ def started(**given: str) -> list[Any]:
 
 def test_the_detector_launch_file_starts_detector_and_overlay() -> None:
     assert [node.node_executable for node in started()] == ["detector", "overlay"]
-    names = {name for name, _, _ in load(ROOT / "launch" / "detector.launch.py").ARGUMENTS}
+    module = load(ROOT / "launch" / "detector.launch.py")
+    names = {name for name, _, _ in (*module.ARGUMENTS, *module.PARAMETERS)}
     assert names >= {
         "image_topic", "cameras", "bundle", "prompt_set", "threshold", "backend", "use_sim_time", "overlay",
         "autostart",
@@ -70,3 +110,13 @@ def test_the_detector_launch_file_starts_detector_and_overlay() -> None:
 def test_each_of_several_cameras_has_its_overlay() -> None:
     nodes = started(cameras="front, rear", image_topic="image_raw")
     assert [node.node_executable for node in nodes] == ["detector", "overlay", "overlay"]
+
+
+def test_a_parameter_file_holds_where_no_argument_is_given(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("detector:\n  ros__parameters: {threshold: 0.5, cameras: [front, rear]}\n")
+    detector, *overlays = started(params_file=str(file), image_topic="image_raw")
+    assert len(overlays) == 2, "one for each camera of the file"
+    assert len(detector._Node__parameters) == 1, "nothing but the file"
+    detector, *_ = started(params_file=str(file), threshold="0.6")
+    assert [name[0].text for name in detector._Node__parameters[1]] == ["threshold"]

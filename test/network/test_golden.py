@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,9 @@ OTHER_SIZES = (
     Sizes((3, 40, 3, 17), 64, 64, 1, 1, 1, 1, 1, 1, 1),
     # More layers than scales, heads whose width is no power of two.
     Sizes((8, 17, 8, 3), 96, 36, 3, 1, 24, 10, 30, 40, 130),
+    # Mask features narrower and wider than the queries.
+    Sizes((8, 12, 20, 28), 64, 64, 4, 1, 40, 2, 48, 7, 24, mask=48),
+    Sizes((8, 12, 20, 28), 32, 48, 4, 1, 40, 2, 48, 7, 24, mask=80),
 )
 
 
@@ -69,12 +72,13 @@ def test_the_plain_reference_agrees_with_the_golden(shared_dir: Path) -> None:
             np.testing.assert_allclose(outputs[name], record[name], atol=2e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("sizes", OTHER_SIZES, ids=["small", "odd", "projected", "ones", "deep"])
+@pytest.mark.parametrize("sizes", OTHER_SIZES, ids=["small", "odd", "projected", "ones", "deep", "narrow", "wide"])
 def test_heads_of_other_sizes_hold(tmp_path: Path, sizes: Sizes) -> None:
     checkpoint, io = write_case(tmp_path, sizes)
     head = import_head(checkpoint, heads_beside(io)).head
     config = head.config
     assert (config.feature_channels, config.conv_dim, config.hidden_dim) == (sizes.channels, sizes.dim, sizes.hidden)
+    assert config.mask_dim == (sizes.mask or sizes.hidden)
     assert (config.encoder_layers, config.decoder_layers) == (sizes.encoder_layers, sizes.decoder_layers)
     assert (config.encoder_ffn, config.decoder_ffn) == (sizes.encoder_ffn, sizes.decoder_ffn)
     assert (config.num_queries, config.embedding_dim) == (sizes.queries, sizes.clip_dim)
@@ -124,6 +128,8 @@ def test_the_config_beside_the_record(
         ("num_templates", np.array([1, 5, 0]), "whole numbers >= 1, one per class, got [1, 5, 0]"),
         ("num_templates", np.array(6), "whole numbers >= 1, one per class, got 6"),
         ("text", np.ones(6, np.float32), "text must be floats [P, D], got float32 (6,)"),
+        ("text", np.ones((6, 24), np.int64), "text must be floats, got int64 (6, 24)"),
+        ("pred_masks", np.array(["a"]), "pred_masks must be floats, got <U1 (1,)"),
         ("text", np.ones((6, 25), np.float32), "do not fit the checkpoint's head"),
         ("res3", np.ones((1, 11, 12, 8), np.float32), "do not fit the checkpoint's head"),
         ("res2", np.ones((8, 24, 16), np.float32), "do not fit the checkpoint's head"),
@@ -143,6 +149,28 @@ def test_a_record_that_does_not_fit_is_a_sentence(
     assert main(["import-fcclip", str(checkpoint), "--verify", str(io)]) == 2
     error = capsys.readouterr().err
     assert sentence in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda whole: whole[: len(whole) // 2], "cannot be read as an .npz file (File is not a zip file)"),
+        (lambda whole: whole.replace(b"\x93NUMPY", b"\x93NIMPY"), "cannot be read as an .npz file (Bad CRC-32"),
+        (lambda whole: b"", "cannot be read as an .npz file (No data left in file)"),
+        (lambda whole: b"hello", "cannot be read as an .npz file ("),
+        (lambda whole: whole[whole.index(b"\x93NUMPY") :], "it is a single array; write named arrays with numpy.savez"),
+    ],
+    ids=["half", "corrupt", "empty", "text", "npy"],
+)
+def test_a_damaged_record_is_a_sentence(
+    tmp_path: Path, damage: Callable[[bytes], bytes], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint, io = write_case(tmp_path, OTHER_SIZES[0])
+    io.write_bytes(damage(io.read_bytes()))
+    assert main(["import-fcclip", str(checkpoint), "--verify", str(io)]) == 2
+    error = capsys.readouterr().err
+    assert f"{io}: " in error and sentence in error
     assert "Traceback" not in error
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from vl4ad_ros.network.checkpoint import load_network
 from vl4ad_ros.network.fcclip import load_head, read_checkpoint
 from vl4ad_ros.network.fcclip_sizes import head_config
 from vl4ad_ros.network.head import SegmentationHead
-from vl4ad_ros.network.importing import import_head
+from vl4ad_ros.network.importing import _config, import_head
 from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.prompts.encoders import create_encoder
 from vl4ad_ros.prompts.schema import PromptSet
@@ -119,6 +121,11 @@ def test_a_head_alone_needs_clip_weights(
     both = [load_network(tmp_path / name).state_dict() for name in ("n", "w")]
     assert all(torch.equal(both[0][key], both[1][key]) for key in both[1])
     assert main(["import-fcclip", head, "--out", str(tmp_path / "n"), *BACKBONE, "--clip-weights", head]) == 2
+    capsys.readouterr()
+    torch.save([torch.ones(2)], tmp_path / "list.pt")
+    assert main([*arguments, str(tmp_path / "list.pt")]) == 2
+    said = capsys.readouterr().err
+    assert said.endswith("list.pt: cannot be read as open_clip weights (it holds no names and tensors).\n")
 
 
 def test_every_difference_is_listed(
@@ -153,6 +160,85 @@ def test_any_damaged_tensor_of_the_head_is_named() -> None:
                 continue  # other channels of the backbone, as far as a head alone can tell
             with pytest.raises(Vl4adError, match=key.replace(".", r"\.")):
                 load_head(SegmentationHead(head_config(state, "file")), state, "file")
+
+
+def listed(state: dict[str, Tensor]) -> list[str]:
+    """The differences that are named for a head's checkpoint, one a line."""
+    with pytest.raises(Vl4adError, match="not a checkpoint of this network") as refused:
+        load_head(SegmentationHead(head_config(state, "file")), state, "file")
+    return str(refused.value).split("\n  ")
+
+
+def test_a_size_that_nothing_tells_hides_no_other_difference() -> None:
+    state = random_state(SIZES, 5)
+    for key in ("pixel_decoder.adapter_1.weight", "predictor.decoder_norm.bias"):
+        del state[f"sem_seg_head.{key}"]
+    state["foo.bar"] = torch.zeros(2, 3)
+    state["sem_seg_head.predictor.level_embed.weight"] = torch.zeros(4, 32)
+    assert listed(state) == [
+        "file: not a checkpoint of this network (2 missing, 1 unexpected, 1 of another shape):",
+        "missing: sem_seg_head.pixel_decoder.adapter_1.weight (32, ?, 1, 1)",
+        "missing: sem_seg_head.predictor.decoder_norm.bias (32,)",
+        "unexpected: foo.bar (2, 3)",
+        "wrong shape: sem_seg_head.predictor.level_embed.weight (4, 32), expected (3, 32)",
+    ]
+
+
+def test_every_single_witness_may_be_missing_at_once() -> None:
+    """Of a checkpoint cut short, the list is still whole: each tensor that is not there, and no other."""
+    state = random_state(replace(SIZES, decoder_layers=1), 5)
+    for part in ("pixel_decoder.", "predictor.transformer_", "predictor.query_", "predictor.class_embed"):
+        left = {key: value for key, value in state.items() if f"sem_seg_head.{part}" not in key}
+        lines = listed(left)[1:]
+        if part.endswith(("decoder.", "transformer_")):
+            assert re.fullmatch(r"nothing tells the number of \w+_layers: one layer's are listed", lines.pop())
+        assert all(line.startswith("missing: ") for line in lines), part
+        assert {line.split(" ")[1] for line in lines} == state.keys() - left.keys(), part
+
+
+def test_tensors_that_disagree_are_named_with_all_other_differences() -> None:
+    state = random_state(SIZES, 5)
+    state["sem_seg_head.predictor.query_feat.weight"] = torch.zeros(6, 32)
+    state["foo.bar"] = torch.zeros(1)
+    lines = listed(state)
+    assert lines[1] == "unexpected: foo.bar (1,)"
+    assert "disagree about num_queries" in lines[2]
+    assert "query_feat.weight (6, 32)" in lines[2] and "query_embed.weight (5, 32)" in lines[2]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "pixel_decoder.transformer.encoder.layers.7",
+        "predictor.transformer_ffn_layers.7",
+        "predictor.transformer_ffn_layers.999999999",
+        "predictor.input_proj.0",
+    ],
+)
+def test_a_stray_tensor_makes_no_layers(part: str) -> None:
+    state = random_state(SIZES, 5)
+    state[f"sem_seg_head.{part}.norm1.weight"] = torch.zeros(32)
+    assert listed(state)[1:] == [f"unexpected: sem_seg_head.{part}.norm1.weight (32,)"]
+
+
+def test_a_layer_that_is_missing_as_a_whole_is_listed() -> None:
+    state = random_state(SIZES, 5)
+    gone = {key for key in state if "_layers.0." in key}
+    lines = listed({key: value for key, value in state.items() if key not in gone})
+    assert {line.split(" ")[1] for line in lines[1:]} == gone
+
+
+def test_impossible_sizes_are_one_sentence(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    with pytest.raises(Vl4adError, match=r"^file: not an FC-CLIP checkpoint, it has no sem_seg_head"):
+        head_config({"fc.weight": torch.zeros(2, 3)}, "file")
+    with pytest.raises(Vl4adError) as refused:
+        head_config(random_state(Sizes((8, 8, 8, 8), 48, 48, 4, 1, 8, 1, 8, 2, 8), 5), "file")
+    expected = "file: the checkpoint's sizes are impossible: conv_dim: Input should be a multiple of 32 (got 48)."
+    assert str(refused.value) == expected
+    imported = import_head(Path(save(tmp_path / "c.pth", state)))
+    with pytest.raises(Vl4adError) as refused:
+        _config(imported.head.config, "open_clip:x", 3, imported.source, None)  # type: ignore[arg-type]
+    assert re.fullmatch(r"\S+c\.pth: text_encoder: Input should be a valid string \(got 3\)\.", str(refused.value))
 
 
 class Evil:

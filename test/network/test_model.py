@@ -246,8 +246,6 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
         ClipBackbone("open_clip:convnext_large_x", 768)
     with pytest.raises(Vl4adError, match="Unknown backbone 'timm:resnet18'"):
         ClipBackbone("timm:resnet18", 768)
-    with pytest.raises(ValueError, match="mask_dim"):
-        HeadConfig(mask_dim=128)
     with pytest.raises(ValueError, match="num_heads"):
         HeadConfig(num_heads=7)
 

@@ -89,6 +89,36 @@ def test_a_swap_meanwhile_is_answered_and_acts_on_the_next_frame(
     assert newest == sorted(newest)
 
 
+def test_a_frame_that_waits_when_the_node_is_switched_off_gives_no_result(
+    mock_bundle: Path, tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = tmp_path / "gate"
+    gate.mkdir()
+    monkeypatch.setenv("VL4AD_GATE", str(gate))
+    maps, _ = client.hear_results()
+    diagnostics = client.hear_diagnostics()
+    values = parameters(bundle=str(mock_bundle), prompt_set="traffic")
+    with running(NODE, tmp_path / "log", "-r", "image:=/camera/image", *values) as process:
+        start(client, gate, process)
+        before = replaced(diagnostics)
+
+        def one_waits() -> bool:
+            client.sender().publish(image_message(plain((255, 0, 0)), stamp=(2, 0)))
+            return replaced(diagnostics) > before
+
+        client.wait("a frame that waits", one_waits)
+        assert client.set_parameter("enabled", False).successful
+        for call in range(1, 9):
+            (gate / f"go_{call}").touch()
+        client.wait(
+            "the waiting frame among the disabled",
+            lambda: int(status(diagnostics, "detector: camera image").get("disabled", 0)) > 0,
+        )
+        assert client.set_parameter("enabled", True).successful
+        client.send_until_heard(image_message(plain((255, 0, 0)), stamp=(3, 0)), maps)
+    assert [m.header.stamp.sec for m in maps[:2]] == [1, 3]
+
+
 def test_deactivation_waits_for_the_frame_and_configures_again(
     mock_bundle: Path, tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

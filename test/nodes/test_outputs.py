@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import field, make_dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -20,6 +20,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header, String
 
 from vl4ad_ros.nodes import messages
+from vl4ad_ros.nodes.overlay import OverlayNode
 from vl4ad_ros.nodes.regions import Region
 from vl4ad_ros.nodes.stats import STAGES
 from vl4ad_ros.prompts.compile import compile_prompt_set
@@ -182,8 +183,12 @@ def test_regions_and_labels_fill_the_fields_of_vision_msgs() -> None:
     assert (array.header.frame_id, detection.header.frame_id, detection.id) == ("c", "c", "0")
     assert (detection.bbox.center.position.x, detection.bbox.center.position.y) == (12.0, 23.0)
     assert (detection.bbox.size_x, detection.bbox.size_y) == (4.0, 6.0)
-    (result,) = detection.results
-    assert (result.hypothesis.class_id, result.hypothesis.score) == ("anomaly", 0.5)
+    hypotheses = [(result.hypothesis.class_id, result.hypothesis.score) for result in detection.results]
+    assert hypotheses == [("anomaly", 0.5), ("anomaly_max", 0.75), ("anomaly_fill", 1.0)]
+    # The overlay reads them back.
+    half = Region(10, 20, 4, 6, 12, 0.5, 0.75)
+    array = messages.regions_detections(vision_msgs, Header(), [half])
+    assert OverlayNode._regions(cast(OverlayNode, SimpleNamespace(_vision_msgs=vision_msgs)), array) == [half]
     info = messages.vision_info(vision_msgs, Header(), "vl4ad", "/detector/prompt_set", 7)
     assert (info.database_version, info.database_location, info.method) == (7, "/detector/prompt_set", "vl4ad")
     compiled = compile_prompt_set(mock_prompt_sets()["merged"], ColourEncoder())

@@ -93,6 +93,18 @@ def test_region_of_interest_and_binning_are_folded_in() -> None:
         rescale(info, (1080, 1920), (1080, 1920), CameraInfo())
 
 
+@pytest.mark.parametrize(("width", "fits"), [(192, True), (193, True), (191, False), (194, False)])
+def test_a_driver_may_round_a_binned_size_up_or_down(width: int, fits: bool) -> None:
+    info = camera_info(binning_x=2, binning_y=2)
+    info.roi.width, info.roi.height = 385, 200
+    if not fits:
+        with pytest.raises(Vl4adError, match=f"but the image is {width}x100"):
+            rescale(info, (100, width), (100, width), CameraInfo())
+        return
+    out = rescale(info, (100, width), (100, width), CameraInfo())
+    assert out.k[0] == pytest.approx(info.k[0] / 2)
+
+
 LIMITS = {parameter.name: parameter.default for parameter in PARAMETERS}
 
 
@@ -120,6 +132,8 @@ def summary(**changes: Any) -> Summary:
         ({"recent": {"received": 10, "engine error": 1}}, {}, health.ERROR, "engine failed"),
         ({"recent": {"received": 10, "zero stamp": 10}}, {}, health.WARN, "zero stamp (10 times)"),
         ({"recent": {"received": 10, "lost in transport": 3}}, {}, health.WARN, "lost in transport (3 times)"),
+        ({"recent": {"received": 10, "no /clock": 2}}, {}, health.WARN, "no /clock (2 times)"),
+        ({"recent": {"stamp ahead of the clock": 4}}, {}, health.WARN, "stamp ahead of the clock (4 times)"),
     ],
 )
 def test_health_by_the_limits(changes: dict[str, Any], limits: dict[str, Any], level: int, text: str) -> None:
@@ -147,7 +161,7 @@ def test_statistics_count_and_measure() -> None:
 
 
 def test_pairing_waits_for_all_parts_and_forgets_the_old() -> None:
-    pairing = Pairing(frozenset({"a", "b"}), keep=2)
+    pairing = Pairing(frozenset({"a", "b"}), keep_frames=2, keep_bytes=1000)
     assert pairing.add(1, "a", "1a") is None
     assert pairing.add(2, "a", "2a") is None
     assert pairing.add(2, "b", "2b") == {"a": "2a", "b": "2b"}
@@ -156,6 +170,16 @@ def test_pairing_waits_for_all_parts_and_forgets_the_old() -> None:
         pairing.add(key, "a", key)
     assert pairing.add(3, "b", "late") is None
     assert pairing.add(5, "b", "5b") == {"a": 5, "b": "5b"}
+
+
+def test_pairing_holds_no_more_than_its_bytes_but_always_the_newest() -> None:
+    pairing = Pairing(frozenset({"a", "b"}), keep_frames=64, keep_bytes=1000)
+    for key in (1, 2, 3):
+        pairing.add(key, "a", key, 400)
+    assert pairing.add(1, "b", "b") is None  # 1200 bytes were too many
+    assert pairing.add(3, "b", "b") is not None
+    pairing.add(4, "a", 4, 5000)
+    assert pairing.add(4, "b", "b") is not None
 
 
 def test_complaints_say_a_cause_once() -> None:

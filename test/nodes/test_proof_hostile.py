@@ -69,6 +69,16 @@ def hostile_info(rng: random.Random) -> CameraInfo:
     return info
 
 
+def hostile_info_bytes(rng: random.Random) -> bytes:
+    """A serialized camera_info, cut, or with bytes changed."""
+    raw = bytearray(serialize_message(CameraInfo(height=64, width=96, distortion_model="plumb_bob", d=[0.1] * 5)))
+    if rng.randrange(2):
+        return bytes(raw[: rng.randrange(4, len(raw))])
+    for _ in range(rng.randint(1, 8)):
+        raw[rng.randrange(4, 60)] = rng.randrange(256)
+    return bytes(raw)
+
+
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("compressed", [False, True])
 def test_hostile_messages_never_stop_the_node(
@@ -91,7 +101,7 @@ def test_hostile_messages_never_stop_the_node(
             else:
                 sender.publish(hostile_bytes(rng) if rng.random() < 0.3 else hostile_image(rng))
             if number % 5 == 0:
-                infos.publish(hostile_info(rng))
+                infos.publish(hostile_info(rng) if rng.random() < 0.7 else hostile_info_bytes(rng))
             client.spin(0.002)
             if number % BURST == BURST - 1:
                 stamp = (1_000_000 + number, 5)

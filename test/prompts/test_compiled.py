@@ -65,11 +65,13 @@ def test_arrays_are_read_only(merged: CompiledPromptSet) -> None:
 
 def test_templates_are_averaged_after_normalisation() -> None:
     rows = np.array([[[10.0, 0, 0], [0, 1, 0]]], dtype=np.float32)
-    np.testing.assert_allclose(average_templates(rows), [[np.sqrt(0.5), np.sqrt(0.5), 0]], atol=1e-6)
-    with pytest.raises(Vl4adError, match="cancel"):
-        average_templates(np.array([[[1.0, 0], [-1, 0]]], dtype=np.float32))
-    with pytest.raises(Vl4adError, match="not finite"):
-        average_templates(np.array([[[np.nan, 0]]], dtype=np.float32))
+    np.testing.assert_allclose(average_templates(rows, ["car"], "x"), [[np.sqrt(0.5), np.sqrt(0.5), 0]], atol=1e-6)
+    with pytest.raises(Vl4adError, match=r"^rows: the templates' embeddings of 'car' cancel each other out\.$"):
+        average_templates(np.array([[[1.0, 0], [-1, 0]]], dtype=np.float32), ["car"], "rows")
+    for value in (np.nan, np.inf, 0.0, 3e38):
+        faulty = np.array([[[1, 0]], [[value, value]]], dtype=np.float32)
+        with pytest.raises(Vl4adError, match=r"^rows: an embedding of 'cow' is zero or not finite\.$"):
+            average_templates(faulty, ["car", "cow"], "rows")
 
 
 def test_templates_reach_the_encoder() -> None:
@@ -113,7 +115,7 @@ def test_a_set_too_large_for_the_graph_is_refused(
 def test_wrong_settings_are_refused(merged: CompiledPromptSet) -> None:
     with pytest.raises(Vl4adError, match=r"expected one of \['vl4ad', .*\], got 'mps'"):
         pack(merged, LIMITS, 1.0, "mps")
-    with pytest.raises(Vl4adError, match="finite number > 0"):
+    with pytest.raises(Vl4adError, match=r"finite number >= 0\.0001"):
         pack(merged, LIMITS, 1.0, temperature=float("inf"))
     with pytest.raises(Vl4adError, match="Unknown method"):
         pack(merged, LIMITS, 1.0, method="clip")

@@ -7,6 +7,7 @@ from pathlib import Path
 import huggingface_hub.constants
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from vl4ad_ros.errors import Vl4adError
@@ -99,6 +100,27 @@ def test_missing_weights_say_what_to_download_and_where_to_put_it(
     (tmp_path / "page.bin").write_text("<html>not found</html>")
     with pytest.raises(Vl4adError, match=r"page\.bin: cannot be read as weights"):
         create_encoder("open_clip:ViT-S-32-alt/mine", tmp_path / "page.bin")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [[torch.ones(2)], torch.ones(2), {}, {1: torch.ones(2)}, {"state_dict": [1]}, {"a": 1}, {"a": [1]}],
+    ids=str,
+)
+def test_a_weights_file_without_weights_is_one_sentence(content: object, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "list.pth")
+    with pytest.raises(
+        Vl4adError, match=r"list\.pth: cannot be read as weights of open_clip's 'ViT-S-32-alt' \("
+    ) as said:
+        create_encoder("open_clip:ViT-S-32-alt/mine", tmp_path / "list.pth")
+    assert "object" not in str(said.value) and "()" not in str(said.value)
+    if isinstance(content, list):
+        assert str(said.value).endswith("(it holds no names and tensors).")
+
+
+def test_other_encoders_take_no_weights_file(tmp_path: Path) -> None:
+    with pytest.raises(Vl4adError, match=r"'classes:road' takes no weights file; 'open_clip:\.\.\.' does\."):
+        create_encoder("classes:road", tmp_path / "w.pt")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import json
+import shutil
+import warnings
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -8,7 +12,10 @@ import pytest
 from scipy import ndimage
 from sklearn.metrics import auc, roc_auc_score, roc_curve
 
+from vl4ad_ros.cli.random_word_options import write_json
 from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.random_word.clip_detector import Detection
+from vl4ad_ros.random_word.evaluate_products import evaluate_products
 from vl4ad_ros.random_word.product_metrics import ProductMetrics, per_region_overlap
 from vl4ad_ros.random_word.products import load_categories
 
@@ -148,6 +155,33 @@ def test_region_overlap_of_images_agrees_with_other_libraries() -> None:
     assert result.regions == len(regions) > 10
     assert result.pro == pytest.approx(auc(x, y) / 0.3, abs=1e-9)
     assert result.pixel_auroc == pytest.approx(roc_auc_score(truth, everything), abs=1e-9)
+
+
+class Brightness:
+    """In place of CLIP: a picture's score is its mean, its map its first channel."""
+
+    def detect(self, images: list[np.ndarray]) -> list[Detection]:
+        maps = [np.asarray(image[..., 0] / 255, np.float32) for image in images]
+        return [Detection(float(one.mean()), one) for one in maps]
+
+
+def test_a_category_of_good_pictures_only_is_null_and_left_out_of_the_mean(mvtec: Path, tmp_path: Path) -> None:
+    for path in ("ground_truth/broken", "test/broken"):
+        shutil.rmtree(mvtec / "cable" / path)
+    detector: Any = Brightness()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = evaluate_products(detector, load_categories(mvtec, "mvtec"), side=16)
+        alone = evaluate_products(detector, load_categories(mvtec, "mvtec", ["cable"]), side=16)
+    figures = ("image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pro")
+    bottle, cable = result["categories"]["bottle"], result["categories"]["cable"]
+    assert [bottle[figure] for figure in figures] == pytest.approx([1, 1, 1, 1, 1])
+    assert cable == dict.fromkeys(figures) | {"images": 1, "regions": 0}
+    assert result["mean"] == {figure: bottle[figure] for figure in figures}
+    assert result["left_out"] == {figure: ["cable"] for figure in figures}
+    assert alone["mean"] == dict.fromkeys(figures)
+    write_json(tmp_path / "x.json", {**alone, "loss": float("nan")})
+    assert json.loads((tmp_path / "x.json").read_text(), parse_constant=pytest.fail) == {**alone, "loss": None}
 
 
 def test_category_figures() -> None:

@@ -15,7 +15,7 @@ from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.prompts.compiled import CompiledPromptSet
 from vl4ad_ros.prompts.tensors import PromptLimits, PromptTensors, pack
 from vl4ad_ros.scoring.names import SCORINGS
-from vl4ad_ros.scoring.publish import to_uncertainty
+from vl4ad_ros.scoring.publish import image_score, to_uncertainty
 from vl4ad_ros.scoring.reference import anomaly_score, class_posterior, column_cosines
 
 LIMITS = PromptLimits(concepts=12, columns=8, concepts_per_column=6)
@@ -196,3 +196,12 @@ def test_published_map_is_bounded_and_free_of_nan() -> None:
     np.testing.assert_array_equal(
         to_uncertainty(np.array([0.25, 1.5], np.float32), "entropy", 0.1), np.array([0.25, 1], np.float32)
     )
+
+
+def test_the_picture_s_score_is_the_mean_of_the_largest_hundredth() -> None:
+    rng = np.random.default_rng(0)
+    values = np.linspace(0, 1, 20_000, dtype=np.float32)
+    rng.shuffle(values)
+    assert image_score(values.reshape(100, 200)) == pytest.approx(np.linspace(0, 1, 20_000)[-200:].mean(), abs=1e-6)
+    assert image_score(np.array([[0.25, 0.75]], np.float32)) == 0.75
+    assert image_score(np.zeros((8, 8), np.float32)) == 0

@@ -8,9 +8,10 @@ import pytest
 from mock_bundle import ColourEncoder, mock_prompt_sets
 
 from vl4ad_ros.detector import Detector
+from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.prompts.schema import PromptSet
-from vl4ad_ros.training.ablation import Row, Step, names_only, plain, run_steps, table
+from vl4ad_ros.training.ablation import Row, Step, make_steps, names_only, plain, run_steps, table
 
 
 def test_names_only_keeps_the_first_concept_of_each_column() -> None:
@@ -20,6 +21,16 @@ def test_names_only_keeps_the_first_concept_of_each_column() -> None:
     assert reduced.concept_column.tolist() == [0, 1, 2]
     assert reduced.num_id == 2
     assert np.array_equal(reduced.embeddings, ColourEncoder().encode(["red", "green", "grey"]))
+
+
+def test_the_rows_are_in_the_order_of_the_documented_table() -> None:
+    detector = Detector.open("vl4ad-small")
+    steps = make_steps([detector, detector])
+    detector.close()
+    text = (Path(__file__).parents[2] / "docs/ablation.md").read_text()
+    documented = text.split("|---|---|---|\n")[1].split("\n\n")[0]
+    assert [step.label for step in steps] == [line.split("|")[1].strip() for line in documented.splitlines()]
+    assert [step.detector for step in steps] == [1, 1] + [0] * (len(steps) - 2)
 
 
 def test_table_of_a_data_set_whose_answer_is_known(tmp_path: Path, mock_bundle: Path) -> None:
@@ -48,4 +59,7 @@ def test_table_of_a_data_set_whose_answer_is_known(tmp_path: Path, mock_bundle: 
     described = plain(rows, [detector])
     assert [row["prompt_set"] for row in described["rows"]] == ["traffic", "traffic_ood"]
     assert len(list((tmp_path / "pictures").glob("*.jpg"))) == 2
+    (tmp_path / "set/images/1.png").write_bytes(b"no picture")
+    with pytest.raises(Vl4adError, match=r"1 of 2 .*cannot be read"):
+        list(run_steps([detector], steps, tmp_path / "set", "road_anomaly", None))
     detector.close()

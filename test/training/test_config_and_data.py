@@ -4,15 +4,17 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 import yaml
-from tiny_run import make_config, plain_config, write_frames
+from tiny_run import TABLE, make_config, plain_config, write_frames
 
+from vl4ad_ros.checked import read_yaml
 from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.resources import config_file
 from vl4ad_ros.training.config import DataSet, load_config
-from vl4ad_ros.training.data import load_data
-from vl4ad_ros.training.frames import find_pairs
+from vl4ad_ros.training.data import ignored, load_data, table_of
+from vl4ad_ros.training.frames import FramePair, find_pairs, lone_labels, read_frame
 from vl4ad_ros.training.label_tables import IGNORE, built_in_table, make_label_table
 
 
@@ -61,11 +63,39 @@ def test_wrong_base_is_explained(tmp_path: Path, base: object, said: str) -> Non
         ({"optimizer": {"steps": 5, "warmup": 4, "cooldown": 4}}, "longer than steps"),
         ({"datasets": [{"name": "a", "root": "frames"}]}, "needs 'classes'"),
         ({"datasets": [{"name": "a", "root": "frames", "classes": {"x": "road"}}]}, "label value 'x'"),
+        ({"datasets": [{"name": "a", "root": "frames", "classes": {"00": "road"}}]}, "label value '00'"),
+        ({"datasets": [{"name": "a", "root": "frames", "classes": {256: "road"}}]}, "label value '256'"),
     ],
 )
 def test_wrong_values_are_explained(tmp_path: Path, tiny_data: Path, change: dict[str, object], said: str) -> None:
     with pytest.raises(Vl4adError, match=said):
         load_config(write_yaml(tmp_path, plain_config(tiny_data, tmp_path, **change)))
+
+
+def test_label_values_need_no_quotes(tmp_path: Path, tiny_data: Path) -> None:
+    plain = plain_config(tiny_data, tmp_path)
+    plain["datasets"] = [{"name": "a", "root": "frames", "classes": {0: "sky", 12: ["car", "bus"]}}]
+    path = write_yaml(tmp_path, plain)
+    assert "12:" in path.read_text()
+    assert load_config(path).datasets[0].classes == {"0": "sky", "12": ["car", "bus"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{0: a, '0': b}", "duplicate name '0'"),
+        ("{012: a}", "key 10 is not text"),
+        ("{1:30: a}", "key 90 is not text"),
+        ("{-1: a}", "key -1 is not text"),
+        ("{1.5: a}", "key 1.5 is not text"),
+        ("{true: a}", "key True is not text"),
+    ],
+)
+def test_keys_that_yaml_reads_in_its_own_way_are_still_refused(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "keys.yaml"
+    path.write_text(text)
+    with pytest.raises(Vl4adError, match=said):
+        read_yaml(path)
 
 
 def test_label_table_joins_sets_and_unions() -> None:
@@ -92,6 +122,40 @@ def test_cityscapes_tables_agree() -> None:
     assert len(ids) == len(train_ids) == 19
 
 
+@pytest.mark.parametrize(
+    ("layout", "labels", "known"),
+    [
+        ("camvid", "labelIds", {*range(12), 255}),
+        ("cityscapes", "labelIds", {*range(34), 255}),
+        ("cityscapes", "trainIds", {*range(19), 255}),
+    ],
+)
+def test_known_layouts_know_their_labels_and_no_others(layout: str, labels: str, known: set[int]) -> None:
+    data = DataSet.model_validate({"name": "a", "layout": layout, "root": ".", "labels": labels})
+    assert set(table_of(data)) | ignored(data) == known
+    assert not set(table_of(data)) & ignored(data)
+    assert ignored(data.model_copy(update={"ignore": [77]})) == ignored(data) | {77}
+
+
+@pytest.mark.parametrize("layout", ["camvid", "cityscapes"])
+def test_unknown_labels_of_known_layouts_are_listed(tmp_path: Path, tiny_data: Path, layout: str) -> None:
+    folders = {
+        "camvid": ("train/images/a.png", "train/labels/a.png"),
+        "cityscapes": ("leftImg8bit/train/ulm/a_leftImg8bit.png", "gtFine/train/ulm/a_gtFine_labelTrainIds.png"),
+    }
+    labels = np.zeros((64, 96), np.uint8)
+    labels[0, :3] = 77, 78, 255
+    for name, content in zip(folders[layout], (np.zeros((64, 96, 3), np.uint8), labels), strict=True):
+        (tmp_path / name).parent.mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / name), content)
+    sets = [{"name": "a", "layout": layout, "root": str(tmp_path), "labels": "trainIds"}]
+    config = make_config(tiny_data, tmp_path / "out", datasets=sets, vocabulary="cityscapes", objects=None)
+    val = [{"name": "val", "root": "val", "classes": {"0": "sky", "1": "road", "2": "car"}}]
+    config = config.model_copy(update={"validation": config.validation.model_validate({"sets": val})})
+    with pytest.raises(Vl4adError, match=r"1 data errors;[^?]*\.png: unknown label 77, 78 \(neither"):
+        load_data(config)
+
+
 def test_cityscapes_layout_finds_pairs(tmp_path: Path) -> None:
     for kind, suffix in (("leftImg8bit", "leftImg8bit"), ("gtFine", "gtFine_labelTrainIds")):
         folder = tmp_path / kind / "val" / "ulm"
@@ -115,8 +179,57 @@ def test_all_data_errors_are_listed_at_once(tmp_path: Path, tiny_data: Path) -> 
         load_data(make_config(tiny_data, tmp_path / "out", datasets=sets))
     said = str(caught.value)
     assert said.startswith("4 data errors; training has not started")
-    for part in ("size (10, 10)", "unknown label 77", "2.png: unreadable", "3.png does not exist"):
+    for part in ("size (10, 10)", "unknown label 77", "2.png is no image", "3.png does not exist"):
         assert part in said
+
+
+def test_half_pictures_and_unreadable_objects_are_listed(tmp_path: Path, tiny_data: Path) -> None:
+    root = tmp_path / "frames"
+    write_frames(root, 2)
+    jpeg = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8))[1].tobytes()
+    (root / "images/0.jpg").write_bytes(jpeg[: len(jpeg) // 2])
+    (root / "images/0.png").unlink()
+    (tmp_path / "things/crate").mkdir(parents=True)
+    (tmp_path / "things/crate/0.jpg").write_bytes(jpeg)
+    (tmp_path / "things/crate/1.jpg").write_bytes(jpeg[: len(jpeg) // 2])
+    (tmp_path / "things/sofa.jpg").write_bytes(b"")
+    config = make_config(
+        tiny_data,
+        tmp_path / "out",
+        datasets=[{"name": "half", "root": str(root), "classes": TABLE}],
+        objects={"roots": [str(tmp_path / "things")]},
+    )
+    with pytest.raises(Vl4adError) as caught:
+        load_data(config)
+    said = str(caught.value)
+    assert said.startswith("3 data errors")
+    for part in ("images/0.jpg", "crate/1.jpg", "things/sofa.jpg is no image that can be read (0 bytes)"):
+        assert part in said
+    assert not list(tmp_path.glob("out/cache/*")), "half a set of objects is not kept"
+
+
+def test_labels_may_be_a_palette_s_indices_but_no_colours(tmp_path: Path) -> None:
+    image, label = tmp_path / "a.png", tmp_path / "label.png"
+    cv2.imwrite(str(image), np.zeros((64, 96, 3), np.uint8))
+    values = np.zeros((64, 96), np.uint8)
+    values[:, 50:] = 2
+    palette = PIL.Image.fromarray(values, "P")
+    palette.putpalette([70, 130, 180, 0, 0, 0, 128, 64, 128])
+    palette.save(label)
+    assert np.array_equal(read_frame(FramePair(image, label), frozenset({0, 2}))[1], values)
+    with pytest.raises(Vl4adError, match="unknown label 2 "):
+        read_frame(FramePair(image, label), frozenset({0}))
+    palette.convert("RGB").save(label)
+    with pytest.raises(Vl4adError, match=r"label\.png: a colour mask"):
+        read_frame(FramePair(image, label), frozenset({0, 2}))
+
+
+def test_labels_without_a_picture_are_found(tmp_path: Path, tiny_data: Path) -> None:
+    root = tmp_path / "frames"
+    write_frames(root, 3)
+    (root / "images/1.png").unlink()
+    data = DataSet(name="a", root=root, classes={"0": "sky"})
+    assert lone_labels(data, tmp_path) == [root / "labels/1.png"]
 
 
 def test_missing_folder_is_named(tmp_path: Path, tiny_data: Path) -> None:

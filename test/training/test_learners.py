@@ -105,12 +105,9 @@ def test_folded_batch_norm_is_the_original(tmp_path: Path) -> None:
 
 def test_bundle_of_a_run_detects(tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "create_encoder", lambda *_: ToyEncoder())
-    config = make_config(tiny_data, tmp_path)
-    # The set is named by its file on the command line and by its own name on the card.
-    config = config.model_copy(update={"export": config.export.model_copy(update={"default_prompt_set": "tiny"})})
-    trainer = make_trainer(config)
+    trainer = make_trainer(make_config(tiny_data, tmp_path))
     trainer.save({"choice": 0.5}, BEST)
-    bundle = ModelBundle.load(export.export_best(config, trainer.data, trainer.text))
+    bundle = ModelBundle.load(export.export_best(trainer.config, trainer.data, trainer.text))
     assert bundle.card.scores["onnx_check"]["max_abs_error"] < 1e-4
     assert bundle.card.scores["validation"]["choice"] == 0.5
     assert bundle.card.text_encoder == "toy:linear"
@@ -188,11 +185,8 @@ def test_bundle_of_a_trained_mask_network_detects(
 ) -> None:
     monkeypatch.setattr(export, "create_encoder", lambda *_: WideToy())
     trainer, learner = mask_trainer(tiny_data, tmp_path, "text", monkeypatch, network="vl4ad-lite")
-    config = trainer.config.model_copy(
-        update={"export": trainer.config.export.model_copy(update={"default_prompt_set": "tiny"})}
-    )
     trainer.save({"choice": 0.5}, BEST)
-    bundle = ModelBundle.load(export.export_best(config, trainer.data, trainer.text))
+    bundle = ModelBundle.load(export.export_best(trainer.config, trainer.data, trainer.text))
     # Its decoders' positions are fixed at export, and so is the size.
     assert (bundle.card.input.resize, bundle.card.num_queries, bundle.card.stride) == ("stretch", 64, 1)
     image = np.random.default_rng(0).integers(0, 256, (*SHAPE, 3), dtype=np.uint8)

@@ -11,6 +11,7 @@ from tiny_run import make_config, make_trainer
 
 from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.training.checkpoint import BEST, LAST, load_checkpoint
+from vl4ad_ros.training.report import CURVE_FILE, RunReport
 
 SCRIPT = Path(__file__).parents[1] / "killed_run.py"
 
@@ -21,13 +22,24 @@ def start(data: Path, output: Path, mode: str) -> subprocess.Popen[str]:
     )
 
 
+def curve_of(output: Path) -> list[dict[str, float]]:
+    """The curve's lines without what depends on the clock."""
+    lines = [json.loads(line) for line in (output / CURVE_FILE).read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in ("time", "images_per_second")} for line in lines]
+
+
 def test_a_killed_run_goes_on_exactly(tmp_path: Path, tiny_data: Path) -> None:
     losses: dict[int, float] = {}
-    whole = make_trainer(
-        make_config(tiny_data, tmp_path / "whole"),
-        listener=lambda step, f: losses.__setitem__(step, f["loss"]) if "loss" in f else None,
-    )
-    whole.run()
+    window: dict[str, list[float]] = {}
+    config = make_config(tiny_data, tmp_path / "whole")
+    report = RunReport(config, window)
+
+    def tell(step: int, figures: dict[str, float]) -> None:
+        report.listen(step, figures)
+        if "loss" in figures:
+            losses[step] = figures["loss"]
+
+    make_trainer(config, listener=tell, window=window).run()
 
     killed = start(tiny_data, tmp_path / "killed", "wait")
     assert killed.stdout is not None
@@ -46,6 +58,10 @@ def test_a_killed_run_goes_on_exactly(tmp_path: Path, tiny_data: Path) -> None:
     assert list(resumed) == [4, 5, 6]
     assert resumed == {step: losses[step] for step in (4, 5, 6)}
 
+    curve, other_curve = curve_of(tmp_path / "whole"), curve_of(tmp_path / "killed")
+    assert [line["step"] for line in curve] == [6, 6], "the mean of all six steps, and a validation"
+    assert curve == other_curve
+
     one, other = load_checkpoint(tmp_path / "whole" / LAST), load_checkpoint(tmp_path / "killed" / LAST)
     for part in ("learner", "averaged"):
         weights, others = getattr(one, part), getattr(other, part)
@@ -62,6 +78,17 @@ def test_other_settings_refuse_the_checkpoint_but_more_steps_do_not(tmp_path: Pa
     other = make_config(tiny_data, tmp_path, losses={"names": 0.1})
     with pytest.raises(Vl4adError, match="other settings of 'losses'"):
         make_trainer(other).resume()
+
+
+def test_checkpoints_from_before_the_window_are_read(tmp_path: Path, tiny_data: Path) -> None:
+    trainer = make_trainer(make_config(tiny_data, tmp_path))
+    trainer.save({}, LAST)
+    content = torch.load(tmp_path / LAST, weights_only=True)
+    del content["window"]
+    torch.save(content, tmp_path / LAST)
+    again = make_trainer(make_config(tiny_data, tmp_path), window={"loss": [1.0]})
+    assert again.resume()
+    assert again.window == {}
 
 
 def test_a_broken_checkpoint_is_named(tmp_path: Path, tiny_data: Path) -> None:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
+import pytest
 from tiny_run import CAR, ROAD, SKY, make_config, scene
 
+from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.training.augment import crop_window, photometry, take_style
 from vl4ad_ros.training.config import Augment
-from vl4ad_ros.training.cutouts import cut_out
+from vl4ad_ros.training.cutouts import Cutouts, _keep, _load, cut_out, make_cutouts
 from vl4ad_ros.training.data import load_data
 from vl4ad_ros.training.label_tables import IGNORE
 from vl4ad_ros.training.scenes import NO_NAME
@@ -91,6 +94,43 @@ def test_cut_out_finds_the_thing() -> None:
     assert abs(result.shape[0] - 40) <= 4
     assert abs(result.shape[1] - 40) <= 4
     assert (result[..., 3] > 128).mean() > 0.9
+
+
+def test_a_damaged_cache_of_cut_outs_is_made_again(tmp_path: Path, tiny_data: Path) -> None:
+    def made() -> Cutouts:
+        return make_cutouts([tiny_data / "objects"], 2, frozenset(), 32, 0, tmp_path, workers=1)[0]
+
+    first = made()
+    (kept,) = tmp_path.iterdir()
+    whole = kept.read_bytes()
+    for damage in (whole[: len(whole) // 2], b"", whole[: len(whole) // 2] + bytes(len(whole) // 2)):
+        kept.write_bytes(damage)
+        assert _load(kept) is None
+    again = made()
+    assert kept.read_bytes() == whole
+    loaded = _load(kept)
+    assert loaded is not None
+    for other in (again, loaded):
+        assert other.names == first.names
+        assert all(np.array_equal(a, b) for a, b in zip(other.pictures, first.pictures, strict=True))
+    assert list(tmp_path.iterdir()) == [kept], "nothing else is left behind"
+
+
+def test_a_write_that_fails_leaves_no_half_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def half(stream: BinaryIO, **_: object) -> None:
+        stream.write(b"PK half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(np, "savez", half)
+    with pytest.raises(OSError, match="no space"):
+        _keep(Cutouts(("a",), np.zeros(1, np.int64), (np.zeros((4, 4, 4), np.uint8),)), tmp_path / "cutouts.npz")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_set_without_a_name_is_refused(tmp_path: Path, tiny_data: Path) -> None:
+    every = frozenset({"red ball", "crate", "horse", "old tyre"})
+    with pytest.raises(Vl4adError, match="'exclude' leaves no name"):
+        make_cutouts([tiny_data / "objects"], 2, every, 32, 0, tmp_path)
 
 
 def test_stream_gives_maps_at_their_strides(tmp_path: Path, tiny_data: Path) -> None:

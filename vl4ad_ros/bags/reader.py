@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,27 @@ from vl4ad_ros.images import message_to_array, message_to_rgb
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 SUFFIXES = (".mcap", ".db3", ".bag")
+# How recorders name the parts of a long recording: drive_0.mcap, drive_1.mcap, ...
+_SPLIT = re.compile(r"(?P<name>.+)_(?P<number>\d+)\.(?P<kind>mcap|db3)")
 
 
 def is_bag(path: Path) -> bool:
-    """Return whether a path looks like a bag: a folder with metadata.yaml, or a storage file."""
-    return (path / "metadata.yaml").is_file() or path.suffix in SUFFIXES
+    """Return whether a path looks like a bag: a folder with metadata.yaml or storage files, or a storage file."""
+    return (path / "metadata.yaml").is_file() or path.suffix in SUFFIXES or bool(storage_files(path))
+
+
+def storage_files(path: Path) -> list[Path]:
+    """Return the storage files of a recording in its folder, in order; none where they are not of one recording."""
+    if not path.is_dir():
+        return []
+    files = [file for file in path.iterdir() if file.suffix in (".mcap", ".db3") and file.is_file()]
+    if len(files) < 2:
+        return files
+    parts = {file: _SPLIT.fullmatch(file.name) for file in files}
+    numbers = {file: int(part["number"]) for file, part in parts.items() if part}
+    if len(numbers) < len(files) or len({(part["name"], part["kind"]) for part in parts.values() if part}) > 1:
+        return []
+    return sorted(files, key=numbers.__getitem__)
 
 
 @dataclass(frozen=True)
@@ -54,7 +71,8 @@ class BagReader:
     """A bag open for reading; use it in a `with` statement.
 
     Attributes:
-        path: The bag: a folder with metadata.yaml, or a single .mcap, .db3 (or ROS 1 .bag) file.
+        path: The bag: a folder with metadata.yaml, a folder with the storage files of one recording (a recorder that
+            was killed leaves no metadata.yaml), or a single .mcap, .db3 (or ROS 1 .bag) file.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -72,7 +90,8 @@ class BagReader:
                 "'vl4ad make-bag' makes one of videos and pictures."
             )
         try:
-            self._reader = AnyReader([self.path], default_typestore=get_typestore(Stores.ROS2_HUMBLE))
+            paths = [self.path] if (self.path / "metadata.yaml").is_file() else storage_files(self.path) or [self.path]
+            self._reader = AnyReader(paths, default_typestore=get_typestore(Stores.ROS2_HUMBLE))
             self._reader.open()
         except Exception as error:  # A damaged file raises whatever its parser stumbles over.
             raise self._damaged(error) from error
@@ -101,8 +120,12 @@ class BagReader:
         """Return the seconds between the first and the last message."""
         return max(self._reader.duration, 0) / 1e9
 
-    def image_topic(self, name: str | None = None) -> str:
+    def image_topic(self, name: str | None = None, labels: str | None = None) -> str:
         """Return the name of a camera's topic: the given one, checked, or the only one there is.
+
+        Args:
+            name: The topic; None takes the only one that is not taken for labels.
+            labels: A topic that carries labels, whatever its name.
 
         Raises:
             Vl4adError: If it is missing or carries no images, or none is named and there are several (or none).
@@ -117,7 +140,7 @@ class BagReader:
                     f"Topic '{name}' of {self.path} carries {topics[name]}, no images; its image topics are {images}."
                 )
             return name
-        cameras = [topic for topic in images if not topic.rsplit("/", 1)[-1].startswith("label")]
+        cameras = [t for t in images if t != labels and not t.rsplit("/", 1)[-1].startswith("label")]
         if len(cameras) != 1:
             raise Vl4adError(f"{self.path} has {len(cameras)} image topics {cameras}; name one of them.")
         return cameras[0]

@@ -17,23 +17,21 @@ HELP = "measure speed and memory: scoring, resolution, engine, gpu, ros"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    from vl4ad_ros.bench.gpu import FORMS
+    from vl4ad_ros.engines.factory import BACKENDS
+
     modes = parser.add_subparsers(dest="mode", metavar="MODE", required=True)
-    style = argparse.ArgumentDefaultsHelpFormatter
-    scoring = modes.add_parser(
-        "scoring", help="Eq. 2 on the masks against upsampling them first", formatter_class=style
-    )
+    scoring = modes.add_parser("scoring", help="Eq. 2 on the masks against upsampling them first")
     scoring.add_argument("--queries", type=int, default=250, help="N")
     scoring.add_argument("--classes", type=int, default=19, help="K, in-distribution classes")
     scoring.add_argument("--ood", type=int, default=21, help="Q, out-of-distribution concepts")
-    scoring.add_argument("--size", type=_size, default=(1024, 2048), metavar="HxW", help="of the image")
+    scoring.add_argument("--size", type=_size, default="1024x2048", metavar="HxW", help="of the image")
     scoring.add_argument("--threads", type=int, default=2, help="CPU threads")
     scoring.add_argument("--calls", type=int, default=5, help="measured calls of each form, at least")
     scoring.add_argument("--seconds", type=float, default=10.0, help="how long each form is measured, at least")
 
     resolution = modes.add_parser(
-        "resolution",
-        help="AP of the score upsampled against masks upsampled, on frames with labels",
-        formatter_class=style,
+        "resolution", help="AP of the score upsampled against masks upsampled, on frames with labels"
     )
     resolution.add_argument("--bundle", default="vl4ad-small", help="dense bundle that the masks are made from")
     resolution.add_argument(
@@ -46,35 +44,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     resolution.add_argument("--sharpness", type=float, default=1.0, help="factor on the mask logits")
     resolution.add_argument("--threads", type=int, default=0, help="CPU threads; 0: the library chooses")
 
-    engine = modes.add_parser("engine", help="a bundle in one or more backends", formatter_class=style)
+    engine = modes.add_parser("engine", help="a bundle in one or more backends")
     engine.add_argument("--bundle", default="vl4ad-small", help="model bundle: name or folder")
-    engine.add_argument("--backend", nargs="+", default=["onnxruntime"], help="backends; a missing one is reported")
-    engine.add_argument("--size", type=_size, default=(720, 1280), metavar="HxW", help="of the camera's image")
+    engine.add_argument(
+        "--backend",
+        nargs="+",
+        default=["onnxruntime"],
+        help=f"of {', '.join(BACKENDS)}; one that is not here is reported (default: onnxruntime)",
+    )
+    engine.add_argument("--size", type=_size, default="720x1280", metavar="HxW", help="of the camera's image")
     engine.add_argument("--batch", type=int, default=1, help="images of one engine call")
     engine.add_argument("--frames", type=int, default=50, help="measured calls")
     engine.add_argument("--threads", type=int, default=0, help="CPU threads; 0: the library chooses")
 
-    gpu = modes.add_parser("gpu", help="the mask network in every form that a GPU runs", formatter_class=style)
+    gpu = modes.add_parser("gpu", help="the mask network in every form that a GPU runs")
     gpu.add_argument("--network", default="vl4ad-l", help="preset (vl4ad-l, vl4ad-tiny) or folder of a network")
-    gpu.add_argument("--forms", nargs="+", default=[], metavar="FORM", help="default: all of them")
+    gpu.add_argument("--forms", nargs="+", default=[], metavar="FORM", help=f"default: all: {', '.join(FORMS)}")
     gpu.add_argument(
         "--size",
         type=_size,
         nargs="+",
         default=[(512, 1024), (1024, 2048)],
         metavar="HxW",
-        help="of the network's input",
+        help="of the network's input (default: 512x1024 1024x2048)",
     )
-    gpu.add_argument("--batch", type=int, nargs="+", default=[1, 4], help="batch sizes")
+    gpu.add_argument("--batch", type=int, nargs="+", default=[1, 4], help="batch sizes (default: 1 4)")
     gpu.add_argument("--precision", choices=("float16", "float32"), default="float16", help="of all forms")
     gpu.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: to see that the bench works")
     gpu.add_argument("--frames", type=int, default=50, help="measured calls of each")
     gpu.add_argument("--limit", type=float, default=900, help="seconds that one row may take")
     gpu.add_argument("--work", type=Path, default=Path("out/bench"), help="exported graphs and engines; kept")
 
-    bench_ros.add_arguments(
-        modes.add_parser("ros", help="what a frame costs in the live node, engine apart", formatter_class=style)
-    )
+    bench_ros.add_arguments(modes.add_parser("ros", help="what a frame costs in the live node, engine apart"))
     for mode in (scoring, resolution, engine, gpu):
         mode.add_argument("--out", type=Path, help="write figures, versions and hardware as JSON")
 

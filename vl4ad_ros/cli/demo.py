@@ -106,7 +106,7 @@ def _own_bag(args: argparse.Namespace) -> DemoSource:
     from vl4ad_ros.bags.reader import BagReader
 
     with BagReader(args.bag) as bag:
-        topic = bag.image_topic(args.topic)
+        topic = bag.image_topic(args.topic, labels=args.label_topic)
         label = bag.image_topic(args.label_topic) if args.label_topic else None
         compressed = bag.topics()[topic] == "sensor_msgs/msg/CompressedImage"
         return DemoSource(args.bag, topic, label, compressed, bag.duration_s(), bag.count(topic))

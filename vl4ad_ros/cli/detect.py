@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vl4ad_ros.cli.random_word_options import add_random_word, random_word_network
 from vl4ad_ros.engines.factory import BACKENDS
 from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.scoring.names import DEFAULT_SCORING, METHODS, SCORINGS
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt-set", help="prompt set: name or .safetensors file; the bundle's own by default")
     parser.add_argument("--scoring", default=DEFAULT_SCORING, choices=SCORINGS, help="score")
     parser.add_argument("--method", default="vl4ad", choices=[*METHODS, "both"], help="anomaly method of the bundle")
+    add_random_word(parser)
     parser.add_argument("--temperature", type=float, help="overrides the prompt set's and the model's temperature")
     parser.add_argument("--threshold", type=float, help="mask where uncertainty >= this; the bundle's own by default")
     parser.add_argument(
@@ -53,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
     inputs = find_inputs(args.inputs)
     detector = Detector.open(args.bundle, args.backend, args.threads)
     try:
-        prompts = detector.prompts(args.prompt_set, args.scoring, args.temperature, args.method)
+        network = detector.random_word(random_word_network(args), args.method)
+        prompts = detector.prompts(args.prompt_set, args.scoring, args.temperature, args.method, network)
         own = detector.bundle.card.threshold(args.method, args.scoring)
         threshold = own if args.threshold is None else args.threshold
         try:
@@ -73,7 +76,8 @@ def run(args: argparse.Namespace) -> int:
                     named = str(entry.path) in str(error)
                     faults.append(str(error) if named else f"{entry.path}: {error}")
         seconds = time.perf_counter() - started
-        _write_result(args.out, detector, prompts, threshold, files, faults, seconds)
+        method = {"method": args.method, "random_word": None if network is None else network.summary()}
+        _write_result(args.out, detector, prompts, method, threshold, files, faults, seconds)
     finally:
         detector.close()
     print(f"{len(files)} pictures in {seconds:.1f} s; results in {args.out}")
@@ -94,6 +98,7 @@ def _process(
     from vl4ad_ros.detector import anomaly_mask, upsample
     from vl4ad_ros.media import write_mask, write_overlay, write_uncertainty
     from vl4ad_ros.overlay import draw_overlay
+    from vl4ad_ros.scoring.publish import image_score
 
     moments = [time.perf_counter()]
     prepared = detector.preprocess(picture.image)
@@ -118,6 +123,7 @@ def _process(
         "width": int(mask.shape[1]),
         "files": written,
         "mask_share": float((mask > 0).mean()),
+        "image_score": image_score(uncertainty),
         "uncertainty_mean": float(uncertainty.mean()),
         "uncertainty_max": float(uncertainty.max()),
         "latency_ms": {name: round(1e3 * (end - begin), 3) for name, begin, end in stages},
@@ -128,6 +134,7 @@ def _write_result(
     out: Path,
     detector: Detector,
     prompts: PromptTensors,
+    method: dict[str, Any],
     threshold: float,
     files: list[dict[str, Any]],
     faults: list[str],
@@ -148,6 +155,7 @@ def _write_result(
         "engine": detector.engine.info.as_dict(),
         "prompt_set": prompts.prompt_set.summary(),
         "scoring": prompts.scoring,
+        **method,
         "temperature": prompts.temperature,
         "threshold": threshold,
         "seconds": round(seconds, 3),

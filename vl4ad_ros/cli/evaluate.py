@@ -27,10 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(title="what to do", metavar="KIND", dest="kind", required=True)
     for kind in KINDS:
         module = _module(kind)
-        sub = kinds.add_parser(
-            kind, help=module.HELP, description=module.HELP, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-        )
-        module.add_arguments(sub)
+        module.add_arguments(kinds.add_parser(kind, help=module.HELP, description=module.HELP))
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,10 @@ def run(args: argparse.Namespace) -> int:
     from vl4ad_ros.evaluation.result import plain
 
     result = plain(array_metrics(args.frames, args.threshold, args.track))
+    if not result["positives"]:
+        print("note: no pixel is labelled as an anomaly (1): there is no AP and no best F1.", file=sys.stderr)
+        if args.threshold is None:
+            print("note: the components need a threshold then; name one with --threshold.", file=sys.stderr)
     if args.json:
         print(json.dumps(result))
         return 0
@@ -42,26 +47,45 @@ def array_metrics(path: Path, threshold: float | None, track_name: str) -> dict[
     """Return the metrics of a file of score maps.
 
     Raises:
-        Vl4adError: If the file or one of its arrays is not what is expected.
+        Vl4adError: If the file or one of its arrays is not what is expected, or the threshold is no finite number.
     """
     import numpy as np
 
     from vl4ad_ros.evaluation.component_metrics import match_components, summarise, track
     from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
+    from vl4ad_ros.evaluation.score_ranks import as_float32
 
+    if threshold is not None and not np.isfinite(threshold):
+        raise Vl4adError(f"--threshold must be a finite number, got {threshold}.")
     sizes = track(track_name)
-    labels, scores = read_arrays(path)
+    labels, given = read_arrays(path)
+    scores, ranked = as_float32(given, labels)
     metrics = PixelMetrics()
     for frame_scores, frame_labels in zip(scores, labels, strict=True):
         metrics.add(frame_scores, frame_labels)
-    pixel = metrics.result()
+    pixel = metrics.result().as_dict()
+    if ranked is not None:
+        for name in ("best_f1_threshold", "fpr95_threshold"):
+            pixel[name] = ranked.score(pixel[name])
+    else:
+        given = scores
     # The benchmark's evaluator takes scores above its threshold; the best F1's own score counts as above.
-    limit = threshold if threshold is not None else float(np.nextafter(np.float32(pixel.best_f1_threshold), -np.inf))
+    best = given.dtype.type(pixel["best_f1_threshold"]) if pixel["positives"] else np.float32("nan")
+    limit = threshold if threshold is not None else _below(best)
     components = summarise(
-        match_components(frame_scores.astype(np.float32) > limit, frame_labels, sizes)
-        for frame_scores, frame_labels in zip(scores, labels, strict=True)
+        match_components(frame_scores > limit, frame_labels, sizes)
+        for frame_scores, frame_labels in zip(given, labels, strict=True)
     )
-    return {"frames": len(labels), **pixel.as_dict(), "track": track_name, "threshold": limit, **components.as_dict()}
+    return {"frames": len(labels), **pixel, "track": track_name, "threshold": limit, **components.as_dict()}
+
+
+def _below(score: Any) -> float:
+    """Return the next number below a score, in the score's own type."""
+    import numpy as np
+
+    if np.issubdtype(score.dtype, np.integer):
+        return int(score) - 1
+    return float(np.nextafter(score, -np.inf))
 
 
 def read_arrays(path: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -70,24 +94,18 @@ def read_arrays(path: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
     Raises:
         Vl4adError: If the file or one of its arrays is not what is expected.
     """
-    import zipfile
-
     import numpy as np
 
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            missing = {"labels", "scores"} - set(stored.files)
-            if missing:
-                raise Vl4adError(f"{path} lacks the array '{sorted(missing)[0]}'; it has {stored.files}.")
-            labels, scores = stored["labels"], stored["scores"]
-    except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
-        raise Vl4adError(f"{path} cannot be read as an NPZ file ({error}).") from error
-    if labels.ndim != 3 or labels.shape != scores.shape or not len(labels):
+    from vl4ad_ros.npy_files import read_npz
+
+    stored = read_npz(path, ["labels", "scores"])
+    labels, scores = stored["labels"], stored["scores"]
+    if labels.ndim != 3 or labels.shape != scores.shape or not labels.size:
         raise Vl4adError(f"{path}: labels and scores must both be NxHxW, got {labels.shape} and {scores.shape}.")
     if not np.issubdtype(labels.dtype, np.integer) and labels.dtype != np.bool_:
         raise Vl4adError(f"{path}: labels must be whole numbers (0, 1, 255), got {labels.dtype}.")
-    if not np.issubdtype(scores.dtype, np.floating):
-        raise Vl4adError(f"{path}: scores must be floating-point numbers, got {scores.dtype}.")
+    if not np.issubdtype(scores.dtype, np.floating) and not np.issubdtype(scores.dtype, np.integer):
+        raise Vl4adError(f"{path}: scores must be numbers, got {scores.dtype}.")
     if not np.isin(labels, (0, 1, 255)).all():
         raise Vl4adError(f"{path}: labels must be 0, 1 or 255, found {np.setdiff1d(labels, (0, 1, 255))[:5].tolist()}.")
     return labels.astype(np.uint8), scores

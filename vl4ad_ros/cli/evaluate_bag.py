@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from vl4ad_ros.cli import evaluate_options as options
+from vl4ad_ros.cli.random_word_options import random_word_network
 from vl4ad_ros.errors import Vl4adError
 
 if TYPE_CHECKING:
     from vl4ad_ros.evaluation.frames import FrameSource
+    from vl4ad_ros.evaluation.image_files import LabelMapping
     from vl4ad_ros.evaluation.result import EvaluationResult
 
 HELP = "Measure the detector on a bag: in code (every frame), from a recording of a live run, or live (--live)."
+# A bag that can be opened, and a sentence on what was lost of the one given.
+Bag: TypeAlias = "tuple[Path, str | None]"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,32 +46,46 @@ def run(args: argparse.Namespace) -> int:
         raise Vl4adError("--live makes its own recording; leave --recorded out.")
     if (args.live or args.recorded is not None) and len(args.bags) > 1:
         raise Vl4adError("A live run belongs to one bag; evaluate several bags one after the other.")
+    if args.live and not 0 < args.rate < math.inf:
+        raise Vl4adError(f"--rate must be a number above 0, got {args.rate:g}.")
+    options.check_run(args)
+    _mapping(args)
+    bags = _readable(args)
     if args.live:
-        args.recorded, args.sent = _record(args)
+        args.recorded, args.sent = _record(args, bags[0][0])
     if args.recorded is not None:
-        result = _evaluate_recorded(args)
+        result = _evaluate_recorded(args, bags)
     else:
-        result = options.evaluate_source(args, _source(args), options.detector_spec(args), args.track)
+        result = options.evaluate_source(args, _source(args, bags), options.detector_spec(args), args.track)
     options.print_headline(result, args.out)
     return 0
 
 
-def _record(args: argparse.Namespace) -> tuple[Path, Path]:
+def _readable(args: argparse.Namespace) -> list[Bag]:
+    """Return the bags, or what can be recovered of them into `--out`, and what is lost of each."""
+    from vl4ad_ros.evaluation.salvage import readable_bag
+
+    # By number: bags of several folders may have the same name.
+    return [readable_bag(bag, args.out / "recovered" / str(number)) for number, bag in enumerate(args.bags)]
+
+
+def _record(args: argparse.Namespace, bag_path: Path) -> tuple[Path, Path]:
     """Replay the bag through a running detector; return the recording and the log of what was sent."""
     import shutil
 
     from vl4ad_ros.bags.reader import BagReader
     from vl4ad_ros.cli.live_run import run_live
 
-    with BagReader(args.bags[0]) as bag:
-        topic = bag.image_topic(args.image_topic)
+    with BagReader(bag_path) as bag:
+        if args.label_topic is not None:
+            bag.image_topic(args.label_topic)
+        topic = bag.image_topic(args.image_topic, labels=args.label_topic)
         compressed = bag.topics()[topic].endswith("CompressedImage")
         logged = [image.log_ns for image in bag.images(topic)]
-    args.out.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(args.out / "recording", ignore_errors=True)
     seconds = (max(logged) - min(logged)) / 1e9 if logged else 0.0
     run = run_live(
-        args.bags[0], topic, args.out, seconds, compressed, args.bundle, args.prompt_set, args.rate, _parameters(args)
+        bag_path, topic, args.out, seconds, compressed, args.bundle, args.prompt_set, args.rate, _parameters(args)
     )
     return run.recording, run.sent
 
@@ -74,6 +93,9 @@ def _record(args: argparse.Namespace) -> tuple[Path, Path]:
 def _parameters(args: argparse.Namespace) -> dict[str, str]:
     """Return the node's parameters besides bundle and prompt set."""
     given = {"backend": args.backend, "scoring": args.scoring, "method": args.method, "threads": str(args.threads)}
+    network = random_word_network(args)
+    if network is not None:
+        given["random_word"] = network
     if args.threshold is not None:
         given["threshold"] = str(float(args.threshold))
     if args.temperature is not None:
@@ -81,33 +103,43 @@ def _parameters(args: argparse.Namespace) -> dict[str, str]:
     return given
 
 
-def _source(args: argparse.Namespace, latency_ms: dict[int, dict[str, float]] | None = None) -> FrameSource:
+def _mapping(args: argparse.Namespace) -> LabelMapping:
+    """Return what the labels' values mean."""
+    from vl4ad_ros.evaluation.image_files import LabelMapping, parse_values
+
+    return LabelMapping(parse_values(args.anomaly), parse_values(args.void))
+
+
+def _source(
+    args: argparse.Namespace, bags: list[Bag], latency_ms: dict[int, dict[str, float]] | None = None
+) -> FrameSource:
     from vl4ad_ros.evaluation.bag_source import BagSource
     from vl4ad_ros.evaluation.frames import JoinedSource
-    from vl4ad_ros.evaluation.image_files import LabelMapping, parse_values
-    from vl4ad_ros.evaluation.salvage import readable_bag
 
-    mapping = LabelMapping(parse_values(args.anomaly), parse_values(args.void))
     sources = []
-    for given in args.bags:
-        bag, lost = readable_bag(given, args.out)
-        source = BagSource(
-            bag, args.image_topic, args.label_topic, mapping, recorded=args.recorded, latency_ms=latency_ms
-        )
-        source.problems += [lost] if lost else []
+    for bag, lost in bags:
+        try:
+            source = BagSource(
+                bag, args.image_topic, args.label_topic, _mapping(args), recorded=args.recorded, latency_ms=latency_ms
+            )
+        except Vl4adError as error:
+            if lost is None:
+                raise
+            raise Vl4adError(f"{lost} {error}") from error
+        source.found += [lost] if lost else []
         sources.append(source)
     return sources[0] if len(sources) == 1 else JoinedSource(sources)
 
 
-def _evaluate_recorded(args: argparse.Namespace) -> EvaluationResult:
+def _evaluate_recorded(args: argparse.Namespace, bags: list[Bag]) -> EvaluationResult:
     """Evaluate what a running detector published; what it dropped counts as dropped, not as wrong."""
     from vl4ad_ros.evaluation.live_statistics import latencies, live_statistics, read_recorded, read_sent
     from vl4ad_ros.evaluation.predictor import RecordedSpec
 
     arrived, about = read_recorded(args.recorded)
     if args.sent is None:
-        return options.evaluate_source(args, _source(args), RecordedSpec(), args.track, detector=about)
+        return options.evaluate_source(args, _source(args, bags), RecordedSpec(), args.track, detector=about)
     sent = read_sent(args.sent)
-    source = _source(args, latencies(sent, arrived))
+    source = _source(args, bags, latencies(sent, arrived))
     live = live_statistics(sent, arrived)
     return options.evaluate_source(args, source, RecordedSpec(), args.track, live, about)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,9 @@ from vl4ad_ros.errors import Vl4adError
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from vl4ad_ros.evaluation.bag_source import BagSource
+    from vl4ad_ros.evaluation.predictor import Predictor
 
 HELP = "Choose the mask's threshold for a false-alarm rate on normal drives (bags without anomalies), and write it."
 
@@ -32,12 +36,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the threshold and write it."""
-    from vl4ad_ros.evaluation.threshold_choice import choose_threshold, write_parameters
+    from vl4ad_ros.evaluation.component_metrics import track
+    from vl4ad_ros.evaluation.threshold_choice import check_target, choose_threshold, read_parameters, write_parameters
 
-    drives = [_levels(args, bag) for bag in args.bags]
-    seconds = sum(float(times[-1] - times[0]) for _, times in drives)
+    # What can be wrong is found before the drives, which take long.
+    check_target(args.per_frame, args.per_km, args.km, args.speed_kmh)
+    smallest = track(args.track).min_segment
+    if args.stride < 1:
+        raise Vl4adError(f"--stride must be at least 1, got {args.stride}.")
+    if args.params is not None:
+        read_parameters(args.params)
+    drives = _drives(args, smallest)
+    seconds = sum(float(stamps[-1] - stamps[0]) for _, stamps in drives)
     kilometres = args.km if args.km is not None else args.speed_kmh and args.speed_kmh * seconds / 3600
-    choice = choose_threshold([d[0] for d in drives], [d[1] for d in drives], args.per_frame, args.per_km, kilometres)
+    if args.per_km is not None and not kilometres:
+        raise Vl4adError("By their stamps the drives take no time; give their length with --km.")
+    levels, times = zip(*drives, strict=True)
+    choice = choose_threshold(levels, times, args.per_frame, args.per_km, kilometres or None)
     print(
         f"threshold {choice.threshold:.4f}: alarms in {100 * choice.alarm_share:.2f} % of {choice.frames} frames, "
         f"{choice.events} alarm events"
@@ -53,27 +68,45 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _levels(args: argparse.Namespace, bag: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _drives(args: argparse.Namespace, smallest: int) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Return the alarm level and the time of each frame of each bag; print what could not be read."""
+    from vl4ad_ros.evaluation.bag_source import BagSource
+    from vl4ad_ros.evaluation.salvage import readable_bag
+
+    drives = []
+    with tempfile.TemporaryDirectory() as folder:
+        sources = []
+        for number, given in enumerate(args.bags):
+            bag, lost = readable_bag(given, Path(folder) / str(number))
+            source = BagSource(bag, args.image_topic)
+            source.found += [lost] if lost else []
+            sources.append(source)
+        predictor = options.detector_spec(args).open()
+        try:
+            for given, source in zip(args.bags, sources, strict=True):
+                drives.append(_levels(source, predictor, args.stride, smallest, given.name))
+                for problem in source.problems:
+                    print(f"note: {problem}")
+        finally:
+            predictor.close()
+    return drives
+
+
+def _levels(
+    source: BagSource, predictor: Predictor, stride: int, smallest: int, name: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the alarm level and the time of each frame of a bag."""
     import numpy as np
     from tqdm import tqdm
 
-    from vl4ad_ros.evaluation.bag_source import BagSource
-    from vl4ad_ros.evaluation.component_metrics import track
     from vl4ad_ros.evaluation.threshold_choice import alarm_level
 
-    sizes = track(args.track)
-    if args.stride < 1:
-        raise Vl4adError(f"--stride must be at least 1, got {args.stride}.")
-    source = BagSource(bag, args.image_topic)
-    predictor = options.detector_spec(args).open()
     levels, times = [], []
-    try:
-        indices = range(0, len(source), args.stride)
-        for frame in tqdm(source.frames(indices), total=len(indices), unit="frame", desc=bag.name):
-            uncertainty, _ = predictor.predict(frame)
-            levels.append(alarm_level(uncertainty, sizes.min_segment))
-            times.append((frame.stamp_ns or 0) / 1e9)
-    finally:
-        predictor.close()
+    indices = range(0, len(source), stride)
+    for frame in tqdm(source.frames(indices), total=len(indices), unit="frame", desc=name):
+        uncertainty, _ = predictor.predict(frame)
+        levels.append(alarm_level(uncertainty, smallest))
+        times.append((frame.stamp_ns or 0) / 1e9)
+    if not levels:
+        raise Vl4adError(f"{name}: no frame can be used. {' '.join(source.problems)}")
     return np.array(levels), np.array(times)

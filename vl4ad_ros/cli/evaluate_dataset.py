@@ -39,12 +39,15 @@ def run(args: argparse.Namespace) -> int:
     else:
         chosen = layout(args.name)
     spec = options.detector_spec(args)
+    options.check_run(args)
     if args.submission is not None:
         from vl4ad_ros.evaluation.submission import write_submission
 
         everything = DatasetSource(args.path, chosen, with_unlabelled=True)
         count = write_submission(args.submission, everything, spec, args.method_name)
         print(f"{count} score maps for SegmentMeIfYouCan in {args.submission}")
+        for problem in everything.problems:
+            print(f"note: {problem}")
     result = options.evaluate_source(args, DatasetSource(args.path, chosen), spec, chosen.track)
     options.print_headline(result, args.out)
     return 0

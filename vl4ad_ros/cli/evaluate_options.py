@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vl4ad_ros.cli.random_word_options import add_random_word, random_word_network
 from vl4ad_ros.errors import Vl4adError
 
 if TYPE_CHECKING:
@@ -16,13 +18,17 @@ if TYPE_CHECKING:
 
 def add_detector(parser: argparse.ArgumentParser) -> None:
     """Declare how the detector is opened."""
+    from vl4ad_ros.engines.factory import BACKENDS
+    from vl4ad_ros.scoring.names import SCORINGS
+
     group = parser.add_argument_group("detector")
     group.add_argument("--bundle", default="vl4ad-small", help="name or folder of the model bundle")
     group.add_argument("--prompt-set", help="compiled prompt set; default: the bundle's")
-    group.add_argument("--scoring", default="vl4ad", help="score")
+    group.add_argument("--scoring", default="vl4ad", help=f"score: {', '.join(SCORINGS)}")
     group.add_argument("--method", default="vl4ad", help="vl4ad, random_word or both")
+    add_random_word(group)
     group.add_argument("--temperature", type=float, help="overrides the temperature")
-    group.add_argument("--backend", default="onnxruntime", help="inference backend")
+    group.add_argument("--backend", default="onnxruntime", help=f"inference backend: {', '.join(BACKENDS)}")
     group.add_argument("--threads", type=int, default=0, help="CPU threads of the engine; 0 lets it choose")
 
 
@@ -46,9 +52,35 @@ def detector_spec(args: argparse.Namespace) -> DetectorSpec:
     """Return the detector that the options name."""
     from vl4ad_ros.evaluation.predictor import DetectorSpec
 
+    network = random_word_network(args)
     return DetectorSpec(
-        args.bundle, args.backend, args.prompt_set, args.scoring, args.method, args.temperature, args.threads
+        args.bundle, args.backend, args.prompt_set, args.scoring, args.method, args.temperature, args.threads, network
     )
+
+
+def check_run(args: argparse.Namespace) -> None:
+    """Check what can be wrong with the options of `add_run`, before the work.
+
+    Raises:
+        Vl4adError: If a number is out of range or a target cannot be written.
+    """
+    from vl4ad_ros.evaluation.component_metrics import track
+    from vl4ad_ros.evaluation.run import EvaluationSettings
+
+    if args.jobs < 1:
+        raise Vl4adError(f"--jobs must be at least 1, got {args.jobs}.")
+    if args.threshold is not None and not 0 <= args.threshold <= 1:
+        raise Vl4adError(f"The threshold must lie in [0, 1], got {args.threshold}.")
+    if args.track is not None:
+        track(args.track)
+    EvaluationSettings(0.5, stride=args.stride, limit=args.limit).indices(0)
+    if args.mcap is not None and args.mcap.exists():
+        raise Vl4adError(f"{args.mcap} exists already; --mcap writes a new bag.")
+    for name, folder in (("--out", args.out), ("--pictures", args.pictures)):
+        if folder is not None:
+            existing = next(path for path in (folder, *folder.parents) if path.exists())
+            if not (existing.is_dir() and os.access(existing, os.W_OK)):
+                raise Vl4adError(f"{name} {folder}: {existing} is no folder that can be written.")
 
 
 def evaluate_source(
@@ -62,7 +94,7 @@ def evaluate_source(
     """Evaluate a source as the options say and write the report and result files into `--out`.
 
     Args:
-        args: The options of `add_run`.
+        args: The options of `add_run`, checked by `check_run`.
         source: The frames.
         predictor: What predicts.
         track: Component sizes, where the options name none.
@@ -76,8 +108,6 @@ def evaluate_source(
     from vl4ad_ros.evaluation.result import finish, write_result
     from vl4ad_ros.evaluation.run import EvaluationSettings, about_run, evaluate, split
 
-    if args.jobs < 1:
-        raise Vl4adError(f"--jobs must be at least 1, got {args.jobs}.")
     about, threshold = detector or {}, args.threshold
     if isinstance(predictor, DetectorSpec):
         opened = predictor.open()

@@ -20,14 +20,13 @@ HELP = "export a network to an ONNX bundle, or a bundle to a TensorRT engine"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     formats = parser.add_subparsers(dest="format", metavar="FORMAT", required=True)
-    help_style = argparse.ArgumentDefaultsHelpFormatter
-    onnx = formats.add_parser("onnx", help="write a model bundle with an ONNX graph", formatter_class=help_style)
+    onnx = formats.add_parser("onnx", help="write a model bundle with an ONNX graph")
     onnx.add_argument("source", type=Path, help="folder of a network (network.json), or a float32 bundle to convert")
     onnx.add_argument("--out", type=Path, required=True, help="the bundle's folder, e.g. models/vl4ad-l")
     onnx.add_argument(
         "--prompts", type=Path, nargs="+", default=[], metavar="SET.safetensors", help="compiled sets; first is default"
     )
-    onnx.add_argument("--size", type=_size, default=(1024, 2048), metavar="HxW", help="the network's input size")
+    onnx.add_argument("--size", type=_size, default="1024x2048", metavar="HxW", help="the network's input size")
     onnx.add_argument("--precision", choices=("float32", "float16"), default="float32", help="of the graph")
     onnx.add_argument(
         "--resize",
@@ -41,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     onnx.add_argument("--licence", default="unknown: that of the imported weights", help="of the weights, for the card")
     onnx.add_argument("--with-network", action="store_true", help="keep the PyTorch network, for the torch backends")
 
-    engine = formats.add_parser("tensorrt", help="build a bundle's TensorRT engine", formatter_class=help_style)
+    engine = formats.add_parser("tensorrt", help="build a bundle's TensorRT engine")
     engine.add_argument("bundle", help="model bundle: name or folder; the engine is written into it")
     engine.add_argument(
         "--library", default="auto", choices=("auto", "tensorrt", "tensorrt_rtx"), help="which TensorRT"

@@ -6,7 +6,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from vl4ad_ros import __version__
 from vl4ad_ros.errors import Vl4adError
@@ -45,10 +45,18 @@ class Command(Protocol):
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows the defaults that say something."""
+    """Shows the defaults that say something, where the help's own words do not name them."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default in (None, False) else super()._get_help_string(action)
+        silent = action.default is False or action.default in (None, "", [])
+        return action.help if silent or "default" in (action.help or "") else super()._get_help_string(action)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser with our help; those of its sub-commands are of its class."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"formatter_class": HelpFormatter, **options})
 
 
 def load(name: str) -> Command:
@@ -59,7 +67,7 @@ def load(name: str) -> Command:
 def command_parser(name: str) -> argparse.ArgumentParser:
     """Return the parser of one sub-command."""
     command = load(name)
-    parser = argparse.ArgumentParser(prog=f"vl4ad {name}", description=command.HELP, formatter_class=HelpFormatter)
+    parser = Parser(prog=f"vl4ad {name}", description=command.HELP)
     command.add_arguments(parser)
     return parser
 

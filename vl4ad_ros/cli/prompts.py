@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--templates", choices=sorted(TEMPLATES), help="sentences around each concept, in place of the set's own"
     )
     make.add_argument("--out", type=Path, help="the .safetensors file to write; needed without --bundle")
-    make.add_argument("--force", action="store_true", help="replace a different set of that name")
+    make.add_argument("--force", action="store_true", help="compile in any case, replacing what is there")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -106,6 +107,8 @@ def _show_compiled(compiled: CompiledPromptSet) -> None:
         f"{compiled.name}: {compiled.description}\nversion      {compiled.version}\nencoder      {compiled.encoder_id}"
     )
     print(f"embeddings   {len(compiled.concepts)} of dimension {compiled.dim}\nYAML sha256  {compiled.source_sha256}")
+    if compiled.file_sha256 is not None:
+        print(f"made from    weights or embeddings with sha256 {compiled.file_sha256}")
     print(f"temperature  {compiled.temperature or 'the model’s own'}\n{compiled.num_id} in-distribution classes")
     for index, (name, members) in enumerate(zip(compiled.columns, compiled.members, strict=True)):
         if index == compiled.num_id:
@@ -125,9 +128,11 @@ def _compile(args: argparse.Namespace) -> int:
     path = prompt_yaml(args.set)
     prompts = load_prompt_set(path)
     source_sha256 = sha256_file(path)
+    for option, value in (("--templates", args.templates), ("--weights", args.weights)):
+        if value is not None and args.from_npy is not None:
+            raise Vl4adError(f"{option} and --from-npy exclude each other: the file's rows are embedded already.")
+    file_sha256 = _hash(args.from_npy or args.weights)
     if args.templates is not None:
-        if args.from_npy is not None:
-            raise Vl4adError("--templates and --from-npy exclude each other: the file's rows are embedded already.")
         prompts = prompts.model_copy(update={"templates": args.templates})
         source_sha256 = sha256_text(f"{source_sha256} --templates {args.templates}")
     bundle = None if args.bundle is None else ModelBundle.load(args.bundle)
@@ -139,17 +144,22 @@ def _compile(args: argparse.Namespace) -> int:
     if out.suffix != ".safetensors":
         raise Vl4adError(f"--out must be a .safetensors file, got {out}.")
     encoder_id = args.encoder if bundle is None else bundle.card.text_encoder
-    if out.is_file():
+    if out.is_file() and not args.force:
         there = load_compiled(out)
-        if there.source_sha256 == source_sha256 and there.encoder_id == encoder_id and args.from_npy is None:
+        compared = (
+            ("YAML or templates", there.source_sha256, source_sha256),
+            ("text encoder", there.encoder_id, encoder_id),
+            ("weights or embeddings", there.file_sha256, file_sha256),
+        )
+        others = [what for what, old, new in compared if old != new]
+        if not others:
             print(f"{out} is up to date (version {there.version})")
             return 0
-        if not args.force:
-            raise Vl4adError(
-                f"{out} holds another prompt set ('{there.name}' {there.version}, {there.encoder_id}); "
-                "replace it with --force."
-            )
-    compiled = _embed(prompts, source_sha256, encoder_id, args)
+        raise Vl4adError(
+            f"{out} holds another prompt set ('{there.name}' {there.version}, {there.encoder_id}), made from other "
+            f"{', other '.join(others)}; replace it with --force."
+        )
+    compiled = replace(_embed(prompts, source_sha256, encoder_id, args), file_sha256=file_sha256)
     if bundle is not None:
         _check_fit(compiled, bundle)
     try:
@@ -166,6 +176,16 @@ def _compile(args: argparse.Namespace) -> int:
         f"out-of-distribution, {len(compiled.concepts)} concepts, {compiled.encoder_id}"
     )
     return 0
+
+
+def _hash(path: Path | None) -> str | None:
+    """Return the SHA-256 of a file that the user gave, if any."""
+    from vl4ad_ros.hashing import sha256_file
+
+    try:
+        return None if path is None else sha256_file(path)
+    except OSError as error:
+        raise Vl4adError(f"{path}: cannot be read ({error}).") from error
 
 
 def _embed(prompts: PromptSet, sha256: str, encoder_id: str, args: argparse.Namespace) -> CompiledPromptSet:
@@ -190,19 +210,20 @@ def _read_embeddings(prompts: PromptSet, path: Path) -> NDArray[np.float32]:
     """Return unit rows [P, D] of an .npy file [P, D] or [P, templates, D]."""
     import numpy as np
 
+    from vl4ad_ros.npy_files import read_npy
     from vl4ad_ros.prompts.compile import average_templates, concept_texts
 
-    try:
-        rows = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise Vl4adError(f"{path}: cannot be read as an .npy array ({error}).") from error
-    count = len(concept_texts(prompts))
-    if rows.ndim not in (2, 3) or len(rows) != count or not np.issubdtype(rows.dtype, np.floating):
+    rows = read_npy(path)
+    concepts = concept_texts(prompts)
+    count = len(concepts)
+    if rows.ndim not in (2, 3) or len(rows) != count or 0 in rows.shape or not np.issubdtype(rows.dtype, np.floating):
         raise Vl4adError(
             f"{path}: expected floats [{count}, D] or [{count}, templates, D], one row per concept of "
-            f"'{prompts.name}', got {rows.dtype} {rows.shape}."
+            f"'{prompts.name}', none of the sizes 0, got {rows.dtype} {rows.shape}."
         )
-    return average_templates(np.asarray(rows if rows.ndim == 3 else rows[:, None], dtype=np.float32))
+    with np.errstate(over="ignore"):  # what is too large is named below
+        rows = np.asarray(rows if rows.ndim == 3 else rows[:, None], dtype=np.float32)
+    return average_templates(rows, concepts, str(path))
 
 
 def _check_fit(compiled: CompiledPromptSet, bundle: ModelBundle) -> None:

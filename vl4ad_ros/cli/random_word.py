@@ -5,17 +5,20 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from vl4ad_ros.cli import random_word_evaluate
+from vl4ad_ros.cli.main import HelpFormatter
+from vl4ad_ros.cli.random_word_options import check_output, progress, read_images, say, write_json, write_text
 from vl4ad_ros.errors import Vl4adError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from vl4ad_ros.bundle import ModelBundle
     from vl4ad_ros.detector import Detector
     from vl4ad_ros.prompts.encoders import TextEncoder
     from vl4ad_ros.random_word.config import TrainSettings
@@ -29,9 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     def command(name: str, text: str) -> argparse.ArgumentParser:
-        return commands.add_parser(
-            name, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-        )
+        return commands.add_parser(name, help=text, description=text, formatter_class=HelpFormatter)
 
     train = command("train", "train a network on text embeddings alone, and put it into a bundle")
     _training_options(train)
@@ -56,26 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     inspect = command("inspect", "print a network's card as JSON")
     inspect.add_argument("network", help="a .safetensors file, or the name of a bundle")
+    inspect.add_argument("--name", default="default", help="name of the network in the bundle")
 
-    evaluate = command("evaluate", "evaluate on product inspection data with CLIP's image tower")
-    evaluate.add_argument("data", type=Path, help="folder of the data set")
-    evaluate.add_argument("--layout", choices=("mvtec", "visa"), default="mvtec", help="its folder layout")
-    evaluate.add_argument("--categories", nargs="+", help="categories to evaluate (default: all)")
-    evaluate.add_argument("--network", type=Path, help="trained network (.safetensors); not for prompt-guided")
-    evaluate.add_argument(
-        "--method", choices=("random_word", "prompt_guided"), default="random_word", help="prompt_guided: the baseline"
-    )
-    evaluate.add_argument("--family", default="products", help="prompt family of prompt_guided")
-    evaluate.add_argument(
-        "--text-encoder", default="open_clip:ViT-B-16-plus-240/laion400m_e31", help="the CLIP model, both towers"
-    )
-    evaluate.add_argument("--weights", type=Path, help="local weights file of the CLIP model")
-    evaluate.add_argument("--windows", type=int, nargs="*", default=[2, 3], help="window sizes in patches")
-    evaluate.add_argument("--image-score", choices=("whole", "max", "mean"), default="whole", help="the image's score")
-    evaluate.add_argument("--gap", choices=("none", "normal", "all"), default="normal", help="how to close the gap")
-    evaluate.add_argument("--gap-images", type=int, default=16, help="training pictures that the gap is measured on")
-    evaluate.add_argument("--side", type=int, default=256, help="pictures and masks are resized to side x side")
-    evaluate.add_argument("--output", type=Path, help="JSON file to write")
+    random_word_evaluate.add_arguments(command("evaluate", random_word_evaluate.HELP))
 
     compare = command("compare", "compare the methods on road data sets with one bundle, over several seeds")
     _training_options(compare)
@@ -116,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
         "gap": _gap,
         "thresholds": _thresholds,
         "inspect": _inspect,
-        "evaluate": _evaluate,
+        "evaluate": random_word_evaluate.run,
         "compare": _compare,
     }
     if args.action not in ("gap", "inspect") and importlib.util.find_spec("torch") is None:
@@ -125,10 +109,6 @@ def run(args: argparse.Namespace) -> int:
         )
     actions[args.action](args)
     return 0
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _settings(args: argparse.Namespace, encoder_of_bundle: str | None) -> TrainSettings:
@@ -157,44 +137,37 @@ def _encoder(settings: TrainSettings, args: argparse.Namespace) -> TextEncoder:
     return create_encoder(settings.text_encoder, args.weights)
 
 
-def _images(folder: Path, most: int) -> list[NDArray[np.uint8]]:
-    """Read up to `most` images, spread evenly over a folder."""
-    from vl4ad_ros.evaluation.image_files import read_rgb
-
-    if not folder.is_dir():
-        raise Vl4adError(f"There is no folder {folder}.")
-    if most < 1:
-        raise Vl4adError(f"--most-images must be at least 1, got {most}.")
-    suffixes = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
-    if not files:
-        raise Vl4adError(f"{folder} holds no images.")
-    count = min(most, len(files))
-    return [read_rgb(files[index * len(files) // count]) for index in range(count)]
+def _most_images(args: argparse.Namespace) -> list[NDArray[np.uint8]]:
+    return read_images(args.images, args.most_images, "--most-images")
 
 
-def _close(network: RandomWordNetwork, detector: Detector, args: argparse.Namespace) -> RandomWordNetwork:
+def _check_install(bundle: ModelBundle, name: str) -> None:
+    """Check that a network can be put into a bundle, before there is one to lose."""
+    from vl4ad_ros.bundle import CARD
+    from vl4ad_ros.random_word.bundled import check_takes, network_path
+
+    check_takes(bundle, name)
+    check_output(network_path(bundle, name))
+    check_output(bundle.path / CARD)
+
+
+def _close(
+    network: RandomWordNetwork, detector: Detector, images: list[NDArray[np.uint8]], args: argparse.Namespace
+) -> RandomWordNetwork:
     from vl4ad_ros.random_word.gap import close_gap, directions, mean_visual_embedding
 
-    inputs = [detector.preprocess(image) for image in _images(args.images, args.most_images)]
+    inputs = [detector.preprocess(image) for image in images]
     basis = directions(network)
-    _say(f"measuring the mean visual embedding: {len(inputs)} images, {len(basis)} directions")
-    mean = mean_visual_embedding(detector.engine, detector.bundle, inputs, basis, _progress("runs"))
+    say(f"measuring the mean visual embedding: {len(inputs)} images, {len(basis)} directions")
+    mean = mean_visual_embedding(detector.engine, detector.bundle, inputs, basis, progress("runs"))
     return close_gap(network, basis, mean, args.reference, {"images": len(inputs), "folder": args.images.name})
-
-
-def _progress(what: str) -> Callable[[int, int], None]:
-    def report(done: int, total: int) -> None:
-        if sys.stderr.isatty() or done == total:
-            print(f"\r{done} of {total} {what}", end="\n" if done == total else "", file=sys.stderr, flush=True)
-
-    return report
 
 
 def _train(args: argparse.Namespace) -> None:
     from vl4ad_ros.bundle import ModelBundle
     from vl4ad_ros.detector import Detector
     from vl4ad_ros.random_word.bundled import install
+    from vl4ad_ros.random_word.embed import cache_folder
     from vl4ad_ros.random_word.family import load_family
     from vl4ad_ros.random_word.training import prepare, train
 
@@ -202,25 +175,37 @@ def _train(args: argparse.Namespace) -> None:
         raise Vl4adError("Name a bundle to install the network into (--bundle), or a file to write (--output).")
     if args.images is not None and args.bundle is None:
         raise Vl4adError("--images needs --bundle: the gap belongs to the bundle's visual embeddings.")
+    if args.output is not None and args.output.suffix != ".safetensors":
+        raise Vl4adError(f"--output must be a .safetensors file, got {args.output}.")
     bundle = ModelBundle.load(args.bundle) if args.bundle else None
     settings = _settings(args, bundle.card.text_encoder if bundle else None)
+    if bundle is not None and settings.text_encoder != bundle.card.text_encoder:
+        raise Vl4adError(
+            f"Bundle '{bundle.card.name}' needs a network of the text encoder '{bundle.card.text_encoder}', but "
+            f"--text-encoder names '{settings.text_encoder}'."
+        )
+    images = _most_images(args) if args.images is not None else []
+    if args.output is not None:
+        check_output(args.output)
+    elif bundle is not None:
+        _check_install(bundle, args.name)
     family, encoder = load_family(settings.family), _encoder(settings, args)
-    data = prepare(settings, family, encoder, args.cache, _progress("prompts embedded"))
+    cache = cache_folder(args.cache, args.weights)
+    data = prepare(settings, family, encoder, cache, progress("prompts embedded"))
 
     def report(epoch: int, loss: float, held: float) -> None:
-        _say(f"pass {epoch}: loss {loss:.4f}, on held-out prompts {held:.4f}")
+        say(f"pass {epoch}: loss {loss:.4f}, on held-out prompts {held:.4f}")
 
     network = train(data, settings, encoder.id, report)
     if bundle is not None:
-        if args.images is not None:
+        if images:
             detector = Detector.open(args.bundle)
-            network = _close(network, detector, args)
+            network = _close(network, detector, images, args)
             detector.close()
         if args.output is None:
             install(bundle, network, args.name)
             print(f"installed '{args.name}' into {bundle.path}")
     if args.output is not None:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
         network.save(args.output)
         print(f"wrote {args.output}")
     for name, figures in network.card["validation"].items():
@@ -232,7 +217,9 @@ def _gap(args: argparse.Namespace) -> None:
     from vl4ad_ros.random_word.bundled import install, load_bundled
 
     detector = Detector.open(args.bundle)
-    network = _close(load_bundled(detector.bundle, args.name), detector, args)
+    network = load_bundled(detector.bundle, args.name)
+    _check_install(detector.bundle, args.name)
+    network = _close(network, detector, _most_images(args), args)
     install(detector.bundle, network, args.name)
     print(f"'{args.name}' in {detector.bundle.path}: shift of length {network.card['gap']['length']:.3f}")
 
@@ -258,41 +245,9 @@ def _inspect(args: argparse.Namespace) -> None:
     from vl4ad_ros.random_word.network import load_network
 
     path = Path(args.network)
-    network = load_network(path) if path.suffix == ".safetensors" else load_bundled(ModelBundle.load(args.network))
+    is_file = path.suffix == ".safetensors"
+    network = load_network(path) if is_file else load_bundled(ModelBundle.load(args.network), args.name)
     print(json.dumps(network.card, indent=1))
-
-
-def _evaluate(args: argparse.Namespace) -> None:
-    from vl4ad_ros.prompts.open_clip_encoder import OpenClipEncoder
-    from vl4ad_ros.random_word.clip_detector import ClipWindowDetector, image_tower
-    from vl4ad_ros.random_word.compare import prompt_guided
-    from vl4ad_ros.random_word.evaluate_products import evaluate_products
-    from vl4ad_ros.random_word.family import load_family
-    from vl4ad_ros.random_word.network import load_network
-    from vl4ad_ros.random_word.products import load_categories
-
-    categories = load_categories(args.data, args.layout, args.categories)
-    encoder = OpenClipEncoder(args.text_encoder, args.weights)
-    if args.method == "prompt_guided":
-        network = prompt_guided(load_family(args.family), encoder)
-    elif args.network is None:
-        raise Vl4adError("Name the trained network (--network FILE), or take --method prompt_guided.")
-    else:
-        network = load_network(args.network)
-    detector = ClipWindowDetector(image_tower(encoder.id, encoder.visual), network, args.windows, args.image_score)
-    # The baseline compares two texts with one image: the gap is the same for both.
-    gap = None if args.gap == "none" or args.method == "prompt_guided" else args.gap
-
-    def report(category: str, done: int, total: int) -> None:
-        if sys.stderr.isatty() or done == total:
-            print(f"\r{category}: {done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
-
-    result = evaluate_products(detector, categories, args.side, gap=gap, gap_images=args.gap_images, progress=report)
-    for name, figures in (*result["categories"].items(), ("mean", result["mean"])):
-        print(f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in figures.items()))
-    if args.output is not None:
-        settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
-        _write_json(args.output, {"settings": settings, "card": dict(network.card), **result})
 
 
 def _compare(args: argparse.Namespace) -> None:
@@ -305,8 +260,12 @@ def _compare(args: argparse.Namespace) -> None:
     from vl4ad_ros.evaluation.datasets import DatasetSource
     from vl4ad_ros.evaluation.layouts import layout
     from vl4ad_ros.random_word.compare import compare, make_variants, table, visual_mean_of
+    from vl4ad_ros.random_word.embed import cache_folder
     from vl4ad_ros.random_word.split_engine import SplitEngine
 
+    outputs = [args.output / name for name in ("compare.md", "compare.json")]
+    for path in outputs:
+        check_output(path)
     sources = {}
     for item in args.data:
         name, _, folder = item.partition("=")
@@ -317,14 +276,15 @@ def _compare(args: argparse.Namespace) -> None:
     settings = _settings(args, card.text_encoder)
     mean = None
     if args.images is not None:
-        mean = visual_mean_of(detector, _images(args.images, args.most_images), _say)
+        mean = visual_mean_of(detector, _most_images(args), say)
     seeds = list(range(args.seeds))
-    variants = make_variants(settings, _encoder(settings, args), seeds, mean, args.reference, args.cache, _say)
-    rows = compare(detector, sources, variants, args.prompt_set, args.stride, _say)
+    encoder, cache = _encoder(settings, args), cache_folder(args.cache, args.weights)
+    shown = progress("prompts embedded")
+    variants = make_variants(settings, encoder, seeds, mean, args.reference, cache, say, shown)
+    rows = compare(detector, sources, variants, args.prompt_set, args.stride, say)
     text = table(rows)
     print(text)
-    args.output.mkdir(parents=True, exist_ok=True)
-    (args.output / "compare.md").write_text(text, encoding="utf-8")
+    write_text(outputs[0], text)
     record = {
         "bundle": {"name": card.name, "onnx_sha256": detector.bundle.onnx_sha256},
         "engine": detector.engine.info.as_dict(),
@@ -336,9 +296,4 @@ def _compare(args: argparse.Namespace) -> None:
         "data": {name: source.description for name, source in sources.items()},
         "rows": rows,
     }
-    _write_json(args.output / "compare.json", record)
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(outputs[1], record)

@@ -1,7 +1,9 @@
 """The TensorRT backend: `tensorrt` and `tensorrt_rtx`, without torch (docs/tensorrt.md).
 
 A frame costs: one copy into pinned memory, one replay of a CUDA graph (image up, network and score, map down), one copy
-out. A prompt swap adds four small uploads before the replay; the graph reads the same buffers.
+out. Nothing of CUDA is allocated for it, neither pinned nor device memory; the copy out is a new array of the host, for
+whoever asked may keep it (`Engine.infer`) while the next frame overwrites the pinned one. A prompt swap adds four small
+uploads before the replay; the graph reads the same buffers.
 """
 
 from __future__ import annotations

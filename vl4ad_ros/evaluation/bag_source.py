@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from vl4ad_ros.bags.reader import BagImage, BagReader
 from vl4ad_ros.errors import Vl4adError
-from vl4ad_ros.evaluation.frames import Frame
+from vl4ad_ros.evaluation.frames import Fault, Frame, fault_sentences
 from vl4ad_ros.evaluation.image_files import LabelMapping
 from vl4ad_ros.provenance import sha256_tree
 
@@ -29,7 +30,8 @@ class BagSource:
         image_topic: Topic of the camera.
         label_topic: Topic of the ground truth, or None.
         recorded: A bag with the detector's outputs for the same stamps, or None.
-        problems: Sentences on what could not be used.
+        found: Sentences on what could not be used, as far as opening it told.
+        faults: Frame index -> what could not be read, so far.
     """
 
     def __init__(
@@ -54,36 +56,48 @@ class BagSource:
             latency_ms: Stamp -> stage -> milliseconds, for recorded results.
 
         Raises:
-            Vl4adError: If a bag or a topic is missing or of another type, or no frame can be read.
+            Vl4adError: If a bag or a topic is missing or of another type, or nothing on one of them can be read.
         """
         self.path, self.recorded, self._mapping, self._latency = path, recorded, mapping, latency_ms or {}
-        self.problems: list[str] = []
+        self.found: list[str] = []
+        self.faults: dict[int, Fault] = {}
         with BagReader(path) as bag:
-            self.image_topic = bag.image_topic(image_topic)
             self.label_topic = None if label_topic is None else bag.image_topic(label_topic)
-            images = self._stamps(bag, self.image_topic)
-            self._labelled = frozenset(self._stamps(bag, self.label_topic)) if self.label_topic else frozenset()
+            self.image_topic = bag.image_topic(image_topic, labels=self.label_topic)
+            images = self._stamps(bag, self.image_topic, BagImage.rgb)
+            labels = self._stamps(bag, self.label_topic, self._label) if self.label_topic else []
+        self._labelled = frozenset(labels)
         chosen = sorted(set(images))
         self._judge_stamps(images)
         if recorded is not None:
             with BagReader(recorded) as bag:
                 self._uncertainty_topic = _uncertainty_topic(bag, uncertainty_topic)
-                results = set(self._stamps(bag, self._uncertainty_topic))
+                results = set(self._stamps(bag, self._uncertainty_topic, self._map))
             foreign = len(results - set(images))
             if foreign:
-                self.problems.append(f"{foreign} recorded results belong to no image of {path.name}.")
+                self.found.append(f"{foreign} recorded results belong to no image of {path.name}.")
             chosen = [stamp for stamp in chosen if stamp in results]
         if not chosen:
-            raise Vl4adError(f"{path}: no frame of '{self.image_topic}' can be evaluated. {' '.join(self.problems)}")
+            raise Vl4adError(f"{path}: no frame of '{self.image_topic}' can be evaluated. {' '.join(self.found)}")
         if self.label_topic:
             without = sum(stamp not in self._labelled for stamp in chosen)
             if without:
-                self.problems.append(f"{without} of {len(chosen)} frames have no label with their stamp.")
+                self.found.append(f"{without} of {len(chosen)} frames have no label with their stamp.")
             orphans = len(self._labelled - set(images))
             if orphans:
-                self.problems.append(f"{orphans} labels belong to no image.")
+                self.found.append(f"{orphans} labels belong to no image.")
         self._chosen = chosen
         self._sha256 = sha256_tree(path)
+
+    @property
+    def problems(self) -> list[str]:
+        """Sentences on what could not be used, so far."""
+        return self.found + fault_sentences(self.faults, len(self))
+
+    @property
+    def state(self) -> str:
+        """Nothing: the description has the hash of the contents."""
+        return ""
 
     @property
     def description(self) -> dict[str, Any]:
@@ -107,72 +121,96 @@ class BagSource:
         return len(self._chosen)
 
     def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
-        """Yield the frames with these indices, ascending.
-
-        Raises:
-            Vl4adError: If a label or a recorded map is not an image of the expected kind.
-        """
-        with BagReader(self.path) as bag:
+        """Yield those of the frames with these indices, ascending, that can be read; `faults` has the others."""
+        with ExitStack() as stack:
+            bag = stack.enter_context(BagReader(self.path))
             images = _Joined(bag, self.image_topic)
             labels = _Joined(bag, self.label_topic) if self.label_topic else None
-            if self.recorded is None:
-                yield from (self._frame(index, images, labels, None) for index in indices)
-                return
-            with BagReader(self.recorded) as results:
-                maps = _Joined(results, self._uncertainty_topic)
-                yield from (self._frame(index, images, labels, maps) for index in indices)
+            maps = None
+            if self.recorded is not None:
+                maps = _Joined(stack.enter_context(BagReader(self.recorded)), self._uncertainty_topic)
+            for index in indices:
+                frame = self._frame(index, images, labels, maps)
+                if frame is not None:
+                    yield frame
 
-    def _frame(self, index: int, images: _Joined, labels: _Joined | None, maps: _Joined | None) -> Frame:
+    def _frame(self, index: int, images: _Joined, labels: _Joined | None, maps: _Joined | None) -> Frame | None:
+        """Return a frame, or None where its image or its recorded map cannot be read."""
         stamp = self._chosen[index]
         name = f"{stamp // NS}.{stamp % NS:09d}"
         label = None
         if labels is not None and stamp in self._labelled:
-            values = labels.take(stamp).array()
-            if values.ndim != 2 or not np.issubdtype(values.dtype, np.integer):
-                raise Vl4adError(
-                    f"Topic '{self.label_topic}' carries {values.dtype} {values.shape}, expected mono8 or mono16."
-                )
-            label = self._mapping.apply(values.astype(np.int32))
-        uncertainty: NDArray[np.float32] | None = None
-        if maps is not None:
-            uncertainty = maps.take(stamp).array()
-            if uncertainty.dtype != np.float32 or uncertainty.ndim != 2:
-                raise Vl4adError(
-                    f"Topic '{self._uncertainty_topic}' carries {uncertainty.dtype} {uncertainty.shape}, no 32FC1."
-                )
-        return Frame(
-            index,
-            name,
-            images.take(stamp).rgb(),
-            label,
-            stamp,
-            uncertainty,
-            self.path.name,
-            self._latency.get(stamp, {}),
-        )
-
-    def _stamps(self, bag: BagReader, topic: str) -> list[int]:
-        """Return a topic's stamps in the order of recording, as far as it can be read."""
-        stamps: list[int] = []
+            try:
+                label = self._label(labels.take(stamp))
+            except Vl4adError as error:
+                self.faults[index] = Fault(name, "label", str(error), left_out=False)
+        what = "image"
         try:
-            stamps.extend(image.stamp_ns for image in bag.images(topic))
+            image = images.take(stamp).rgb()
+            what = "map"
+            uncertainty = None if maps is None else self._map(maps.take(stamp))
+        except Vl4adError as error:
+            self.faults[index] = Fault(name, what, str(error))
+            return None
+        return Frame(index, name, image, label, stamp, uncertainty, self.path.name, self._latency.get(stamp, {}))
+
+    def _label(self, message: BagImage) -> NDArray[np.uint8]:
+        values = message.array()
+        if values.ndim != 2 or not np.issubdtype(values.dtype, np.integer):
+            raise Vl4adError(
+                f"Topic '{self.label_topic}' carries {values.dtype} {values.shape}, expected mono8 or mono16."
+            )
+        return self._mapping.apply(values.astype(np.int32))
+
+    def _map(self, message: BagImage) -> NDArray[np.float32]:
+        values: NDArray[np.float32] = message.array()
+        if values.dtype != np.float32 or values.ndim != 2:
+            raise Vl4adError(f"Topic '{self._uncertainty_topic}' carries {values.dtype} {values.shape}, no 32FC1.")
+        return values
+
+    def _stamps(self, bag: BagReader, topic: str, read: Callable[[BagImage], object]) -> list[int]:
+        """Return a topic's stamps in the order of recording, as far as it can be read.
+
+        Raises:
+            Vl4adError: If none of its messages can be used: then the topic is not what it was taken for.
+        """
+        stamps: list[int] = []
+        fault: Vl4adError | None = None
+        usable = False
+        try:
+            for image in bag.images(topic):
+                stamps.append(image.stamp_ns)
+                if not usable:
+                    usable, cause = _can_be(read, image)
+                    fault = fault or cause
         except Vl4adError as error:
             if not stamps:
                 raise
-            self.problems.append(f"{error} The first {len(stamps)} of {bag.count(topic)} messages on '{topic}' count.")
+            self.found.append(f"{error} The first {len(stamps)} of {bag.count(topic)} messages on '{topic}' count.")
+        if stamps and not usable:
+            raise Vl4adError(f"{bag.path}: none of the {len(stamps)} messages on '{topic}' can be used. {fault}")
         return stamps
 
     def _judge_stamps(self, stamps: Sequence[int]) -> None:
         backwards = sum(later < earlier for earlier, later in pairwise(stamps))
         if backwards:
-            self.problems.append(f"The stamps of '{self.image_topic}' go back {backwards} times; they were sorted.")
+            self.found.append(f"The stamps of '{self.image_topic}' go back {backwards} times; they were sorted.")
         repeated = len(stamps) - len(set(stamps))
         if repeated:
-            self.problems.append(
+            self.found.append(
                 f"{repeated} images on '{self.image_topic}' repeat another one's stamp; the first one counts."
             )
         if 0 in stamps:
-            self.problems.append(f"Some images on '{self.image_topic}' have no stamp (zero).")
+            self.found.append(f"Some images on '{self.image_topic}' have no stamp (zero).")
+
+
+def _can_be(read: Callable[[BagImage], object], image: BagImage) -> tuple[bool, Vl4adError | None]:
+    """Return whether a message can be read, and why not."""
+    try:
+        read(image)
+    except Vl4adError as error:
+        return False, error
+    return True, None
 
 
 class _Joined:

@@ -84,6 +84,8 @@ def compare(a: Result, b: Result, samples: int = SAMPLES, seed: int = 0, only_co
     if only_common:
         both = set.intersection(*({record["name"] for record in records} for records, _ in parts))
         parts = [_only(both, *part) for part in parts]
+    if not all(records for records, _ in parts):
+        raise Vl4adError("One of the two results has no frame with ground truth; evaluate it again.")
     names = [[record["name"] for record in records] for records, _ in parts]
     paired = names[0] == names[1]
     rng = np.random.default_rng(seed)
@@ -164,8 +166,9 @@ def _component_f1(
 
 
 def _lookup(summary: dict[str, Any], place: tuple[str, str]) -> float | None:
-    value = summary[place[0]][place[1]]
-    return None if value is None else float(value)
+    group = summary.get(place[0])
+    value = group.get(place[1]) if isinstance(group, dict) else None
+    return float(value) if isinstance(value, int | float) else None
 
 
 _FIGURES = (

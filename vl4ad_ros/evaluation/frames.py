@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+# Causes that a sentence on unreadable frames names.
+MAX_CAUSES = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,14 +38,63 @@ class Frame:
     latency_ms: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Fault:
+    """Something of a frame that could not be read.
+
+    Attributes:
+        name: The frame's name.
+        what: `image`, `label` or `map`.
+        sentence: Why.
+        left_out: Whether the frame is left out; else it counts as unlabelled.
+    """
+
+    name: str
+    what: str
+    sentence: str
+    left_out: bool = True
+
+
+def fault_sentences(faults: Mapping[int, Fault], frames: int) -> list[str]:
+    """Return one sentence per kind of what could not be read, with the first few causes.
+
+    Args:
+        faults: Frame index -> what was wrong.
+        frames: How many frames there were.
+    """
+    sentences = []
+    for what, left_out in sorted({(fault.what, fault.left_out) for fault in faults.values()}):
+        these = [
+            faults[index]
+            for index in sorted(faults)
+            if (faults[index].what, faults[index].left_out) == (what, left_out)
+        ]
+        causes = "; ".join(f"{fault.name}: {fault.sentence.rstrip('.')}" for fault in these[:MAX_CAUSES])
+        more = "; ..." if len(these) > MAX_CAUSES else ""
+        fate = "are left out" if left_out else "count as unlabelled"
+        sentences.append(f"{len(these)} of {frames} {what}s cannot be read, their frames {fate} ({causes}{more}).")
+    return sentences
+
+
 class FrameSource(Protocol):
     """A source of frames that any process can open again and read in parts.
 
     Attributes:
-        problems: Sentences on what could not be used.
+        found: Sentences on what could not be used, as far as opening it told.
+        faults: Frame index -> what could not be read; grows while frames are read.
     """
 
-    problems: list[str]
+    found: list[str]
+
+    @property
+    def faults(self) -> dict[int, Fault]:
+        """Frame index -> what could not be read, so far."""
+        ...
+
+    @property
+    def state(self) -> str:
+        """What differs, on this machine, whenever the files may have changed and the description has not."""
+        ...
 
     @property
     def description(self) -> dict[str, Any]:
@@ -54,7 +106,7 @@ class FrameSource(Protocol):
         ...
 
     def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
-        """Yield the frames with these indices, ascending."""
+        """Yield those of the frames with these indices, ascending, that can be read; `faults` has the others."""
         ...
 
 
@@ -63,12 +115,27 @@ class JoinedSource:
 
     Attributes:
         parts: The sources.
-        problems: Sentences on what could not be used, of all parts.
+        found: Sentences on what could not be used, of all parts.
     """
 
     def __init__(self, parts: Sequence[FrameSource]) -> None:
         self.parts = list(parts)
-        self.problems = [problem for part in self.parts for problem in part.problems]
+        self.found = [sentence for part in self.parts for sentence in part.found]
+
+    @property
+    def faults(self) -> dict[int, Fault]:
+        """Frame index -> what could not be read, so far."""
+        shifted: dict[int, Fault] = {}
+        start = 0
+        for part in self.parts:
+            shifted |= {start + index: fault for index, fault in part.faults.items()}
+            start += len(part)
+        return shifted
+
+    @property
+    def state(self) -> str:
+        """What differs, on this machine, whenever the files may have changed and the description has not."""
+        return " ".join(part.state for part in self.parts)
 
     @property
     def description(self) -> dict[str, Any]:
@@ -87,7 +154,7 @@ class JoinedSource:
         return sum(len(part) for part in self.parts)
 
     def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
-        """Yield the frames with these indices, ascending."""
+        """Yield those of the frames with these indices, ascending, that can be read; `faults` has the others."""
         start = 0
         for part in self.parts:
             here = [index - start for index in indices if start <= index < start + len(part)]

@@ -14,6 +14,9 @@ from PIL import Image, UnidentifiedImageError
 from vl4ad_ros.errors import Vl4adError
 
 VOID = 255
+# Set in the value of a colour: 0x0000ff is not the index 255.
+COLOUR = 1 << 24
+_GREY = 0x010101
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
@@ -33,7 +36,10 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 
 
 def read_label_values(path: Path) -> NDArray[np.int32]:
-    """Read a label file: int32 [H, W], the stored value (a palette's index), or 0xRRGGBB of a colour mask.
+    """Read a label file: int32 [H, W], the stored value (a palette's index), or `COLOUR | 0xRRGGBB` of a colour.
+
+    A pixel of a colour mask with red = green = blue has that value, as in a grey image: black 0, white 255. It does not
+    depend on what else is in the file.
 
     Raises:
         Vl4adError: If the file cannot be read or is no image.
@@ -48,9 +54,8 @@ def read_label_values(path: Path) -> NDArray[np.int32]:
     if values.ndim == 2:
         return values
     red, green, blue = values[..., 0], values[..., 1], values[..., 2]
-    if np.array_equal(red, green) and np.array_equal(red, blue):
-        return red
-    return np.asarray(red << 16 | green << 8 | blue, dtype=np.int32)
+    grey = (red == green) & (red == blue)
+    return np.where(grey, red, COLOUR | red << 16 | green << 8 | blue).astype(np.int32)
 
 
 def _read(path: Path) -> bytes:
@@ -63,6 +68,10 @@ def _read(path: Path) -> bytes:
 @dataclass(frozen=True)
 class LabelMapping:
     """Which stored values mean what.
+
+    A grey level and the colour of that grey are the same value, in files of either kind: 255 and #ffffff, 0 and
+    #000000. Where a value is named several times, anomaly wins over void and void over normal: `--anomaly '#ffffff'`
+    takes white for an anomaly though 255 is void otherwise.
 
     Attributes:
         anomaly: Values that are anomalies (label 1).
@@ -78,22 +87,29 @@ class LabelMapping:
         """Return labels uint8 [H, W]: 1 = anomaly, 0 = none, 255 = void (also for values named nowhere).
 
         Raises:
-            Vl4adError: If the file is a colour mask and no colour is among the anomalies.
+            Vl4adError: If the file has colours and the anomalies are neither named as colours nor white nor in it.
         """
         present = np.unique(values)
-        if present[-1] > 0xFFFF and max(self.anomaly, default=0) <= 0xFFFF:
-            colours = [f"#{value:06x}" for value in present[:8].tolist()]
+        if present[-1] >= COLOUR and not any(v >= COLOUR or v == VOID or v in present for v in self.anomaly):
+            colours = [f"#{v - COLOUR if v >= COLOUR else v * _GREY:06x}" for v in present[:8].tolist()]
             raise Vl4adError(f"it is a colour mask ({', '.join(colours)}); name the anomalies' colours with --anomaly")
         labels = np.full(values.shape, 0 if self.normal is None else VOID, np.uint8)
         for meaning, chosen in ((0, self.normal), (VOID, self.void), (1, self.anomaly)):
-            here = [value for value in present.tolist() if chosen is not None and value in chosen]
+            plain = {_plain(value) for value in chosen or ()}
+            here = [value for value in present.tolist() if value in plain]
             if here:
                 labels[np.isin(values, here)] = meaning
         return labels
 
 
+def _plain(value: int) -> int:
+    """Return the grey level of a grey that was named as a colour, and any other value as it is."""
+    level = value & 0xFF
+    return level if value == COLOUR | level * _GREY else value
+
+
 def parse_values(text: str) -> frozenset[int]:
-    """Return the values of a text like `1,3-5,#ff6600`.
+    """Return the values of a text like `1,3-5,#ff6600`; a colour is `COLOUR | 0xRRGGBB`.
 
     Raises:
         Vl4adError: If a part is neither a number, a range nor a colour.
@@ -102,7 +118,7 @@ def parse_values(text: str) -> frozenset[int]:
     for part in (p.strip() for p in text.split(",") if p.strip()):
         try:
             if part.startswith("#") and len(part) == 7:
-                values.add(int(part[1:], 16))
+                values.add(COLOUR | int(part[1:], 16))
             elif "-" in part:
                 low, high = part.split("-")
                 values |= set(range(int(low), int(high) + 1))

@@ -108,20 +108,29 @@ def find_pairs(root: Path, layout: Layout) -> tuple[list[tuple[str, Path, Path |
         (key, image, label or None) by key, and a sentence for every kind of file that lacks its partner.
 
     Raises:
-        Vl4adError: If the folder is missing or holds nothing that fits.
+        Vl4adError: If the folder is missing, holds nothing that fits, or two files for one frame.
     """
     if not root.is_dir():
         raise Vl4adError(f"There is no folder {root}.")
     found: list[dict[str, Path]] = [{}, {}]
+    twins: dict[str, list[Path]] = {}
     patterns = [re.compile(layout.label, re.IGNORECASE), re.compile(layout.image, re.IGNORECASE)]
     for path in sorted(p for p in root.rglob("*") if p.is_file()):
         for kind, pattern in enumerate(patterns):
             match = pattern.fullmatch(path.relative_to(root).as_posix())
             if match:
                 key = next(value for value in match.groupdict().values() if value is not None)
-                found[kind].setdefault(key, path)
+                if found[kind].setdefault(key, path) != path:
+                    twins.setdefault(key, [found[kind][key]]).append(path)
                 break
     labels, images = found
+    several = next((key for key in sorted(twins) if key in labels and key in images), None)
+    if several is not None:
+        first, second, *_ = (path.relative_to(root).as_posix() for path in twins[several])
+        raise Vl4adError(
+            f"{root} holds two files for '{several}' of {layout.title}, {first} and {second}; give a folder that holds "
+            "one of them."
+        )
     if not images or not labels:
         raise Vl4adError(
             f"{root} holds {len(images)} images and {len(labels)} labels of {layout.title}; expected images like "
@@ -130,7 +139,13 @@ def find_pairs(root: Path, layout: Layout) -> tuple[list[tuple[str, Path, Path |
     problems = []
     without_image = sorted(set(labels) - set(images))
     without_label = [] if layout.extra_images else sorted(set(images) - set(labels))
-    for what, names in (("labels have no image", without_image), ("images have no label", without_label)):
+    # Of files without a partner the first of a name stands for all.
+    same = sorted(path.relative_to(root).as_posix() for paths in twins.values() for path in paths[1:])
+    for what, names in (
+        ("labels have no image", without_image),
+        ("images have no label", without_label),
+        ("files without a partner have the name of another one", same),
+    ):
         if names:
             listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
             problems.append(f"{len(names)} {what} and are left out: {listed}.")

@@ -69,6 +69,7 @@ def _detector(told: dict[str, Any]) -> dict[str, Any]:
         "prompt_set_source_sha256": "sha256",
         "scoring": "scoring",
         "method": "method",
+        "random_word": "random_word",
         "temperature": "temperature",
         "threshold": "threshold",
     }

@@ -107,8 +107,11 @@ class PixelMetrics:
         truth = labels[seen]
         if truth.size and truth.max() > 1:
             raise Vl4adError(f"Labels must be 0, 1 or 255 (void), found {int(truth.max())}.")
-        values = np.asarray(scores, dtype=np.float32)[seen]
+        with np.errstate(over="ignore"):
+            values = np.asarray(scores, dtype=np.float32)[seen]
         if not np.isfinite(values).all():
+            if np.isfinite(scores[seen]).all():
+                raise Vl4adError("The scores have numbers beyond float32 (3.4e38); scale them.")
             raise Vl4adError("The scores contain NaN or infinity; every pixel needs a finite number.")
         self._pending.append((to_keys(values), truth.astype(bool)))
         self._waiting += truth.size

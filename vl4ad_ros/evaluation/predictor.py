@@ -43,6 +43,7 @@ class DetectorSpec:
         method: `vl4ad`, `random_word` or `both`.
         temperature: Overrides the set's and the model's; None keeps them.
         threads: CPU threads of the engine; 0 lets it choose.
+        random_word: Random-word network: name or file; None takes the bundle's default.
     """
 
     bundle: str
@@ -52,12 +53,13 @@ class DetectorSpec:
     method: str = "vl4ad"
     temperature: float | None = None
     threads: int = 0
+    random_word: str | None = None
 
     def identity(self) -> dict[str, Any]:
         """Return the settings with the hashes of the files that they name."""
-        given = Path(self.prompt_set or "")
-        prompt_file = {"prompt_file_sha256": sha256_file(given)} if given.is_file() else {}
-        return {**asdict(self), "card_sha256": sha256_file(bundle_dir(self.bundle) / CARD), **prompt_file}
+        given = {"prompt_file_sha256": Path(self.prompt_set or ""), "random_word_sha256": Path(self.random_word or "")}
+        hashes = {name: sha256_file(path) for name, path in given.items() if path.is_file()}
+        return {**asdict(self), "card_sha256": sha256_file(bundle_dir(self.bundle) / CARD), **hashes}
 
     def open(self) -> DetectorPredictor:
         """Load the bundle into its engine."""
@@ -70,7 +72,9 @@ class DetectorPredictor:
     def __init__(self, spec: DetectorSpec) -> None:
         self._spec = spec
         self._detector = Detector.open(spec.bundle, spec.backend, spec.threads)
-        self._prompts = self._detector.prompts(spec.prompt_set, spec.scoring, spec.temperature, spec.method)
+        network = self._detector.random_word(spec.random_word, spec.method)
+        self._random_word = None if network is None else network.summary()
+        self._prompts = self._detector.prompts(spec.prompt_set, spec.scoring, spec.temperature, spec.method, network)
 
     @property
     def default_threshold(self) -> float:
@@ -78,7 +82,7 @@ class DetectorPredictor:
         return self._detector.bundle.card.threshold(self._spec.method, self._prompts.scoring)
 
     def describe(self) -> dict[str, Any]:
-        """Return bundle, engine, prompt set and settings with their hashes."""
+        """Return bundle, engine, prompt set, random-word network and settings with their hashes."""
         bundle, prompts = self._detector.bundle, self._prompts
         return {
             "bundle": bundle.card.name,
@@ -89,6 +93,7 @@ class DetectorPredictor:
             "prompt_set_source_sha256": prompts.prompt_set.source_sha256,
             "scoring": prompts.scoring,
             "method": self._spec.method,
+            "random_word": self._random_word,
             "temperature": prompts.temperature,
         }
 

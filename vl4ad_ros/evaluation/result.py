@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 from vl4ad_ros.checked import read_json
 from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.evaluation.component_metrics import summarise
-from vl4ad_ros.evaluation.levels import calibration_error
+from vl4ad_ros.evaluation.frames import fault_sentences
+from vl4ad_ros.evaluation.levels import COARSE_BINS, calibration_error
 from vl4ad_ros.evaluation.measure import components_of, is_labelled
 from vl4ad_ros.evaluation.objects import MIN_FRAMES, follow_objects
 from vl4ad_ros.evaluation.pictures import Gallery
 from vl4ad_ros.evaluation.pixel_metrics import Curve
 from vl4ad_ros.evaluation.regions import region_recall
 from vl4ad_ros.evaluation.tally import Tally
+from vl4ad_ros.npy_files import read_npz
 
 FORMAT = "vl4ad_ros.evaluation/1"
 RESULT, FRAMES, HISTOGRAMS = "result.json", "frames.jsonl", "histograms.npz"
@@ -68,6 +70,7 @@ def finish(tally: Tally, about: dict[str, Any], is_drive: bool, live: dict[str, 
         live: Figures of a live run (see `live_statistics`).
     """
     records = tally.ordered()
+    left_out = sum(fault.left_out for fault in tally.faults.values())
     labelled = [r for r in records if is_labelled(r)]
     calibration = np.sum([tally.calibration[i] for i in sorted(tally.calibration)], axis=0) if labelled else _nothing()
     stages = sorted({stage for r in records for stage in r["latency_ms"]})
@@ -87,7 +90,7 @@ def finish(tally: Tally, about: dict[str, Any], is_drive: bool, live: dict[str, 
         "alarms": _alarms(records),
         "latency_ms": {stage: percentiles(r["latency_ms"].get(stage, math.nan) for r in records) for stage in stages},
         "live": live,
-        "problems": tally.problems,
+        "problems": tally.problems + fault_sentences(tally.faults, len(records) + left_out),
     }
     indices = sorted(tally.histograms)
     stacked = np.array([tally.histograms[i] for i in indices], np.uint32)
@@ -152,10 +155,29 @@ def read_result(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], NDA
     try:
         lines = (folder / FRAMES).read_text(encoding="utf-8").splitlines()
         records = [json.loads(line) for line in lines]
-        with np.load(folder / HISTOGRAMS, allow_pickle=False) as stored:
-            histograms = stored["histograms"]
-    except (OSError, ValueError, KeyError) as error:
+        histograms = read_npz(folder / HISTOGRAMS, ["histograms"])["histograms"]
+    except (OSError, ValueError, KeyError, Vl4adError) as error:
         raise Vl4adError(f"{folder}: the result is incomplete or damaged ({error}).") from error
-    if len(histograms) != len(records):
+    if histograms.shape[1:] != (2, COARSE_BINS) or len(histograms) != len(records):
         raise Vl4adError(f"{folder}: {len(records)} records, but {len(histograms)} histograms; evaluate again.")
+    lacking = next((key for key in ("source", "detector", "settings") if not isinstance(summary.get(key), dict)), None)
+    if lacking is not None:
+        raise Vl4adError(f"{folder / RESULT} lacks '{lacking}'; evaluate again.")
+    for number, record in enumerate(records, start=1):
+        if not _is_record(record):
+            raise Vl4adError(f"{folder / FRAMES}: line {number} is no record of a frame; evaluate again.")
     return summary, records, histograms
+
+
+def _is_record(record: object) -> bool:
+    """Return whether a record has what comparing needs."""
+    if not isinstance(record, dict) or not isinstance(record.get("name"), str):
+        return False
+    if not is_labelled(record):
+        return True
+    parts = ((record["objects"], "siou"), (record.get("segments"), "precision"))
+    return all(
+        isinstance(items, list)
+        and all(isinstance(item, dict) and isinstance(item.get(key), int | float) for item in items)
+        for items, key in parts
+    )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import cv2
 
 from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.evaluation.component_metrics import track
-from vl4ad_ros.evaluation.frames import FrameSource
+from vl4ad_ros.evaluation.frames import FrameSource, fault_sentences
 from vl4ad_ros.evaluation.pictures import timeline_indices
 from vl4ad_ros.evaluation.predictor import DetectorSpec, RecordedSpec
 from vl4ad_ros.evaluation.tally import Tally
@@ -88,7 +89,11 @@ def evaluate_part(part: Part, progress: Progress | None = None) -> Tally:
                 progress(1)
     finally:
         predictor.close()
-    tally.problems += part.source.problems
+    if progress is not None:
+        progress(len(part.indices) - len(tally.records))
+    tally.problems += part.source.found
+    mine = set(part.indices)
+    tally.faults = {index: fault for index, fault in part.source.faults.items() if index in mine}
     return tally
 
 
@@ -106,12 +111,12 @@ def split(
 
 
 def fingerprint(part: Part) -> str:
-    """Return a short text that differs whenever the part's result may."""
+    """Return a short text that differs whenever a frame's result may; which frames the part has does not matter."""
     content = {
         "source": part.source.description,
+        "state": part.source.state,
         "predictor": part.predictor.identity(),
         "settings": dataclasses.asdict(part.settings),
-        "indices": list(part.indices),
     }
     return sha256_text(json.dumps(content, sort_keys=True))[:16]
 
@@ -123,26 +128,29 @@ def evaluate(
     ray_address: str | None = None,
     progress: Progress | None = None,
 ) -> Tally:
-    """Evaluate all parts and merge them; parts that an interrupted run has finished are not done again.
+    """Evaluate all parts and merge them; frames that an interrupted run has finished are not done again.
+
+    However many parts that run had: what it finished is recognised by its frames.
 
     Args:
         parts: The parts of `split`.
-        folder: Where finished parts are kept until all are done.
+        folder: Where finished parts are kept until all are done; then all parts in it go, also those of other runs.
         jobs: Processes on this machine.
         ray_address: Address of a Ray cluster (`local` starts one here); None uses none.
         progress: Called with the number of frames done, as they are done.
 
     Raises:
-        Vl4adError: What a part raised; the others that finished are kept.
+        Vl4adError: What a part raised; the others that finished are kept. Or if no frame could be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    files = {folder / f"part-{fingerprint(part)}.npz": part for part in parts}
-    waiting = {}
-    for path, part in files.items():
-        if path.is_file():
-            _report(progress, len(part.indices))
-        else:
-            waiting[path] = part
+    run = fingerprint(parts[0])
+    finished = _finished(folder, run, sorted(index for part in parts for index in part.indices))
+    _report(progress, len(finished))
+    waiting = {
+        folder / f"part-{run}-{part.indices[0]}-{part.indices[-1]}.npz": part for part in _unfinished(parts, finished)
+    }
+    files = sorted({*finished.values(), *waiting})
+    elsewhere = True
     if ray_address is not None:
         from vl4ad_ros.evaluation.ray_cluster import on_cluster
 
@@ -150,19 +158,42 @@ def evaluate(
     elif jobs > 1 and len(waiting) > 1:
         done = _in_processes(waiting, jobs)
     else:
+        elsewhere = False
         done = ((path, evaluate_part(part, progress)) for path, part in waiting.items())
     for path, tally in done:
         tally.save(path)
-        if ray_address is not None or jobs > 1:
-            _report(progress, len(tally.records))
+        if elsewhere:
+            _report(progress, len(waiting[path].indices))
     merged = Tally()
     for path in files:
         merged.merge(Tally.load(path))
-    for path in files:
+    for path in folder.glob("*part-*.npz"):
         path.unlink()
     if not any(folder.iterdir()):
         folder.rmdir()
+    if not merged.records:
+        causes = fault_sentences(merged.faults, len(merged.faults))
+        raise Vl4adError(f"No frame can be evaluated. {' '.join(causes)}")
     return merged
+
+
+def _finished(folder: Path, run: str, indices: Sequence[int]) -> dict[int, Path]:
+    """Return the frames of a run that are in stored parts (their names tell the first and the last), with the part."""
+    finished: dict[int, Path] = {}
+    for path in sorted(folder.glob(f"part-{run}-*.npz")):
+        first, last = (int(text) for text in path.stem.rsplit("-", 2)[1:])
+        here = [index for index in indices if first <= index <= last]
+        if not finished.keys() & set(here):
+            finished |= dict.fromkeys(here, path)
+    return finished
+
+
+def _unfinished(parts: Sequence[Part], finished: Container[int]) -> Iterator[Part]:
+    """Yield what is left of the parts, in pieces without a gap."""
+    for part in parts:
+        for done, indices in groupby(part.indices, key=finished.__contains__):
+            if not done:
+                yield replace(part, indices=list(indices))
 
 
 def _report(progress: Progress | None, frames: int) -> None:
@@ -177,7 +208,13 @@ def _in_processes(waiting: dict[Path, Part], jobs: int) -> Iterator[tuple[Path, 
         while open_futures:
             done, open_futures = wait(open_futures, return_when=FIRST_COMPLETED)
             for future in done:
-                yield futures[future], future.result()
+                try:
+                    yield futures[future], future.result()
+                except BrokenProcessPool as error:
+                    raise Vl4adError(
+                        "A process of --jobs was ended from outside, perhaps for want of memory; the same command with "
+                        "fewer --jobs goes on where it stopped."
+                    ) from error
 
 
 def evaluate_on_one_thread(part: Part) -> Tally:

@@ -1,29 +1,29 @@
-"""Reading what is left of an MCAP recording that was cut off (power loss, full disk)."""
+"""Reading what is left of a recording that was cut off (power loss, full disk)."""
 
 from __future__ import annotations
 
 import shutil
-import struct
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
-from vl4ad_ros.bags.reader import BagReader
+from vl4ad_ros.bags.mcap_scan import scan_mcap
+from vl4ad_ros.bags.reader import IMAGE_TYPES, BagReader, storage_files
+from vl4ad_ros.bags.sqlite_scan import scan_sqlite
+from vl4ad_ros.bags.writer import BagWriter
 from vl4ad_ros.errors import Vl4adError
 
-Reader = Callable[[int], bytes]
-MAGIC = b"\x89MCAP0\r\n"
-_HEADER = struct.Struct("<BQ")
-_DATA_END = 0x0F
-# Footer without a summary: readers then go through the whole file.
-_END = _HEADER.pack(_DATA_END, 4) + bytes(4) + _HEADER.pack(0x02, 20) + bytes(20) + MAGIC
+Message = tuple[str, str, int, bytes]
 
 
 def readable_bag(path: Path, folder: Path) -> tuple[Path, str | None]:
-    """Return a bag that can be opened: the given one, or a copy of what is left of it.
+    """Return a bag that can be opened: the given one, or a folder with what is left of it.
+
+    Of a file that was cut off, the images that are complete are written again, also those in its last chunk or pages.
+    Files of a split recording that are whole are linked.
 
     Args:
         path: The bag.
-        folder: Where a copy is put.
+        folder: Where what is left is put.
 
     Returns:
         The bag, and a sentence on what was lost (None: nothing).
@@ -34,47 +34,53 @@ def readable_bag(path: Path, folder: Path) -> tuple[Path, str | None]:
     try:
         BagReader(path).close()
         return path, None
+    except Vl4adError as error:
+        files = storage_files(path) if path.is_dir() else [path] if path.suffix in (".mcap", ".db3") else []
+        if not all(file.is_file() for file in files) or not files:
+            raise
+        cause = error
+    target = folder / f"{path.stem}.recovered"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    saved = {file.name: _recover(file, target) for file in files}
+    lost = {name: count for name, count in saved.items() if count is not None}
+    if not any(target.iterdir()):
+        raise Vl4adError(f"{cause} No image of it is complete.") from cause
+    if not lost:
+        return target, f"{path} was read without its metadata.yaml: {cause}"
+    counts = ", ".join(f"{count} images of {name}" for name, count in lost.items())
+    return target, f"{path} is cut off; what could be read ({counts}) is evaluated."
+
+
+def _recover(file: Path, target: Path) -> int | None:
+    """Put what is left of a storage file into a folder; return the images saved, None where the file is whole."""
+    try:
+        BagReader(file).close()
     except Vl4adError:
-        files = [path] if path.suffix == ".mcap" else sorted(path.glob("*.mcap"))
-        if len(files) != 1 or not files[0].is_file():
-            raise
-        end = _last_whole_record(files[0])
-        if end is None:
-            raise
-        target = folder / f"{path.stem}.recovered.mcap"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with files[0].open("rb") as source, target.open("wb") as copy:
-            shutil.copyfileobj(_Head(source.read, end), copy)
-            copy.write(_END)
-        BagReader(target).close()
-        size = files[0].stat().st_size
-        return target, f"{path} is cut off; what could be read ({end} of {size} bytes) is evaluated."
+        messages = scan_mcap(file) if file.suffix == ".mcap" else scan_sqlite(file, target)
+        return _write(messages, target, file.stem)
+    try:
+        (target / file.name).symlink_to(file.resolve())
+    except OSError:  # A disk without links.
+        shutil.copyfile(file, target / file.name)
+    return None
 
 
-class _Head:
-    """The first bytes of a file, as `shutil.copyfileobj` reads them."""
-
-    def __init__(self, read: Reader, size: int) -> None:
-        self._read, self._left = read, size
-
-    def read(self, size: int = -1) -> bytes:
-        """Return up to `size` bytes."""
-        data = self._read(self._left if size < 0 else min(size, self._left))
-        self._left -= len(data)
-        return data
-
-
-def _last_whole_record(path: Path) -> int | None:
-    """Return where the last complete record of the data section ends; None if there is none."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if file.read(len(MAGIC)) != MAGIC:
-            return None
-        end = start = file.tell()
-        while len(head := file.read(_HEADER.size)) == _HEADER.size:
-            kind, length = _HEADER.unpack(head)
-            if kind == _DATA_END or end + _HEADER.size + length > size:
-                break
-            end += _HEADER.size + length
-            file.seek(end)
-    return end if end > start else None
+def _write(messages: Iterator[Message], target: Path, name: str) -> int:
+    """Write the images among messages as NAME.mcap; return how many there were."""
+    count = 0
+    topics: set[str] = set()
+    # Not copied record by record: rosbags reads MCAP without an index only where log times never go back.
+    with BagWriter(target / name, compress=False) as bag:
+        for topic, kind, log_ns, data in messages:
+            if kind not in IMAGE_TYPES:
+                continue
+            if topic not in topics:
+                bag.add_topic(topic, kind)
+                topics.add(topic)
+            bag.write_raw(topic, log_ns, data)
+            count += 1
+    if count:
+        (target / name / f"{name}.mcap").replace(target / f"{name}.mcap")
+    shutil.rmtree(target / name)
+    return count

@@ -23,7 +23,7 @@ def write_submission(folder: Path, source: DatasetSource, spec: DetectorSpec, me
         method: Name of the method.
 
     Returns:
-        The number of files.
+        The number of files: the images that could be read.
 
     Raises:
         Vl4adError: If the data set is not one of SegmentMeIfYouCan's, or h5py is missing.
@@ -37,11 +37,13 @@ def write_submission(folder: Path, source: DatasetSource, spec: DetectorSpec, me
     target = folder / "anomaly_p" / method / source.layout.benchmark
     target.mkdir(parents=True, exist_ok=True)
     predictor = spec.open()
+    count = 0
     try:
         for frame in source.frames(range(len(source))):
             uncertainty, _ = predictor.predict(frame)
             with h5py.File(target / f"{frame.name}.hdf5", "w") as file:
                 file.create_dataset("value", data=uncertainty.astype(np.float16), compression=9)
+            count += 1
     finally:
         predictor.close()
-    return len(source)
+    return count

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from vl4ad_ros.detector import anomaly_mask
 from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.evaluation.component_metrics import Track
-from vl4ad_ros.evaluation.frames import Frame
+from vl4ad_ros.evaluation.frames import Fault, Frame
 from vl4ad_ros.evaluation.levels import CALIBRATION_BINS, COARSE_BINS
 from vl4ad_ros.evaluation.measure import measure
 from vl4ad_ros.evaluation.pictures import Gallery, thumbnail
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
+from vl4ad_ros.npy_files import read_npz
 
 
 @dataclass
@@ -31,6 +32,7 @@ class Tally:
         calibration: Frame index -> float64 [3, 15].
         gallery: The chosen pictures.
         problems: Sentences on what could not be used.
+        faults: Frame index -> what of it could not be read.
     """
 
     pixels: PixelMetrics = field(default_factory=PixelMetrics)
@@ -39,6 +41,7 @@ class Tally:
     calibration: dict[int, NDArray[np.float64]] = field(default_factory=dict)
     gallery: Gallery = field(default_factory=Gallery)
     problems: list[str] = field(default_factory=list)
+    faults: dict[int, Fault] = field(default_factory=dict)
 
     def add(
         self, frame: Frame, uncertainty: NDArray[np.float32], threshold: float, track: Track, with_thumbnail: bool
@@ -64,6 +67,7 @@ class Tally:
         self.calibration |= other.calibration
         self.gallery.merge(other.gallery)
         self.problems += [problem for problem in other.problems if problem not in self.problems]
+        self.faults |= other.faults
 
     def ordered(self) -> list[dict[str, Any]]:
         """Return the records in the order of the frames."""
@@ -78,6 +82,7 @@ class Tally:
         content: dict[str, Any] = {
             "records": _bytes(json.dumps(self.ordered()).encode()),
             "problems": _bytes(json.dumps(self.problems).encode()),
+            "faults": _bytes(json.dumps([[i, *astuple(fault)] for i, fault in self.faults.items()]).encode()),
             "indices": np.array(indices, np.int64),
             "labelled": np.array(labelled, np.int64),
             "histograms": np.array([self.histograms[i] for i in indices], np.uint32).reshape(-1, 2, COARSE_BINS),
@@ -98,11 +103,11 @@ class Tally:
             Vl4adError: If the file is damaged.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                arrays = dict(stored)
+            arrays = read_npz(path)
             tally = cls(PixelMetrics.from_state({k[7:]: v for k, v in arrays.items() if k.startswith("pixels_")}))
             tally.records = {record["index"]: record for record in json.loads(arrays["records"].tobytes())}
             tally.problems = json.loads(arrays["problems"].tobytes())
+            tally.faults = {index: Fault(*values) for index, *values in json.loads(arrays["faults"].tobytes())}
             tally.histograms = dict(zip(arrays["indices"].tolist(), arrays["histograms"], strict=True))
             tally.calibration = dict(zip(arrays["labelled"].tolist(), arrays["calibration"], strict=True))
             for number, (kind, rank, index) in enumerate(json.loads(arrays["picture_list"].tobytes())):
@@ -111,7 +116,7 @@ class Tally:
                     tally.gallery.thumbnails[index] = data
                 else:
                     tally.gallery.pictures.setdefault(kind, []).append((rank, index, data))
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (Vl4adError, ValueError, KeyError, TypeError) as error:
             raise Vl4adError(f"{path}: not a stored part of an evaluation ({error}); delete it.") from error
         return tally
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from vl4ad_ros.checked import read_yaml
 from vl4ad_ros.errors import Vl4adError
 
 # Levels are found to this precision by halving.
@@ -29,17 +32,27 @@ def alarm_level(uncertainty: NDArray[np.float32], min_segment: int) -> float:
         min_segment: Pixels.
 
     Returns:
-        The level to within 1/4096, never above the true one by more than that; 0 if the frame is smaller.
+        The level to within 1/4096, never above the true one by more than that; 1 only if there is an alarm at 1. About
+        0 if the frame is smaller.
     """
-    low, high = 0.0, float(uncertainty.max()) + PRECISION
+
+    def alarms(threshold: float) -> bool:
+        mask = (uncertainty >= threshold).astype(np.uint8)
+        _, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+        return len(stats) > 1 and int(stats[1:, cv2.CC_STAT_AREA].max()) >= min_segment
+
+    largest = float(uncertainty.max())
+    if largest >= 1 and alarms(1.0):
+        return 1.0
+    low, high = 0.0, largest + PRECISION
     while high - low > PRECISION:
         middle = (low + high) / 2
-        _, _, stats, _ = cv2.connectedComponentsWithStats((uncertainty >= middle).astype(np.uint8), connectivity=8)
-        if len(stats) > 1 and stats[1:, cv2.CC_STAT_AREA].max() >= min_segment:
+        if alarms(middle):
             low = middle
         else:
             high = middle
-    return high
+    # Below 1: no alarm is left at that threshold, the highest that the node takes.
+    return min(high, float(np.nextafter(1.0, 0.0)))
 
 
 @dataclass(frozen=True)
@@ -67,6 +80,33 @@ def count_events(alarmed: NDArray[np.bool_], stamps_s: NDArray[np.float64]) -> i
     return int(len(times) and 1 + np.count_nonzero(np.diff(times) > EVENT_GAP_S))
 
 
+def check_target(
+    per_frame: float | None, per_km: float | None, kilometres: float | None, speed_kmh: float | None = None
+) -> None:
+    """Check the target of a choice and the length of the drives, before the work.
+
+    Args:
+        per_frame: Largest share of frames with an alarm; or None.
+        per_km: Largest number of alarm events per kilometre; or None.
+        kilometres: Length of all drives together, or None.
+        speed_kmh: Mean speed, where the length is not known.
+
+    Raises:
+        Vl4adError: If not exactly one target is given, a number is out of range, or the length is missing.
+    """
+    if (per_frame is None) == (per_km is None):
+        raise Vl4adError("Give one target: --per-frame or --per-km.")
+    if per_frame is not None and not 0 <= per_frame <= 1:
+        raise Vl4adError(f"--per-frame is a share of frames in [0, 1], got {per_frame:g}.")
+    if per_km is not None and not 0 <= per_km < math.inf:
+        raise Vl4adError(f"--per-km is a number of alarm events of at least 0, got {per_km:g}.")
+    for name, value in (("--km", kilometres), ("--speed-kmh", speed_kmh)):
+        if value is not None and not 0 < value < math.inf:
+            raise Vl4adError(f"{name} must be a number above 0, got {value:g}.")
+    if per_km is not None and kilometres is None and speed_kmh is None:
+        raise Vl4adError("--per-km needs the length of the drives: --km or --speed-kmh.")
+
+
 def choose_threshold(
     levels: Sequence[NDArray[np.float64]],
     stamps_s: Sequence[NDArray[np.float64]],
@@ -86,13 +126,8 @@ def choose_threshold(
     Raises:
         Vl4adError: If not exactly one target is given, it is out of range, or no threshold in [0, 1] keeps it.
     """
-    if (per_frame is None) == (per_km is None):
-        raise Vl4adError("Give one target: --per-frame or --per-km.")
-    if per_km is not None and not (kilometres and kilometres > 0):
-        raise Vl4adError("--per-km needs the length of the drives: --km or --speed-kmh.")
+    check_target(per_frame, per_km, kilometres)
     everything = np.concatenate(levels)
-    if per_frame is not None and not 0 <= per_frame <= 1:
-        raise Vl4adError(f"--per-frame is a share of frames in [0, 1], got {per_frame:g}.")
 
     def cost(threshold: float) -> tuple[float, int]:
         events = sum(count_events(level >= threshold, times) for level, times in zip(levels, stamps_s, strict=True))
@@ -106,13 +141,13 @@ def choose_threshold(
 
     # Just above each level one alarm goes; between levels nothing changes. Events may also grow when a long one falls
     # apart, so the search starts at the top and stops at the first threshold that breaks the target.
-    candidates = np.unique(np.concatenate([[0.0], everything + PRECISION]))[::-1]
+    candidates = np.unique(np.concatenate([[0.0, 1.0], (everything + PRECISION).clip(0, 1)]))[::-1]
     chosen: float | None = None
     for candidate in candidates.tolist():
         if not kept(candidate):
             break
         chosen = candidate
-    if chosen is None or chosen > 1:
+    if chosen is None:
         raise Vl4adError(
             "No threshold up to 1 keeps the target on these drives: the detector is certain of its alarms."
         )
@@ -124,19 +159,45 @@ def write_parameters(path: Path, threshold: float, comment: str) -> None:
     """Write or change a parameter file of the detector node: its other parameters stay, its comments go.
 
     Raises:
-        Vl4adError: If the file exists and is no parameter file.
+        Vl4adError: If the file cannot be written, or exists and is no parameter file of one detector.
     """
-    content: dict[str, object] = {}
-    if path.exists():
-        from vl4ad_ros.checked import read_yaml
-
-        content = read_yaml(path) or {}
+    content, parameters = read_parameters(path)
+    parameters["threshold"] = round(float(threshold), 4)
     try:
-        node = next(name for name in ("/**", "detector", "/detector") if name in content) if content else "/**"
-        section = content.setdefault(node, {})
-        parameters = section.setdefault("ros__parameters", {})  # type: ignore[attr-defined]
-        parameters["threshold"] = round(float(threshold), 4)
-    except (StopIteration, AttributeError, TypeError) as error:
-        raise Vl4adError(f"{path} is no parameter file of the detector (expected '/**: ros__parameters:').") from error
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"# {comment}\n{yaml.safe_dump(content, sort_keys=False)}", encoding="utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"# {comment}\n{yaml.safe_dump(content, sort_keys=False)}", encoding="utf-8")
+    except OSError as error:
+        raise Vl4adError(f"{path} cannot be written ({error.strerror}).") from error
+
+
+def read_parameters(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read a parameter file, which may be missing.
+
+    The section for the threshold is one that the node `detector`, in any namespace, takes it from: one that has a
+    threshold already, else the most specific one, so that no other section overrides what is written.
+
+    Returns:
+        The file's content, and the parameters in it that the threshold belongs to.
+
+    Raises:
+        Vl4adError: If it is no parameter file, or its sections belong to several detectors.
+    """
+    content = (read_yaml(path) or {}) if path.exists() else {}
+    expected = Vl4adError(f"{path} is no parameter file of the detector (expected '/**: ros__parameters:').")
+    if not isinstance(content, dict):
+        raise expected
+    sections: dict[str, dict[str, Any]] = {}
+    for name in [name for name in content or {"/**": None} if name.rsplit("/", 1)[-1] in ("detector", "*", "**")]:
+        section = content.setdefault(name, {})
+        parameters = section.setdefault("ros__parameters", {}) if isinstance(section, dict) else None
+        if not isinstance(parameters, dict):
+            raise expected
+        sections[name] = parameters
+    if not sections:
+        raise expected
+    having = [name for name, parameters in sections.items() if "threshold" in parameters] or list(sections)
+    rank = {name: (name.rsplit("/", 1)[-1] == "detector", "*" not in name) for name in having}
+    specific = [name for name in having if rank[name] == max(rank.values())]
+    if len(specific) > 1:
+        raise Vl4adError(f"{path} has several sections for a threshold {specific}; give a file that has one of them.")
+    return content, sections[specific[0]]

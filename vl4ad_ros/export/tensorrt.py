@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ Progress = Callable[[str, int, int], None]
 """Called with the phase's name, the steps done and the steps in all."""
 
 Size = tuple[int, int]
+
+_logger = logging.getLogger("vl4ad_ros.tensorrt")
 
 
 def image_profile(
@@ -88,7 +91,7 @@ def build_engine(
 
     Raises:
         Vl4adError: If the library or, for `tensorrt`, a GPU is missing, the graph has an operator that it cannot
-            take, the build fails, or the bundle's folder cannot be written.
+            take, the build fails, or the bundle's folder or the timing cache cannot be written.
     """
     library = load_library(library) if isinstance(library, str) else library
     image = image or image_profile(bundle.card.input)
@@ -190,7 +193,7 @@ def _build(
     if inconsistent := library.inconsistencies():
         raise Vl4adError(f"{bundle.onnx_path} cannot run at all sizes that its inputs allow: {inconsistent}")
     if cache is not None and timing_cache is not None:
-        timing_cache.write_bytes(bytes(memoryview(cache.serialize())))
+        _save_timing_cache(cache, timing_cache)
     return bytes(memoryview(plan))
 
 
@@ -222,12 +225,35 @@ def _open_timing_cache(library: TensorRtLibrary, config: Any, path: Path | None)
         return None
     if library.is_rtx:
         raise Vl4adError("tensorrt_rtx times no kernels while it builds; leave the timing cache out.")
-    cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError("it is a folder")
+        known = path.read_bytes() if path.is_file() else b""
+        _part(path).touch()  # before the minutes that a build takes
+        _part(path).unlink()
+    except OSError as error:
+        raise Vl4adError(f"{path}: the timing cache cannot be read and written there ({error}).") from error
+    cache = config.create_timing_cache(known)
     # A cache of another GPU or version is refused here; a fresh one takes its place.
     if cache is None or not config.set_timing_cache(cache, False):
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, False)
     return cache
+
+
+def _save_timing_cache(cache: Any, path: Path) -> None:
+    """Write the timings; should that fail by now, the engine, which took minutes, is worth more."""
+    try:
+        _part(path).write_bytes(bytes(memoryview(cache.serialize())))
+        _part(path).replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            _part(path).unlink()
+        _logger.warning("%s: the timing cache cannot be written (%s); the next build is no faster.", path, error)
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(f".{path.name}.part")
 
 
 def _monitor(trt: Any, progress: Progress) -> Any:

@@ -22,8 +22,7 @@ class HeadConfig(Checked):
         feature_channels: Channels of the backbone's features at strides 4, 8, 16 and 32.
         conv_dim: Channels inside the pixel decoder; a multiple of 32 (group norm) and of `num_heads`.
         hidden_dim: Width of the queries; a multiple of `num_heads`.
-        mask_dim: Channels of the mask features; equal to `hidden_dim`, because pooled mask features are added to
-            the queries.
+        mask_dim: Channels of the mask features; the class head projects them, pooled, to `hidden_dim`.
         num_heads: Attention heads, in both decoders.
         encoder_layers: Deformable-attention layers of the pixel decoder.
         encoder_ffn: Inner width of their feed-forward nets.
@@ -52,8 +51,6 @@ class HeadConfig(Checked):
 
     @model_validator(mode="after")
     def _fits(self) -> HeadConfig:
-        if self.mask_dim != self.hidden_dim:
-            raise ValueError(f"mask_dim ({self.mask_dim}) must equal hidden_dim ({self.hidden_dim})")
         for name in ("conv_dim", "hidden_dim"):
             if getattr(self, name) % self.num_heads:
                 raise ValueError(f"{name} ({getattr(self, name)}) is no multiple of num_heads ({self.num_heads})")

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vl4ad_ros.checked import read_json
+from vl4ad_ros.checked import read_json, validate
 from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.hashing import sha256_file
 from vl4ad_ros.network.backbone import ClipBackbone
@@ -30,6 +29,7 @@ from vl4ad_ros.network.fcclip_sizes import head_config
 from vl4ad_ros.network.head import SegmentationHead
 from vl4ad_ros.network.model import VL4ADNetwork
 from vl4ad_ros.prompts.compiled import CompiledPromptSet
+from vl4ad_ros.prompts.open_clip_encoder import reason
 
 TEXT_TOWER = "text_encoder.safetensors"
 """CLIP's text tower, in open_clip's own names, beside the network."""
@@ -142,10 +142,8 @@ def _config(
         )
     ensemble = None if vocabulary is None else EnsembleConfig(vocabulary_size=len(vocabulary.concepts))
     origin = f"FC-CLIP checkpoint {source.name}, sha256 {sha256_file(source)}"
-    try:
-        return NetworkConfig(backbone=backbone, text_encoder=text_encoder, head=head, ensemble=ensemble, origin=origin)
-    except ValidationError as error:
-        raise Vl4adError(f"{source}: the checkpoint's sizes are impossible ({error}).") from error
+    parts = {"backbone": backbone, "text_encoder": text_encoder, "head": head, "ensemble": ensemble, "origin": origin}
+    return validate(NetworkConfig, parts, source)
 
 
 def _clip_state(imported: ImportedHead, clip_weights: Path | None) -> dict[str, Tensor]:
@@ -163,8 +161,7 @@ def _clip_state(imported: ImportedHead, clip_weights: Path | None) -> dict[str, 
 
         loaded: Mapping[str, Tensor] = load_state_dict(str(clip_weights), weights_only=True)
     except Exception as error:  # readers of damaged files raise whatever the damage provokes
-        reason = str(error).split("\n")[0]
-        raise Vl4adError(f"{clip_weights}: cannot be read as open_clip weights ({reason}).") from error
+        raise Vl4adError(f"{clip_weights}: cannot be read as open_clip weights ({reason(error)}).") from error
     if not all(isinstance(value, Tensor) for value in loaded.values()):
         raise Vl4adError(f"{clip_weights}: not open_clip weights, expected names and tensors.")
     return dict(loaded)

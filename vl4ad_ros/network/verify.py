@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.network.head import SegmentationHead
+from vl4ad_ros.npy_files import read_npz
 
 FEATURES = ("res2", "res3", "res4", "res5")
 OUTPUTS = ("mask_features", "multi_scale_0", "multi_scale_1", "multi_scale_2", "pred_masks", "pred_logits")
@@ -19,18 +20,16 @@ def read_record(path: str | Path) -> dict[str, NDArray[np.generic]]:
     """Read recorded inputs (`res2`..`res5`, `text` [P, D], `num_templates` = concepts per class) and outputs.
 
     Raises:
-        Vl4adError: If the file cannot be read, an array is missing, or the texts do not go with their counts.
+        Vl4adError: If the file cannot be read, an array is missing or holds no numbers, or the texts do not go with
+            their counts.
     """
-    try:
-        with np.load(path, allow_pickle=False) as stream:
-            record = {key: stream[key] for key in stream.files}
-    except (OSError, ValueError) as error:
-        raise Vl4adError(f"{path}: cannot be read as .npz ({error}).") from error
-    missing = [key for key in (*FEATURES, "text", "num_templates", *OUTPUTS) if key not in record]
-    if missing:
-        raise Vl4adError(f"{path}: lacks the arrays {missing}.")
+    floats = (*FEATURES, "text", *OUTPUTS)
+    record = read_npz(path, (*floats, "num_templates"))
+    for name in floats:
+        if not np.issubdtype(record[name].dtype, np.floating):
+            raise Vl4adError(f"{path}: {name} must be floats, got {record[name].dtype} {record[name].shape}.")
     text, counts = record["text"], record["num_templates"]
-    if text.ndim != 2 or not np.issubdtype(text.dtype, np.floating):
+    if text.ndim != 2:
         raise Vl4adError(f"{path}: text must be floats [P, D], got {text.dtype} {text.shape}.")
     if counts.ndim != 1 or not np.issubdtype(counts.dtype, np.integer) or (counts < 1).any():
         raise Vl4adError(f"{path}: num_templates must be whole numbers >= 1, one per class, got {counts.tolist()}.")
@@ -62,7 +61,8 @@ def errors(head: SegmentationHead, record: dict[str, NDArray[np.generic]]) -> di
     Raises:
         Vl4adError: If the recorded inputs do not fit the head.
     """
-    tensors = {key: torch.from_numpy(np.asarray(value)) for key, value in record.items()}
+    # As doubles: torch does not know every kind of float that NumPy stores.
+    tensors = {key: torch.from_numpy(np.asarray(value, dtype=np.float64)) for key, value in record.items()}
     features = tuple(tensors[name].float() for name in FEATURES)
     text, table = tensors["text"].float(), concept_table(record["num_templates"])
     head.eval()

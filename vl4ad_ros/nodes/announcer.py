@@ -74,6 +74,7 @@ class Announcer:
         content |= {
             "scoring": prompts.scoring,
             "method": state.method,
+            "random_word": state.random_word,
             "temperature": prompts.temperature,
             "threshold": state.threshold,
             "output_size": state.output_size,

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Float64, Header, String
@@ -20,8 +19,15 @@ from vl4ad_ros.nodes.pipeline import Result, RoiMask, Wanted
 from vl4ad_ros.nodes.qos import OUTPUT, SENSOR
 from vl4ad_ros.nodes.stats import STAGES, CameraStats
 
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
+except ImportError:  # The module's name in Humble.
+    from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
+
 # Best-effort frames may overtake each other a little; a bag that starts over goes further back.
 JUMP_BACK_NS = 100_000_000
+# Clocks of two machines differ a little; a stamp further ahead than this comes from another time.
+AHEAD_MS = 100.0
 
 
 class Camera:
@@ -95,13 +101,17 @@ class Camera:
             uncertainty=self._uncertainty.get_subscription_count() > 0,
             mask=self._mask.get_subscription_count() > 0,
             regions=self._regions.get_subscription_count() > 0,
+            others=any(p.get_subscription_count() > 0 for p in (self._camera_info, *self._debug.values())),
         )
 
     def is_too_soon(self, max_rate: float) -> bool:
         """Return whether a frame that came now exceeds the rate; if not, count it as taken."""
-        if max_rate <= 0:
-            return False
         now = time.monotonic()
+        if max_rate <= 0:
+            self._due = now
+            return False
+        # The rate may have been raised since: nothing is due later than one period from now.
+        self._due = min(self._due, now + 1 / max_rate)
         # A tenth of a period early is on time: a 30 Hz camera under a limit of 30 Hz keeps all its frames.
         tolerance = 0.1 / max_rate
         if now < self._due - tolerance:
@@ -157,9 +167,14 @@ class Camera:
 
     def finish(self, header: Header, milliseconds: dict[str, float]) -> None:
         """Book a published frame: statistics and the debug topics."""
-        stamp_ns = _nanoseconds(header)
-        if stamp_ns:
-            milliseconds["age"] = (self._node.get_clock().now().nanoseconds - stamp_ns) / 1e6
+        stamp_ns, now_ns = _nanoseconds(header), self._node.get_clock().now().nanoseconds
+        if stamp_ns and not now_ns:
+            self.stats.count("no /clock")
+            self.complain("no /clock", "use_sim_time is set, but nobody publishes /clock: ages are unknown.")
+        elif stamp_ns:
+            milliseconds["age"] = (now_ns - stamp_ns) / 1e6
+            if milliseconds["age"] < -AHEAD_MS:
+                self.stats.count("stamp ahead of the clock")
         self.stats.published(milliseconds)
         for stage, value in milliseconds.items():
             if self._debug[stage].get_subscription_count():
@@ -179,7 +194,7 @@ class Camera:
         for stage in summary.median_ms:
             values[f"{stage} median (ms)"] = summary.median_ms[stage]
             values[f"{stage} p95 (ms)"] = summary.p95_ms[stage]
-        name = f"{self._node.get_name()}: camera {self.name or 'image'}"
+        name = f"{self._node.get_fully_qualified_name().lstrip('/')}: camera {self.name or 'image'}"
         return messages.status(level, name, sentence, hardware_id, values)
 
 

@@ -29,7 +29,10 @@ def rescale(info: Any, image_size: tuple[int, int], output_size: tuple[int, int]
     bin_x, bin_y = max(info.binning_x, 1), max(info.binning_y, 1)
     roi = info.roi
     full_width, full_height = roi.width or info.width, roi.height or info.height
-    if (full_height // bin_y, full_width // bin_x) != tuple(image_size):
+    sizes = ((full_height, bin_y, image_size[0]), (full_width, bin_x, image_size[1]))
+    # A driver may round a size that the binning does not divide either way.
+    fits = (size // by <= seen <= -(-size // by) for size, by, seen in sizes)
+    if not all(fits):
         raise Vl4adError(
             f"camera_info describes an image of {full_width // bin_x}x{full_height // bin_y}, but the image is "
             f"{image_size[1]}x{image_size[0]}."

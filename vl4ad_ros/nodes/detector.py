@@ -21,6 +21,7 @@ from vl4ad_ros.nodes import health, messages
 from vl4ad_ros.nodes.announcer import Announcer
 from vl4ad_ros.nodes.camera import Camera
 from vl4ad_ros.nodes.declare import declare, read
+from vl4ad_ros.nodes.memory import give_back
 from vl4ad_ros.nodes.parameters import BY_NAME, PARAMETERS, check_values
 from vl4ad_ros.nodes.pipeline import RoiMask
 from vl4ad_ros.nodes.spin import run_node
@@ -111,10 +112,11 @@ class DetectorNode(LifecycleNode):
             f"({info.library}, {info.precision}), prompt set '{prompts.prompt_set.name}' "
             f"{prompts.prompt_set.version}, scoring {prompts.scoring}, threshold {self._state.threshold:g}"
         )
+        self._announcer.tell()
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begin to work."""
-        if self._detector is None or self._announcer is None:
+        if self._detector is None:
             return TransitionCallbackReturn.ERROR
         self._worker = Worker(
             self._detector,
@@ -128,7 +130,6 @@ class DetectorNode(LifecycleNode):
         )
         for index, camera in enumerate(self._cameras):
             camera.subscribe(self._values["compressed"], partial(self._on_image, index))
-        self._announcer.tell()
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -176,6 +177,7 @@ class DetectorNode(LifecycleNode):
         if self._detector is not None:
             self._detector.close()
             self._detector = None
+            give_back()
 
     # Frames
 
@@ -208,7 +210,7 @@ class DetectorNode(LifecycleNode):
 
     def _on_set(self, parameters: Sequence[RosParameter]) -> SetParametersResult:
         changes = {p.name: p.value for p in parameters if p.name in BY_NAME}
-        values = self._values | changes
+        values, before = self._values | changes, self._state
         try:
             check_values(changes)
             if self._detector is not None:
@@ -221,10 +223,12 @@ class DetectorNode(LifecycleNode):
                 state = next_state(self._detector, values, self._state, frozenset(changes))
                 swapped = self._state is None or state.version != self._state.version
                 self._state = state
-                if swapped and self._announcer is not None and self._worker is not None:
+                if swapped and self._announcer is not None:
                     self._announcer.tell()
-        except Vl4adError as error:
-            return SetParametersResult(successful=False, reason=str(error))
+        except Exception as error:  # Whatever a file holds: a parameter that is refused must not end the node.
+            self._state = before
+            reason = str(error) if isinstance(error, Vl4adError) else f"{sorted(changes)} cannot be used: {error!r}."
+            return SetParametersResult(successful=False, reason=reason)
         self._values = values
         return SetParametersResult(successful=True)
 
@@ -241,11 +245,11 @@ class DetectorNode(LifecycleNode):
         self._diagnostics.publish(array)
 
     def _engine_status(self, hardware_id: str) -> DiagnosticStatus:
-        name = f"{self.get_name()}: engine"
+        name = f"{self.get_fully_qualified_name().lstrip('/')}: engine"
         if self._detector is None or self._state is None:
             level = health.ERROR if self._fault else health.WARN
             return messages.status(level, name, self._fault or "unconfigured", hardware_id, {})
-        prompts = self._state.prompts
+        prompts, network = self._state.prompts, self._state.random_word or {}
         values: dict[str, object] = {
             **self._detector.engine.info.as_dict(),
             "bundle": self._detector.bundle.card.name,
@@ -254,6 +258,8 @@ class DetectorNode(LifecycleNode):
             "swap": self._state.version,
             "scoring": prompts.scoring,
             "method": self._state.method,
+            "random-word network": network.get("name", ""),
+            "random-word network version": network.get("version", ""),
             "temperature": prompts.temperature,
             "threshold": self._state.threshold,
             "enabled": json.dumps(self._state.enabled),

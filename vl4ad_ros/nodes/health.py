@@ -46,7 +46,14 @@ def judge(summary: Summary, limits: Mapping[str, Any], listened_to: bool, source
             if summary.rate_out < limits[f"diagnostics.rate_{suffix}_hz"]:
                 faults.append((level, f"only {summary.rate_out:.1f} results per second"))
                 break
-    for cause in ("lost in transport", "zero stamp", "time jumped back", "camera_info does not fit"):
+    for cause in (
+        "lost in transport",
+        "zero stamp",
+        "time jumped back",
+        "no /clock",
+        "stamp ahead of the clock",
+        "camera_info does not fit",
+    ):
         if summary.recent.get(cause):
             faults.append((WARN, f"{cause} ({summary.recent[cause]} times)"))
     if not faults:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import platform
 
 # <malloc.h>
@@ -25,3 +26,15 @@ def keep_large_buffers() -> bool:
     # One arena, so that what the receiving thread frees serves the working one.
     settings = ((_MMAP_THRESHOLD, _KEEP_BYTES), (_TRIM_THRESHOLD, _KEEP_BYTES), (_ARENA_MAX, 1))
     return bool(min(mallopt(name, value) for name, value in settings) == 1)
+
+
+def give_back() -> bool:
+    """Give the memory that is free now back to the system, which `keep_large_buffers` kept glibc from doing.
+
+    Returns:
+        Whether anything was given back: not without glibc.
+    """
+    gc.collect()
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    return bool(ctypes.CDLL(None).malloc_trim(0))

@@ -75,7 +75,11 @@ def regions_text(header: Header, size: tuple[int, int], regions: Sequence[Region
 
 
 def regions_detections(vision_msgs: Any, header: Header, regions: Sequence[Region]) -> Any:
-    """Return regions as vision_msgs/Detection2DArray: class `anomaly`, score = the region's mean uncertainty."""
+    """Return regions as vision_msgs/Detection2DArray.
+
+    The message has no field for a largest score or an area, so each detection has three hypotheses, with scores from 0
+    to 1: `anomaly` (mean uncertainty), `anomaly_max` (largest uncertainty) and `anomaly_fill` (area / area of the box).
+    """
     array = vision_msgs.Detection2DArray(header=header)
     for index, region in enumerate(regions):
         detection = vision_msgs.Detection2D(header=header, id=str(index))
@@ -83,10 +87,12 @@ def regions_detections(vision_msgs: Any, header: Header, regions: Sequence[Regio
         detection.bbox.center.position.y = region.y + region.height / 2
         detection.bbox.size_x = float(region.width)
         detection.bbox.size_y = float(region.height)
-        hypothesis = vision_msgs.ObjectHypothesisWithPose()
-        hypothesis.hypothesis.class_id = "anomaly"
-        hypothesis.hypothesis.score = region.mean
-        detection.results = [hypothesis]
+        fill = region.area / (region.width * region.height)
+        for name, score in (("anomaly", region.mean), ("anomaly_max", region.max), ("anomaly_fill", fill)):
+            hypothesis = vision_msgs.ObjectHypothesisWithPose()
+            hypothesis.hypothesis.class_id = name
+            hypothesis.hypothesis.score = float(score)
+            detection.results.append(hypothesis)
         array.detections.append(detection)
     return array
 

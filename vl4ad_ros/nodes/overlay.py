@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
@@ -30,8 +31,8 @@ from vl4ad_ros.nodes.stats import Rate
 from vl4ad_ros.overlay import draw_legend, draw_overlay, draw_text
 
 NAME = "overlay"
-# Frames of the camera that wait for their result: half a second at 30 Hz.
-KEEP = 16
+# What waits for its results at most: two seconds at 30 Hz, less for large images.
+KEEP_FRAMES, KEEP_BYTES = 64, 256 << 20
 LISTENER_CHECK_S = 0.2
 BOX = (255, 255, 255)
 _IMAGES = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=4, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -53,11 +54,13 @@ class OverlayNode(Node):
         self._prompt_set: dict[str, Any] = {}
         self._rate = Rate()
         self._pairing = self._new_pairing()
-        self.create_timer(LISTENER_CHECK_S, self._check_listeners)
+        # On the steady clock: without /clock, simulated time would never look for listeners.
+        self._clock_of_listeners = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(LISTENER_CHECK_S, self._check_listeners, clock=self._clock_of_listeners)
 
     def _new_pairing(self) -> Pairing:
         parts = {"image", "uncertainty", "mask", "regions"}
-        return Pairing(frozenset(parts if self._values["regions"] else parts - {"regions"}), KEEP)
+        return Pairing(frozenset(parts if self._values["regions"] else parts - {"regions"}), KEEP_FRAMES, KEEP_BYTES)
 
     def _check_listeners(self) -> None:
         listened_to = self._raw.get_subscription_count() + self._jpeg.get_subscription_count() > 0
@@ -102,7 +105,7 @@ class OverlayNode(Node):
                 key = (content["stamp"]["sec"], content["stamp"]["nanosec"], content["frame_id"])
             else:
                 key = (message.header.stamp.sec, message.header.stamp.nanosec, message.header.frame_id)
-            frame = self._pairing.add(key, part, message)
+            frame = self._pairing.add(key, part, message, len(raw))
             if frame is not None:
                 self._draw(frame)
         except BadImageError as error:
@@ -155,10 +158,10 @@ class OverlayNode(Node):
             return [Region(**region) for region in json.loads(message.data)["regions"]]
         regions = []
         for detection in message.detections:
-            box, score = detection.bbox, detection.results[0].hypothesis.score
+            box, scores = detection.bbox, [result.hypothesis.score for result in detection.results]
             width, height = round(box.size_x), round(box.size_y)
             corner = round(box.center.position.x - width / 2), round(box.center.position.y - height / 2)
-            regions.append(Region(*corner, width, height, width * height, score, score))
+            regions.append(Region(*corner, width, height, round(scores[2] * width * height), scores[0], scores[1]))
         return regions
 
 

@@ -23,6 +23,7 @@ class Parameter:
         default: Its default; gives the type.
         description: What `ros2 param describe` and the documentation say.
         live: Whether a change acts on the next frame; a static one is read when the node is configured.
+        at_start: Whether a static one is read only when the process starts.
         low: Smallest value of a number.
         high: Largest value of a number.
         choices: Allowed texts; empty for any.
@@ -32,6 +33,7 @@ class Parameter:
     default: Value
     description: str
     live: bool = False
+    at_start: bool = False
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
@@ -39,7 +41,8 @@ class Parameter:
     @property
     def full_description(self) -> str:
         """The description with what applies to it: choices, and when a change acts."""
-        when = "Live: acts on the next frame." if self.live else "Static: read when the node is configured."
+        read = "when the process starts" if self.at_start else "when the node is configured"
+        when = "Live: acts on the next frame." if self.live else f"Static: read {read}."
         allowed = f" One of {', '.join(self.choices)}." if self.choices else ""
         return f"{self.description}{allowed} {when}"
 
@@ -68,12 +71,16 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Camera names. One empty name: a single camera on `image`. Names: each has `<name>/image` as input and "
         "`~/<name>/...` as outputs, all on one engine.",
     ),
-    Parameter("compressed", False, "Subscribe to `image/compressed` (sensor_msgs/CompressedImage), not to `image`."),
+    Parameter(
+        "compressed",
+        False,
+        "Subscribe to `image/compressed` (sensor_msgs/CompressedImage), not to `image`; it is remapped by that name.",
+    ),
     Parameter(
         "roi_masks",
         [""],
-        "Region of interest: one image file per camera, in the order of `cameras` (empty: none). Where it is black "
-        "(the own bonnet, the sky), the uncertainty is 0; it is stretched to the output's size.",
+        "Region of interest: one image file per camera, in the order of `cameras` (empty: none). Where it is dark, "
+        "below 128 (the own bonnet, the sky), the uncertainty is 0; it is stretched to the output's size.",
     ),
     Parameter(
         "max_batch",
@@ -94,6 +101,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "autostart",
         True,
         "Configure and activate at start. false leaves the node unconfigured, for a lifecycle manager.",
+        at_start=True,
     ),
     Parameter(
         "prompt_set", "", "Prompt set of the bundle, or a .safetensors file; empty: the bundle's own.", live=True
@@ -109,6 +117,13 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("scoring", SCORINGS[0], "How the score is made.", live=True, choices=SCORINGS),
     Parameter(
         "method", METHODS[0], "Anomaly method, of those that the bundle has.", live=True, choices=(*METHODS, "both")
+    ),
+    Parameter(
+        "random_word",
+        "",
+        "Random-word network of the bundle, or a .safetensors file, for `method` random_word and both; empty: the "
+        "bundle's default.",
+        live=True,
     ),
     Parameter("temperature", 0.0, "Softmax temperature T; 0: the prompt set's own.", live=True, low=0.0, high=1000.0),
     Parameter(

@@ -29,7 +29,8 @@ class RoiMask:
         image = cv2.imread(path, cv2.IMREAD_GRAYSCALE)
         if image is None:
             raise Vl4adError(f"roi_masks: '{path}' cannot be read as an image.")
-        self._outside = np.asarray(image == 0)
+        # Half-way, not at 0: a JPEG's black is seldom 0 everywhere.
+        self._outside = np.asarray(image < 128)
         if self._outside.all():
             raise Vl4adError(f"roi_masks: '{path}' is black all over, nothing would be looked at.")
         self._sized: NDArray[np.bool_] = self._outside
@@ -45,16 +46,24 @@ class RoiMask:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which outputs somebody listens to."""
+    """Which outputs somebody listens to.
+
+    Attributes:
+        uncertainty: The map.
+        mask: The mask.
+        regions: The regions.
+        others: What goes along with any result: camera_info, debug topics.
+    """
 
     uncertainty: bool = True
     mask: bool = True
     regions: bool = False
+    others: bool = False
 
     @property
     def anything(self) -> bool:
         """Whether there is anything to compute."""
-        return self.uncertainty or self.mask or self.regions
+        return self.uncertainty or self.mask or self.regions or self.others
 
 
 @dataclass(frozen=True)

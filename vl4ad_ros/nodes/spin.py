@@ -24,26 +24,24 @@ def run_node(create: Callable[[], Node], name: str, args: Sequence[str] | None =
         0, or 2 when a parameter given at the start is of the wrong type or out of range.
     """
     keep_large_buffers()
-    rclpy.init(args=None if args is None else list(args))
+    node: Node | None = None
     try:
-        try:
-            node = create()
-        except ParameterException as error:
-            rclpy.logging.get_logger(name).fatal(f"{error}")
-            return 2
+        rclpy.init(args=None if args is None else list(args))
+        node = create()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        try:
-            executor.spin()
-        except (KeyboardInterrupt, ExternalShutdownException):
-            pass
-        except Exception:
-            if rclpy.ok():
-                raise
-            # Ctrl-C took the topics away in the middle of a callback.
-        finally:
-            executor.remove_node(node)
-            node.destroy_node()
+        executor.spin()
+    except ParameterException as error:
+        rclpy.logging.get_logger(name).fatal(f"{error}")
+        return 2
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except Exception:
+        if rclpy.ok():
+            raise
+        # Ctrl-C took the topics away in the middle of a callback, or of the node's making.
     finally:
+        if node is not None:
+            node.destroy_node()
         rclpy.try_shutdown()
     return 0

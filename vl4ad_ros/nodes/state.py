@@ -18,6 +18,7 @@ class FrameState:
         version: Counts up with each change that can alter a map, a mask or a region.
         prompts: The prompt set with scoring, method and temperature, ready for the graph.
         method: Name of the anomaly method that the prompts were packed for.
+        random_word: What identifies the random-word network among the prompts' inputs; None where the method has none.
         threshold: Of the anomaly mask, [0, 1].
         output_size: `input`, `network` or `mask`.
         min_region_area: Pixels.
@@ -29,6 +30,7 @@ class FrameState:
     version: int
     prompts: PromptTensors
     method: str
+    random_word: Mapping[str, str] | None
     threshold: float
     output_size: str
     min_region_area: int
@@ -37,7 +39,7 @@ class FrameState:
     batch_wait_s: float
 
 
-_OF_THE_PROMPTS = ("prompt_set", "scoring", "method", "temperature")
+_OF_THE_PROMPTS = ("prompt_set", "scoring", "method", "random_word", "temperature")
 _OF_THE_RESULT = (*_OF_THE_PROMPTS, "threshold", "output_size", "min_region_area")
 
 
@@ -50,27 +52,32 @@ def next_state(
         detector: The loaded detector.
         values: All parameters by name, as they shall be.
         previous: The state in force, or None.
-        changed: Names of the parameters that were set; None for all. A prompt set that is named again is read
-            again, so that a file compiled anew is taken up.
+        changed: Names of the parameters that were set; None for all. A prompt set or network that is named again is
+            read again, so that a file made anew is taken up.
 
     Raises:
-        Vl4adError: If the prompt set, scoring, method or temperature cannot be used with this bundle.
+        Vl4adError: If the prompt set, scoring, method, network or temperature cannot be used with this bundle.
     """
 
     def touched(names: tuple[str, ...]) -> bool:
         return previous is None or changed is None or bool(changed & set(names))
 
-    prompts = previous.prompts if previous is not None else None
-    if prompts is None or touched(_OF_THE_PROMPTS):
+    if previous is None or touched(_OF_THE_PROMPTS):
+        method = values["method"]
+        network = detector.random_word(values["random_word"] or None, method)
         prompts = detector.prompts(
-            values["prompt_set"] or None, values["scoring"], values["temperature"] or None, values["method"]
+            values["prompt_set"] or None, values["scoring"], values["temperature"] or None, method, network
         )
+        random_word: Mapping[str, str] | None = None if network is None else network.summary()
+    else:
+        prompts, random_word = previous.prompts, previous.random_word
     threshold = float(values["threshold"])
     version = 1 if previous is None else previous.version + int(touched(_OF_THE_RESULT))
     return FrameState(
         version=version,
         prompts=prompts,
         method=values["method"],
+        random_word=random_word,
         threshold=threshold if threshold >= 0 else detector.bundle.card.threshold(values["method"], prompts.scoring),
         output_size=values["output_size"],
         min_region_area=int(values["min_region_area"]),

@@ -66,7 +66,7 @@ class CameraStats:
 
     Causes: `received`, `published`; dropped: `replaced` (a newer frame came before its turn), `nobody listens`,
     `disabled`, `max_rate`, `lost in transport`; unusable: `bad: <cause>`; worth knowing: `zero stamp`,
-    `time jumped back`, `camera_info does not fit`, `engine error`.
+    `time jumped back`, `no /clock`, `stamp ahead of the clock`, `camera_info does not fit`, `engine error`.
     """
 
     _lock: threading.Lock = field(default_factory=threading.Lock)

@@ -79,15 +79,20 @@ class Worker:
 
     def _run(self) -> None:
         while frames := self._slots.take(self._max_batch, self._state().batch_wait_s):
+            decoded: list[_Decoded] = []
             try:
-                decoded = [one for one in map(self._decode, frames) if one is not None]
-                if decoded:
-                    self._process(decoded, self._state())
+                decoded += [one for one in map(self._decode, frames) if one is not None]
+                state = self._state()
+                if not state.enabled:  # Switched off while they waited.
+                    for one in decoded:
+                        one.camera.stats.count("disabled")
+                elif decoded:
+                    self._process(decoded, state)
             except Exception as error:  # Whatever a frame does to a library, the next one gets its chance.
                 if not self._is_alive():
                     return  # Ctrl-C took the topics away in the middle of a frame.
                 known = isinstance(error, Vl4adError)
-                for camera in (self._cameras[taken.camera] for taken in frames):
+                for camera in (one.camera for one in decoded):
                     camera.stats.count("engine error")
                     camera.complain("engine", str(error) if known else f"A frame failed: {error!r}.")
 

@@ -46,22 +46,31 @@ def embed_concepts(
         rows[start : start + len(batch)] = encoder.encode(batch)
         if progress is not None:
             progress(start + len(batch), len(texts))
-    return average_templates(rows.reshape(len(concepts), len(templates), encoder.dim))
+    embeddings = rows.reshape(len(concepts), len(templates), encoder.dim)
+    return average_templates(embeddings, concepts, f"Text encoder '{encoder.id}'")
 
 
-def average_templates(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+def average_templates(embeddings: NDArray[np.float32], concepts: Sequence[str], source: str) -> NDArray[np.float32]:
     """Average template embeddings [P, templates, D] to unit rows [P, D].
 
+    Args:
+        embeddings: Of any length.
+        concepts: The P concepts, named in errors.
+        source: Where the embeddings come from, named in errors.
+
     Raises:
-        Vl4adError: If an embedding is not finite or a mean vanishes.
+        Vl4adError: If an embedding is zero or not finite, or a mean vanishes.
     """
-    norms = np.linalg.norm(embeddings, axis=2, keepdims=True)
-    if not np.isfinite(embeddings).all() or (norms == 0).any():
-        raise Vl4adError("The text encoder gave an embedding that is zero or not finite.")
+    with np.errstate(over="ignore"):  # said below
+        norms = np.linalg.norm(embeddings, axis=2, keepdims=True)
+    unusable = (~np.isfinite(norms) | (norms == 0)).any(axis=(1, 2))
+    if unusable.any():
+        raise Vl4adError(f"{source}: an embedding of '{concepts[int(unusable.argmax())]}' is zero or not finite.")
     mean = (embeddings / norms).mean(axis=1)
     length = np.linalg.norm(mean, axis=1, keepdims=True)
     if (length < 1e-6).any():
-        raise Vl4adError("The templates' embeddings of a concept cancel each other out.")
+        concept = concepts[int(length.argmin())]
+        raise Vl4adError(f"{source}: the templates' embeddings of '{concept}' cancel each other out.")
     return np.ascontiguousarray(mean / length, dtype=np.float32)
 
 

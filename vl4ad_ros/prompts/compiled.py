@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,8 @@ class CompiledPromptSet:
         temperature: T of Eq. 1, or None for the model's own.
         encoder_id: The text encoder that made the embeddings.
         source_sha256: SHA-256 of the YAML file; where templates were put in place of its own, of both.
+        file_sha256: SHA-256 of the file that the user gave for the embeddings: the text encoder's weights, or the
+            embeddings themselves. None where the encoder brought its own weights.
     """
 
     name: str
@@ -46,6 +49,7 @@ class CompiledPromptSet:
     temperature: float | None
     encoder_id: str
     source_sha256: str
+    file_sha256: str | None = None
 
     def __post_init__(self) -> None:
         problem = self._problem()
@@ -67,6 +71,9 @@ class CompiledPromptSet:
             return f"K={self.num_id} of {len(self.columns)} columns"
         if self.temperature is not None and not self.temperature > 0:
             return f"temperature {self.temperature}"
+        texts = (self.name, self.description, self.encoder_id, self.source_sha256, *self.columns, *self.concepts)
+        if not all(isinstance(text, str) for text in (*texts, *(name for names in self.members for name in names))):
+            return "a name is no text"
         return None
 
     @property
@@ -79,7 +86,7 @@ class CompiledPromptSet:
         """D, the length of an embedding."""
         return int(self.embeddings.shape[1])
 
-    @property
+    @cached_property
     def version(self) -> str:
         """A short hash of the YAML, the encoder and the embeddings: equal exactly where the set acts alike."""
         content = self.embeddings.astype("<f4").tobytes().hex()
@@ -111,6 +118,8 @@ class CompiledPromptSet:
             "temperature": self.temperature,
             "text_encoder": self.encoder_id,
             "sha256": self.source_sha256,
+            # Only where there is one: sets without it are the same bytes as from versions that did not record it.
+            **({} if self.file_sha256 is None else {"file_sha256": self.file_sha256}),
         }
         tensors = {
             "embeddings": np.ascontiguousarray(self.embeddings),
@@ -131,7 +140,7 @@ def load_compiled(path: str | Path) -> CompiledPromptSet:
         with safe_open(str(path), framework="numpy") as stream:
             entry = (stream.metadata() or {}).get("vl4ad")
             tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118 - not a dict
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, TypeError, ValueError) as error:  # TypeError: bfloat16, which NumPy lacks
         raise Vl4adError(f"{path}: cannot be read as a compiled prompt set ({error}).") from error
     try:
         meta = json.loads(entry or "{}")
@@ -151,6 +160,7 @@ def load_compiled(path: str | Path) -> CompiledPromptSet:
             temperature=meta["temperature"],
             encoder_id=meta["text_encoder"],
             source_sha256=meta["sha256"],
+            file_sha256=meta.get("file_sha256"),
         )
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise Vl4adError(f"{path}: damaged compiled prompt set ({error!r}).") from error

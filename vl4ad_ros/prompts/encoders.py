@@ -70,8 +70,10 @@ def create_encoder(encoder_id: str, weights: str | Path | None = None) -> TextEn
         weights: A local weights file for an open_clip model.
 
     Raises:
-        Vl4adError: If the id is unknown, or the encoder's packages or weights are not there.
+        Vl4adError: If the id is unknown, the encoder's packages or weights are not there, or it takes no weights file.
     """
+    if weights is not None and not encoder_id.startswith(OPEN_CLIP_PREFIX):
+        raise Vl4adError(f"Text encoder '{encoder_id}' takes no weights file; '{OPEN_CLIP_PREFIX}...' does.")
     if encoder_id == MINILM_ID:
         return MiniLmEncoder()
     if encoder_id.startswith(OPEN_CLIP_PREFIX):

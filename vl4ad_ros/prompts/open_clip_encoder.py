@@ -135,9 +135,16 @@ def _build(model: str, pretrained: str, weights: Path | None) -> Any:
     except Vl4adError:
         raise
     except Exception as error:  # readers of damaged or foreign files raise whatever the damage provokes
-        reason = " ".join(str(error).split())[:300]
-        raise Vl4adError(f"{file}: cannot be read as weights of open_clip's '{model}' ({reason}).") from error
+        raise Vl4adError(f"{file}: cannot be read as weights of open_clip's '{model}' ({reason(error)}).") from error
     return built.eval()
+
+
+def reason(error: Exception) -> str:
+    """Return in one line why open_clip could not read a weights file."""
+    # open_clip takes whatever it finds in the file for a mapping of names to tensors, and asks for its first item.
+    if isinstance(error, AttributeError | StopIteration):
+        return "it holds no names and tensors"
+    return " ".join(str(error).split())[:300]
 
 
 def _seed(pretrained: str) -> int | None:

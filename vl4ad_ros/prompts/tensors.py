@@ -14,6 +14,9 @@ from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.prompts.compiled import CompiledPromptSet
 from vl4ad_ros.scoring.names import DEFAULT_SCORING, METHODS, SCORINGS, SETTINGS_SIZE, check_scoring
 
+LOWEST_TEMPERATURE = 1e-4
+"""A hundredth of the least that FC-CLIP can learn (its logit scale ends at 100); far below, 1/T leaves float32."""
+
 
 class PromptLimits(Checked):
     """Fixed sizes of the prompt inputs of a graph.
@@ -93,8 +96,8 @@ def pack(
     if method not in (*METHODS, "both"):
         raise Vl4adError(f"Unknown method: expected one of {[*METHODS, 'both']}, got '{method}'.")
     in_force = temperature or prompt_set.temperature or default_temperature
-    if not (np.isfinite(in_force) and in_force > 0):
-        raise Vl4adError(f"The temperature must be a finite number > 0, got {in_force}.")
+    if not (np.isfinite(in_force) and in_force >= LOWEST_TEMPERATURE):
+        raise Vl4adError(f"The temperature must be a finite number >= {LOWEST_TEMPERATURE}, got {in_force}.")
     rows = [np.flatnonzero(prompt_set.concept_column == column) for column in range(len(prompt_set.columns))]
     sizes = (
         ("concepts", len(prompt_set.concepts), limits.concepts),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +19,26 @@ METHOD = "random_word"
 def network_path(bundle: ModelBundle, name: str = DEFAULT) -> Path:
     """Return where a bundle keeps the network of that name."""
     return bundle.path / RANDOM_WORDS / f"{name}.safetensors"
+
+
+def network_names(bundle: ModelBundle) -> list[str]:
+    """Return the names of a bundle's networks, sorted."""
+    return sorted(path.stem for path in (bundle.path / RANDOM_WORDS).glob("*.safetensors"))
+
+
+def check_takes(bundle: ModelBundle, name: str) -> None:
+    """Check that a network of that name can be put into a bundle.
+
+    Raises:
+        Vl4adError: If the bundle's graph lacks the method, or the name is none.
+    """
+    if METHOD not in bundle.card.methods:
+        raise Vl4adError(
+            f"The graph of bundle '{bundle.card.name}' has no random-word inputs (methods {bundle.card.methods}); "
+            "export it again with both methods."
+        )
+    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_\-]*", name) is None:
+        raise Vl4adError(f"A random-word network's name has letters, digits, _ and - only, got '{name}'.")
 
 
 def check_fits(network: RandomWordNetwork, card: BundleCard) -> None:
@@ -42,12 +63,18 @@ def load_bundled(bundle: ModelBundle, name_or_path: str | Path = DEFAULT) -> Ran
     """
     path = Path(name_or_path)
     if path.suffix != ".safetensors":
-        path = network_path(bundle, str(name_or_path))
-        if not path.is_file():
+        names = network_names(bundle)
+        if not names:
             raise Vl4adError(
                 f"Bundle '{bundle.card.name}' has no random-word network '{name_or_path}'; train one with "
                 f"'vl4ad random-word train --bundle {bundle.card.name}'."
             )
+        if str(name_or_path) not in names:
+            raise Vl4adError(
+                f"Unknown random-word network for bundle '{bundle.card.name}': expected one of {names}, "
+                f"got '{name_or_path}'."
+            )
+        path = network_path(bundle, str(name_or_path))
     network = load_network(path)
     check_fits(network, bundle.card)
     return network
@@ -81,16 +108,15 @@ def install(bundle: ModelBundle, network: RandomWordNetwork, name: str = DEFAULT
     """Write a network into a bundle and renew the card's hashes.
 
     Raises:
-        Vl4adError: If the bundle's graph lacks the method or the network does not fit.
+        Vl4adError: If the bundle's graph lacks the method, the network does not fit, or it cannot be written.
     """
-    if METHOD not in bundle.card.methods:
-        raise Vl4adError(
-            f"The graph of bundle '{bundle.card.name}' has no random-word inputs (methods {bundle.card.methods}); "
-            "export it again with both methods."
-        )
+    check_takes(bundle, name)
     check_fits(network, bundle.card)
     network.graph_inputs()
     path = network_path(bundle, name)
-    path.parent.mkdir(exist_ok=True)
-    network.save(path)
-    return ModelBundle(bundle.path, write_card(bundle.path, bundle.card))
+    try:
+        path.parent.mkdir(exist_ok=True)
+        network.save(path)
+        return ModelBundle(bundle.path, write_card(bundle.path, bundle.card))
+    except OSError as error:
+        raise Vl4adError(f"{path}: cannot be written ({error}).") from error

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.detector import Detector, upsample
-from vl4ad_ros.evaluation.datasets import DatasetSource
+from vl4ad_ros.evaluation.datasets import DatasetSource, require_whole
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
 from vl4ad_ros.prompts.encoders import TextEncoder
 from vl4ad_ros.prompts.tensors import PromptTensors
 from vl4ad_ros.random_word.config import TrainSettings
-from vl4ad_ros.random_word.embed import embed
+from vl4ad_ros.random_word.embed import Progress, embed
 from vl4ad_ros.random_word.family import PromptFamily, load_family
 from vl4ad_ros.random_word.gap import Reference, close_gap, directions, mean_visual_embedding
 from vl4ad_ros.random_word.network import RandomWordNetwork, cosine_network
@@ -69,6 +69,7 @@ def make_variants(
     reference: Reference = "normal",
     cache: Path | None = None,
     say: Say = _silent,
+    progress: Progress | None = None,
 ) -> list[Variant]:
     """Train every network of the table.
 
@@ -81,6 +82,7 @@ def make_variants(
         reference: What the images show; see `gap.close_gap`.
         cache: Folder for embeddings.
         say: Called with a line on what is being done.
+        progress: Called with (texts embedded, texts in all) of each set of prompts.
     """
     family = load_family(settings.family)
 
@@ -92,11 +94,11 @@ def make_variants(
     for name, words in word_settings(settings).items():
         for seed in seeds:
             run = settings.model_copy(update={"words": words, "seed": seed})
-            network = train(prepare(run, family, encoder, cache), run, encoder.id)
+            network = train(prepare(run, family, encoder, cache, progress), run, encoder.id)
             held = network.card["validation"]["all"]
             say(f"{name}, seed {seed}: AUROC on held-out prompts {held['auroc']:.3f}, coverage {held['coverage']:.3f}")
             trained.setdefault(name, []).append(network)
-    cosine = prompt_guided(family, encoder, cache)
+    cosine = prompt_guided(family, encoder, cache, progress)
     variants = [Variant("VL4AD", "vl4ad"), Variant("prompt-guided cosines, no training", "random_word", (cosine,))]
     for name, networks in trained.items():
         variants.append(Variant(name, "random_word", tuple(networks)))
@@ -108,10 +110,12 @@ def make_variants(
     return variants
 
 
-def prompt_guided(family: PromptFamily, encoder: TextEncoder, cache: Path | None = None) -> RandomWordNetwork:
+def prompt_guided(
+    family: PromptFamily, encoder: TextEncoder, cache: Path | None = None, progress: Progress | None = None
+) -> RandomWordNetwork:
     """Return the baseline: cosines to the mean of all normal and of all anomalous prompts, without random words."""
     prompts = every_prompt(family)
-    rows = embed(prompts.texts, encoder, cache)
+    rows = embed(prompts.texts, encoder, cache, progress=progress)
     means = np.stack([rows[prompts.labels == label].mean(axis=0) for label in (NORMAL, ANOMALOUS)])
     return cosine_network(means, COSINE_TEMPERATURE, encoder.id)
 
@@ -145,6 +149,7 @@ def score_dataset(
             collected.add(upsample(detector.infer([prepared], one)[0], *frame.labels.shape), frame.labels)
         if number % 10 == 0:
             say(f"{source.layout.title}: {number} of {len(indices)} frames")
+    require_whole(source)
     results = [collected.result() for collected in metrics]
     return [{"ap": r.ap, "fpr95": r.fpr95, "auroc": r.auroc, "error": r.error} for r in results]
 
@@ -173,10 +178,7 @@ def compare(
         standard deviation over the seeds.
     """
     runs = [(variant, network) for variant in variants for network in variant.networks or (None,)]
-    prompts = [
-        detector.prompts(prompt_set, method=variant.method, random_word=network or "default")
-        for variant, network in runs
-    ]
+    prompts = [detector.prompts(prompt_set, method=variant.method, random_word=network) for variant, network in runs]
     values: dict[str, dict[str, dict[str, list[float]]]] = {variant.name: {} for variant in variants}
     for name, source in sources.items():
         for (variant, _), scores in zip(runs, score_dataset(detector, source, prompts, stride, say), strict=True):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -14,6 +15,7 @@ from vl4ad_ros.random_word.product_metrics import ProductMetrics
 from vl4ad_ros.random_word.products import ProductCategory
 
 Progress = Callable[[str, int, int], None]
+FIGURES = ("image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pro")
 
 
 def evaluate_products(
@@ -38,13 +40,14 @@ def evaluate_products(
         progress: Called with (category, pictures done, pictures in all).
 
     Returns:
-        `categories`: name -> figures; `mean`: their means over the categories.
+        `categories`: name -> figures, None where a category lacks the pictures for one (no defect, say); `mean`: their
+        means over the categories that have them; `left_out`: figure -> the categories that do not.
     """
 
     def sized(image: np.ndarray) -> np.ndarray:
         return np.asarray(cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
-    results: dict[str, dict[str, float | int]] = {}
+    results: dict[str, dict[str, float | int | None]] = {}
     for category in categories:
         ready = detector
         if gap is not None and category.train:
@@ -59,7 +62,18 @@ def evaluate_products(
                 metrics.add(detection.score, detection.map, mask, picture.anomalous)
             if progress is not None:
                 progress(category.name, min(start + batch, len(category.test)), len(category.test))
-        results[category.name] = metrics.result().as_dict()
-    figures = [key for key in next(iter(results.values())) if key not in ("images", "regions")] if results else []
-    mean = {key: float(np.nanmean([result[key] for result in results.values()])) for key in figures}
-    return {"categories": results, "mean": mean}
+        figures = metrics.result().as_dict()
+        results[category.name] = {key: None if math.isnan(value) else value for key, value in figures.items()}
+    return {"categories": results, **_summary(results)}
+
+
+def _summary(results: Mapping[str, Mapping[str, float | int | None]]) -> dict[str, Any]:
+    mean: dict[str, float | None] = {}
+    left_out: dict[str, list[str]] = {}
+    for figure in FIGURES:
+        values = {name: result[figure] for name, result in results.items()}
+        there = [value for value in values.values() if value is not None]
+        mean[figure] = float(np.mean(there)) if there else None
+        if len(there) < len(values):
+            left_out[figure] = [name for name, value in values.items() if value is None]
+    return {"mean": mean, "left_out": left_out}

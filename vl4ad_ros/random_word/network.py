@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.hashing import sha256_file, sha256_text
 
 FORMAT = "vl4ad_ros.random_word/1"
 GRAPH_HIDDEN = 64
@@ -42,6 +44,8 @@ class RandomWordNetwork:
         text_means: float32 [2, D], mean embedding of the normal and of the anomalous training prompts.
         encoder_id: The text encoder in whose space the network lives.
         card: What the network was made from and how it validated, as plain data for JSON.
+        name: Of the file that it was read from, without the suffix; empty for one made here.
+        sha256: Of that file's content; empty likewise.
     """
 
     w1: NDArray[np.float32]
@@ -52,6 +56,8 @@ class RandomWordNetwork:
     text_means: NDArray[np.float32]
     encoder_id: str
     card: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+    sha256: str = ""
 
     def __post_init__(self) -> None:
         shapes = {name: np.shape(getattr(self, name)) for name in _TENSORS}
@@ -71,6 +77,16 @@ class RandomWordNetwork:
         """D, the length of an embedding."""
         return int(self.w1.shape[0])
 
+    @property
+    def version(self) -> str:
+        """A short hash of the encoder and the weights: equal exactly where the network acts alike."""
+        content = "|".join(getattr(self, name).astype("<f4").tobytes().hex() for name in _TENSORS)
+        return sha256_text(f"{self.encoder_id}|{self.w1.shape}|{content}")[:12]
+
+    def summary(self) -> dict[str, str]:
+        """Return what identifies the network, as plain data for JSON."""
+        return {"name": self.name, "version": self.version, "sha256": self.sha256}
+
     def probability(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return p(anomalous) in [0, 1] of unit embeddings [..., D]: float32 [...]."""
         moved = embeddings + self.shift
@@ -81,7 +97,8 @@ class RandomWordNetwork:
 
     def with_shift(self, shift: NDArray[np.float32], note: Mapping[str, Any]) -> RandomWordNetwork:
         """Return the network with another shift of the visual embeddings, `note` on its card under `gap`."""
-        return replace(self, shift=np.asarray(shift, dtype=np.float32), card={**self.card, "gap": dict(note)})
+        moved = np.asarray(shift, dtype=np.float32)
+        return replace(self, shift=moved, card={**self.card, "gap": dict(note)}, name="", sha256="")
 
     def graph_inputs(self) -> dict[str, NDArray[np.float32]]:
         """Return the network as inputs of the graph; see `vl4ad_ros.random_word.graph`.
@@ -109,11 +126,22 @@ class RandomWordNetwork:
         return {GRAPH_ROWS: rows, GRAPH_HEAD: head}
 
     def save(self, path: str | Path) -> None:
-        """Write the network as safetensors, the card in its metadata."""
+        """Write the network as safetensors, the card in its metadata; as a whole or not at all.
+
+        Raises:
+            Vl4adError: If the file cannot be written.
+        """
         meta = {"format": FORMAT, "text_encoder": self.encoder_id, "card": dict(self.card)}
         tensors = {name: np.ascontiguousarray(getattr(self, name)) for name in _TENSORS}
-        save_file(tensors, str(path), metadata={"vl4ad": json.dumps(meta)})
-        Path(path).chmod(0o644)  # safetensors lets nobody else read what it writes
+        part = Path(path).with_name(f".{Path(path).name}.part")
+        try:
+            save_file(tensors, str(part), metadata={"vl4ad": json.dumps(meta)})
+            part.chmod(0o644)  # safetensors lets nobody else read what it writes
+            part.replace(path)
+        except (OSError, SafetensorError) as error:
+            with contextlib.suppress(OSError):
+                part.unlink()
+            raise Vl4adError(f"{path}: cannot be written ({error}).") from error
 
 
 def load_network(path: str | Path) -> RandomWordNetwork:
@@ -127,10 +155,11 @@ def load_network(path: str | Path) -> RandomWordNetwork:
             entry = (stream.metadata() or {}).get("vl4ad")
             tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118 - not a dict
         meta = json.loads(entry or "{}")
-        if meta.get("format") != FORMAT or set(tensors) != set(_TENSORS):
+        if not isinstance(meta, dict) or meta.get("format") != FORMAT or set(tensors) != set(_TENSORS):
             raise Vl4adError(f"{path}: not a random-word network; make one with 'vl4ad random-word train'.")
-        return RandomWordNetwork(**tensors, encoder_id=meta["text_encoder"], card=meta["card"])
-    except (OSError, SafetensorError, json.JSONDecodeError, KeyError) as error:
+        own = {"encoder_id": meta["text_encoder"], "card": meta["card"]}
+        return RandomWordNetwork(**tensors, **own, name=Path(path).stem, sha256=sha256_file(path))
+    except (OSError, SafetensorError, TypeError, ValueError, KeyError) as error:  # TypeError: bfloat16
         raise Vl4adError(f"{path}: cannot be read as a random-word network ({error}).") from error
 
 

@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from vl4ad_ros.scoring.names import check_scoring
 
+IMAGE_SHARE = 0.01
+"""Share of a picture's pixels that its image score looks at."""
+
 
 def to_uncertainty(raw: NDArray[np.float32], scoring: str, temperature: float) -> NDArray[np.float32]:
     """Map a raw score u to the published uncertainty in [0, 1]; monotone, so that rankings inside the range stay.
@@ -26,3 +29,16 @@ def to_uncertainty(raw: NDArray[np.float32], scoring: str, temperature: float) -
     scale = np.float32(temperature if scoring == "max_logit" else 1.0)
     shifted = raw if scoring == "entropy" else 1 + raw * scale
     return np.asarray(np.clip(np.nan_to_num(shifted, nan=1.0, posinf=1.0, neginf=0.0), 0, 1), dtype=np.float32)
+
+
+def image_score(uncertainty: NDArray[np.float32]) -> float:
+    """Return how anomalous a picture is as a whole: the mean of the largest 1 % of its map, whatever method made it.
+
+    The largest value alone would be that of a single pixel's noise, the mean of all would hide a small thing.
+
+    Args:
+        uncertainty: float32 [H, W] in [0, 1].
+    """
+    flat = uncertainty.ravel()
+    first = flat.size - max(1, round(IMAGE_SHARE * flat.size))
+    return float(np.partition(flat, first)[first:].mean(dtype=np.float64))

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vl4ad_ros.detector import Detector, upsample
-from vl4ad_ros.evaluation.datasets import DatasetSource
+from vl4ad_ros.evaluation.datasets import DatasetSource, require_whole
 from vl4ad_ros.evaluation.frames import Frame
 from vl4ad_ros.evaluation.layouts import layout
 from vl4ad_ros.evaluation.pictures import TRUTH, encode_jpeg, fit_width
@@ -81,11 +81,11 @@ def make_steps(detectors: Sequence[Detector]) -> list[Step]:
     bundle = detectors[0].bundle
     classes = bundle.load_prompt_set("cityscapes")
     merged = bundle.load_prompt_set("cityscapes_superclasses")
+    add("VL, class names, MSP", 0, names_only(classes), "msp")
     add("VL, class names, Eq. 2", 0, names_only(classes))
     add("+ max-logit ensembling", 0, classes)
     add("+ class merging", 0, merged)
     add("+ OOD prompts", 0, bundle.load_prompt_set("cityscapes_ood"))
-    add("VL, class names, MSP", 0, names_only(classes), "msp")
     for scoring in ("max_logit", "entropy", "rba"):
         add(f"VL, merged, {scoring}", 0, merged, scoring)
     return steps
@@ -112,7 +112,7 @@ def run_steps(
         (frames done, frames in all) after each frame, at last the rows.
 
     Raises:
-        Vl4adError: the data set is missing or has another layout.
+        Vl4adError: the data set is missing, has another layout, or a frame of it cannot be read.
     """
     source = DatasetSource(root, layout(name))
     metrics = [PixelMetrics(max_distinct=DISTINCT, buffer=DISTINCT) for _ in steps]
@@ -129,6 +129,7 @@ def run_steps(
             pictures.mkdir(parents=True, exist_ok=True)
             (pictures / f"{name}-{frame.name}.jpg").write_bytes(montage(frame, steps, maps))
         yield frame.index + 1, len(source)
+    require_whole(source)
     yield [Row(step, name, collector.result()) for step, collector in zip(steps, metrics, strict=True)]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ class Checkpoint:
         seconds: training time so far.
         figures: validation figures at this step, where it was validated.
         setup: the part of the configuration that must not change on resume, as plain data.
+        window: figures since the last line of the curve; empty in checkpoints from before they were kept.
     """
 
     step: int
@@ -37,6 +38,7 @@ class Checkpoint:
     seconds: float
     figures: dict[str, float]
     setup: dict[str, Any]
+    window: dict[str, list[float]] = field(default_factory=dict)
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:

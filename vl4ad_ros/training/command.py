@@ -13,8 +13,10 @@ from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.prompts.encoders import create_encoder
 from vl4ad_ros.training.config import TrainConfig, load_config
 from vl4ad_ros.training.data import RunData, load_data
+from vl4ad_ros.training.frames import lone_labels
 from vl4ad_ros.training.loop import Trainer
 from vl4ad_ros.training.objective import make_learner
+from vl4ad_ros.training.preflight import check_export, check_labels, check_network
 from vl4ad_ros.training.processes import Group, join_group
 from vl4ad_ros.training.report import RunReport
 from vl4ad_ros.training.text import embed_texts
@@ -74,22 +76,37 @@ def train(options: TrainOptions) -> Iterator[str]:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     group = join_group()
-    data = load_data(config)
+    if config.batch < group.size:
+        raise Vl4adError(f"batch: {group.size} processes need at least one sample each, got {config.batch}")
+    encoder = create_encoder(config.text_encoder, config.text_encoder_weights)
+    check_network(config, encoder)
+    if options.export:
+        check_export(config.export, encoder)
+    data = load_data(config, config.export.test if options.export else ())
+    check_labels(config, data)
     if group.rank == 0:
         yield from _described(config, data)
     if options.check_only:
         yield "configuration and data are in order"
         return
-    text = embed_texts(data.vocabulary, data.names, create_encoder(config.text_encoder, config.text_encoder_weights))
+    text = embed_texts(data.vocabulary, data.names, encoder)
     if not options.export_only:
-        report = RunReport(config)
         learner = make_learner(config, text, data.table.classes)
-        trainer = Trainer(config, data, text, learner, group, report.listen, choose_device(options.device, group))
-        if trainer.resume() and group.rank == 0:
-            yield f"resuming at step {trainer.step} of {config.optimizer.steps}"
-        report.start(trainer.step)
-        trainer.run()
-        report.close()
+        trainer = Trainer(config, data, text, learner, group, device=choose_device(options.device, group))
+        resumed, steps = trainer.resume(), config.optimizer.steps
+        if trainer.step >= steps:
+            if group.rank == 0:
+                yield f"nothing left to train: {trainer.step} steps are done, and {steps} are asked for"
+        elif group.rank == 0:
+            if resumed:
+                yield f"resuming at step {trainer.step} of {steps}"
+            report = RunReport(config, trainer.window)
+            trainer.listener = report.listen
+            report.start(trainer.step)
+            trainer.run()
+            report.close()
+        else:
+            trainer.run()
     if options.export and group.rank == 0:
         from vl4ad_ros.training.export import export_best
 
@@ -101,5 +118,9 @@ def _described(config: TrainConfig, data: RunData) -> Iterator[str]:
         yield f"training set {spec.name}: {len(frames)} frames, weight {spec.weight:g}"
     for spec, frames in zip(config.validation.sets, data.validation, strict=True):
         yield f"validation set {spec.name}: {len(frames)} frames"
+    for spec in (*config.datasets, *config.validation.sets):
+        lone = lone_labels(spec, config.data_root)
+        if lone:
+            yield f"note: {len(lone)} label maps of {spec.name} have no picture, the first is {lone[0]}"
     if data.names:
         yield f"objects: {len(data.names)} names, {len(data.train_names)} of them for training"

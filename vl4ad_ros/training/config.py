@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from vl4ad_ros.checked import Checked, read_yaml, validate
 from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.training.label_tables import BUILT_IN_TABLES
 
 Pair = tuple[float, float]
+LABEL_VALUES = frozenset(str(value) for value in range(256))
 
 
 class DataSet(Checked):
@@ -23,10 +24,10 @@ class DataSet(Checked):
             (root/leftImg8bit/SPLIT and root/gtFine/SPLIT).
         root: folder, relative to `data_root`.
         split: sub-folder, for the layouts that have one.
-        labels: for `cityscapes`: the label files' kind.
+        labels: for `cityscapes`: the label files' kind; `trainIds` is `labelTrainIds`.
         classes: label value -> class or classes of the vocabulary (several: the label stands for their union). Left
             out, the layout's own table is used.
-        ignore: label values that carry no supervision.
+        ignore: label values that carry no supervision, besides those that a layout's own table leaves out.
         weight: share of the samples, relative to the other sets' weights.
         scale: the smallest and largest zoom of the stored frames.
         max_side: frames are stored no larger than this, pixels.
@@ -38,18 +39,23 @@ class DataSet(Checked):
     split: str = "train"
     labels: Literal["labelIds", "labelTrainIds"] = "labelIds"
     classes: dict[str, str | list[str]] | None = None
-    ignore: list[int] = Field(default_factory=lambda: [255])
+    ignore: list[Annotated[int, Field(ge=0, le=255)]] = Field(default_factory=lambda: [255])
     weight: float = Field(default=1.0, gt=0)
     scale: Pair = (0.5, 2.0)
     max_side: int = Field(default=640, ge=64)
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _short_name(cls, labels: Any) -> Any:
+        return "labelTrainIds" if labels == "trainIds" else labels
 
     @model_validator(mode="after")
     def _has_classes(self) -> DataSet:
         if self.classes is None and self.layout not in BUILT_IN_TABLES:
             raise ValueError("a data set of layout 'folder' needs 'classes' (label value: class or list of classes)")
         for value in self.classes or {}:
-            if not value.isdigit() or int(value) > 255:
-                raise ValueError(f"label value '{value}' is no number from 0 to 255 (quote it: \"{value}\")")
+            if value not in LABEL_VALUES:
+                raise ValueError(f"label value '{value}' is no number from 0 to 255")
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError("scale needs two numbers, 0 < smallest <= largest")
         return self
@@ -235,13 +241,13 @@ class Export(Checked):
         height: rows of the network's input; with the width, the area aimed at.
         width: columns.
         prompt_sets: names of shipped sets or YAML files, compiled into the bundle.
-        default_prompt_set: one of them.
+        default_prompt_set: one of them, by its own name.
         licence: terms of the weights.
         training_data: every set that the weights have seen, with its terms.
         test: labelled sets whose mIoU goes onto the card; nothing is chosen by them.
     """
 
-    name: str
+    name: str = Field(min_length=1)
     description: str = ""
     height: int = Field(default=352, ge=32)
     width: int = Field(default=640, ge=32)
@@ -295,8 +301,6 @@ class TrainConfig(Checked):
     def _consistent(self) -> TrainConfig:
         if any(side % 32 or side < 64 for side in self.crop):
             raise ValueError("crop sides must be multiples of 32, at least 64")
-        if self.export.default_prompt_set not in {Path(name).stem for name in self.export.prompt_sets}:
-            raise ValueError("export.default_prompt_set is not one of export.prompt_sets")
         return self
 
 

@@ -9,7 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import os
 import random
+import socket
+import zipfile
+import zlib
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,13 +115,19 @@ def cut_out(picture: UInt8, longest: int) -> UInt8:
     return np.ascontiguousarray(np.dstack([small, alpha])[window])
 
 
-def _cut_file(job: tuple[str, Path, int]) -> tuple[str, UInt8 | None]:
-    name, path, longest = job
+def _cut_file(job: tuple[Path, int]) -> UInt8 | str:
+    """The cut-out, or a sentence."""
+    path, longest = job
     cv2.setNumThreads(1)
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        return f"{path} cannot be read ({error.strerror})"
+    # From memory: where the end of the file is missing, `imread` returns the part that is there.
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if picture is None:
-        return name, None
-    return name, cut_out(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).astype(np.uint8), longest)
+        return f"{path} is no image that can be read ({len(data)} bytes)"
+    return cut_out(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).astype(np.uint8), longest)
 
 
 def make_cutouts(
@@ -128,36 +138,63 @@ def make_cutouts(
     seed: int,
     cache: Path,
     workers: int = 2,
-) -> Cutouts:
+) -> tuple[Cutouts, list[str]]:
     """Cut-outs of all roots, from the cache where it was made with the same settings.
 
+    Returns:
+        The good cut-outs, and one sentence for each picture that cannot be read; only a whole set is kept.
+
     Raises:
-        Vl4adError: a root has no pictures.
+        Vl4adError: a root has no pictures, or all are excluded.
     """
     pairs = [pair for root in roots for pair in list_pictures(root, per_class, exclude, seed)]
+    if not pairs:
+        raise Vl4adError("objects: 'exclude' leaves no name of those in 'roots'")
     described = json.dumps([CACHE_VERSION, longest, [(name, str(path)) for name, path in pairs]])
     file = cache / f"cutouts-{hashlib.sha256(described.encode()).hexdigest()[:12]}.npz"
-    if file.is_file():
-        return _load(file)
+    kept = _load(file)
+    if kept is not None:
+        return kept, []
     # Spawned: OpenCV's threads do not survive a fork.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        results = list(pool.map(_cut_file, [(name, path, longest) for name, path in pairs], chunksize=16))
-    good = [(name, picture) for name, picture in results if picture is not None]
+        results = list(pool.map(_cut_file, [(path, longest) for _, path in pairs], chunksize=16))
+    errors = [result for result in results if isinstance(result, str)]
+    good = [(name, result) for (name, _), result in zip(pairs, results, strict=True) if not isinstance(result, str)]
     names = tuple(sorted({name for name, _ in good}))
     position = {name: index for index, name in enumerate(names)}
     cutouts = Cutouts(names, np.array([position[name] for name, _ in good]), tuple(picture for _, picture in good))
-    cache.mkdir(parents=True, exist_ok=True)
-    np.savez(
-        file,
-        names=np.array(names),
-        classes=cutouts.classes,
-        shapes=np.array([picture.shape[:2] for picture in cutouts.pictures]),
-        pixels=np.concatenate([picture.reshape(-1) for picture in cutouts.pictures]),
-    )
-    return cutouts
+    if good and not errors:
+        _keep(cutouts, file)
+    return cutouts, errors
 
 
-def _load(file: Path) -> Cutouts:
+def _keep(cutouts: Cutouts, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # Under a name of this process's own: others of the run may write the same file, and a kill leaves no half one.
+    part = file.with_suffix(f".{socket.gethostname()}-{os.getpid()}.part")
+    try:
+        with part.open("wb") as stream:
+            np.savez(
+                stream,
+                names=np.array(cutouts.names),
+                classes=cutouts.classes,
+                shapes=np.array([picture.shape[:2] for picture in cutouts.pictures]),
+                pixels=np.concatenate([picture.reshape(-1) for picture in cutouts.pictures]),
+            )
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _load(file: Path) -> Cutouts | None:
+    """The kept cut-outs; None where there are none, or the file is damaged and has to be made again."""
+    try:
+        return _unpack(file)
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
+        return None
+
+
+def _unpack(file: Path) -> Cutouts:
     with np.load(file, allow_pickle=False) as stored:
         names = tuple(str(name) for name in stored["names"])
         shapes, pixels = stored["shapes"], stored["pixels"]

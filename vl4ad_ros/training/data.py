@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +13,10 @@ from torch import Tensor
 from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.prompts.schema import PromptSet, load_prompt_set
 from vl4ad_ros.resources import prompt_yaml
-from vl4ad_ros.training.config import DataSet, TrainConfig
+from vl4ad_ros.training.config import DataSet, NamedObjects, TrainConfig
 from vl4ad_ros.training.cutouts import Cutouts, make_cutouts
 from vl4ad_ros.training.frames import Frames, load_frames, refuse
-from vl4ad_ros.training.label_tables import LabelTable, built_in_table, make_label_table
+from vl4ad_ros.training.label_tables import LabelTable, built_in_ignore, built_in_table, make_label_table
 from vl4ad_ros.training.scenes import ObjectPaster
 from vl4ad_ros.training.stream import SampleMaker
 
@@ -66,22 +67,26 @@ def table_of(data: DataSet) -> dict[int, tuple[str, ...]]:
 
 
 def ignored(data: DataSet) -> frozenset[int]:
-    """Label values of a set that carry no supervision; known layouts leave all that their table lacks."""
-    if data.classes is None:
-        return frozenset(data.ignore) | (frozenset(range(256)) - frozenset(table_of(data)))
-    return frozenset(data.ignore)
+    """Label values of a set that carry no supervision."""
+    own = built_in_ignore(data.layout, data.labels) if data.classes is None else frozenset()
+    return own | frozenset(data.ignore)
 
 
-def load_data(config: TrainConfig) -> RunData:
+def load_data(config: TrainConfig, also: Sequence[DataSet] = ()) -> RunData:
     """Read all data.
+
+    Args:
+        config: the run.
+        also: further sets that are read and checked with the others, but not kept.
 
     Raises:
         Vl4adError: something is missing or wrong; all faulty frames of all sets are listed at once.
     """
     vocabulary = load_prompt_set(prompt_yaml(config.vocabulary))
     classes = tuple(vocabulary.columns())
+    object_roots = _object_roots(config)
     sets = [*config.datasets, *config.validation.sets]
-    table = make_label_table(classes, [(data.name, table_of(data), ignored(data)) for data in sets])
+    table = label_table(classes, sets)
     frames: list[Frames] = []
     errors: list[str] = []
     for index, data in enumerate(sets):
@@ -89,11 +94,17 @@ def load_data(config: TrainConfig) -> RunData:
         loaded, wrong = load_frames(data, config.data_root, table.lookup[index], table.known[index], most)
         frames.append(loaded)
         errors.extend(wrong)
+    others = label_table(classes, also)
+    for index, data in enumerate(also):
+        errors.extend(load_frames(data, config.data_root, others.lookup[index], others.known[index])[1])
+    cutouts = None
+    if config.objects is not None:
+        cutouts, unreadable = _cutouts(config.objects, object_roots, config)
+        errors.extend(unreadable)
     refuse(errors)
     train, validation = tuple(frames[: len(config.datasets)]), tuple(frames[len(config.datasets) :])
-    if config.objects is None:
+    if config.objects is None or cutouts is None:
         return RunData(vocabulary, table, SampleMaker(config, train, None), validation, (), (), None)
-    cutouts = _cutouts(config)
     held_out = _held_out(len(cutouts.names), config.objects.held_out, config.seed)
     trained = np.setdiff1d(np.arange(len(cutouts.names)), held_out)
     paster = _paster(config, cutouts, trained, table)
@@ -108,13 +119,24 @@ def load_data(config: TrainConfig) -> RunData:
     )
 
 
-def _cutouts(config: TrainConfig) -> Cutouts:
-    assert config.objects is not None
-    objects = config.objects
-    roots = [config.data_root / root for root in objects.roots]
+def label_table(classes: tuple[str, ...], sets: Sequence[DataSet]) -> LabelTable:
+    """The joint table of some sets.
+
+    Raises:
+        Vl4adError: a set names a class that the vocabulary lacks.
+    """
+    return make_label_table(classes, [(data.name, table_of(data), ignored(data)) for data in sets])
+
+
+def _object_roots(config: TrainConfig) -> list[Path]:
+    roots = [config.data_root / root for root in config.objects.roots] if config.objects is not None else []
     missing = [str(root) for root in roots if not root.is_dir()]
     if missing:
         raise Vl4adError(f"objects: the folder {missing[0]} does not exist")
+    return roots
+
+
+def _cutouts(objects: NamedObjects, roots: list[Path], config: TrainConfig) -> tuple[Cutouts, list[str]]:
     exclude = frozenset(name.lower() for name in objects.exclude)
     cache = Path(config.output) / "cache"
     return make_cutouts(roots, objects.per_class, exclude, objects.longest, config.seed, cache)

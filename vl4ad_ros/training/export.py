@@ -23,9 +23,8 @@ from vl4ad_ros.prompts.tensors import PromptLimits
 from vl4ad_ros.resources import prompt_yaml
 from vl4ad_ros.training.checkpoint import BEST, Checkpoint, load_checkpoint
 from vl4ad_ros.training.config import TrainConfig
-from vl4ad_ros.training.data import RunData, ignored, table_of
+from vl4ad_ros.training.data import RunData, label_table
 from vl4ad_ros.training.frames import load_frames, refuse
-from vl4ad_ros.training.label_tables import make_label_table
 from vl4ad_ros.training.mask_learner import MaskLearner
 from vl4ad_ros.training.objective import Learner, make_learner
 from vl4ad_ros.training.text import TextTable
@@ -84,7 +83,7 @@ def test_scores(config: TrainConfig, data: RunData, learner: Learner) -> dict[st
     """
     results: dict[str, float] = {}
     for spec in config.export.test:
-        table = make_label_table(data.table.classes, [(spec.name, table_of(spec), ignored(spec))])
+        table = label_table(data.table.classes, [spec])
         frames, errors = load_frames(spec, config.data_root, table.lookup[0], table.known[0])
         refuse(errors)
         miou = mean_iou(learner, frames, table, 0, config.validation.pixels, data.all_concepts())

@@ -11,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.evaluation.image_files import read_label_values, read_rgb
 from vl4ad_ros.training.config import DataSet
 
 PICTURES = (".png", ".jpg", ".jpeg")
 MOST_LISTED = 20
+MOST_LABELS = 5
 UInt8 = npt.NDArray[np.uint8]
 
 
@@ -42,12 +44,7 @@ class Frames:
         return len(self.images)
 
 
-def find_pairs(data: DataSet, data_root: Path) -> list[FramePair]:
-    """Pairs of picture and label map, sorted.
-
-    Raises:
-        Vl4adError: a folder is missing or there is no picture in it.
-    """
+def _folders(data: DataSet, data_root: Path) -> tuple[Path, Path]:
     root = data_root / data.root
     if data.layout == "cityscapes":
         images, labels = root / "leftImg8bit" / data.split, root / "gtFine" / data.split
@@ -58,6 +55,16 @@ def find_pairs(data: DataSet, data_root: Path) -> list[FramePair]:
     for folder in (images, labels):
         if not folder.is_dir():
             raise Vl4adError(f"data set '{data.name}': the folder {folder} does not exist (layout '{data.layout}')")
+    return images, labels
+
+
+def find_pairs(data: DataSet, data_root: Path) -> list[FramePair]:
+    """Pairs of picture and label map, sorted.
+
+    Raises:
+        Vl4adError: a folder is missing or there is no picture in it.
+    """
+    images, labels = _folders(data, data_root)
     pairs: list[FramePair] = []
     for image in sorted(path for path in images.rglob("*") if path.suffix.lower() in PICTURES):
         if data.layout == "cityscapes":
@@ -71,28 +78,38 @@ def find_pairs(data: DataSet, data_root: Path) -> list[FramePair]:
     return pairs
 
 
+def lone_labels(data: DataSet, data_root: Path) -> list[Path]:
+    """Label maps without a picture, sorted: worth a word, but no fault (people take pictures out on purpose).
+
+    Raises:
+        Vl4adError: as `find_pairs`.
+    """
+    paired = {pair.label for pair in find_pairs(data, data_root)}
+    ending = f"_gtFine_{data.labels}.png" if data.layout == "cityscapes" else ".png"
+    return sorted(path for path in _folders(data, data_root)[1].rglob(f"*{ending}") if path not in paired)
+
+
 def read_frame(pair: FramePair, known: frozenset[int]) -> tuple[UInt8, UInt8]:
-    """Picture (RGB) and label map at their own size.
+    """Picture (RGB) and label map at their own size; a palette's indices are the labels.
 
     Raises:
         Vl4adError: a file is missing or unreadable, sizes differ, or the map has an unknown label.
     """
     if not pair.label.is_file():
         raise Vl4adError(f"{pair.image}: its label map {pair.label} does not exist")
-    image = cv2.imread(str(pair.image), cv2.IMREAD_COLOR)
-    label = cv2.imread(str(pair.label), cv2.IMREAD_UNCHANGED)
-    for path, content in ((pair.image, image), (pair.label, label)):
-        if content is None:
-            raise Vl4adError(f"{path}: unreadable picture")
-    assert image is not None and label is not None
-    if label.ndim != 2 or label.dtype != np.uint8:
-        raise Vl4adError(f"{pair.label}: expected one 8-bit channel, got {label.dtype} {label.shape}")
+    image, label = read_rgb(pair.image), read_label_values(pair.label)
     if image.shape[:2] != label.shape:
         raise Vl4adError(f"{pair.label}: size {label.shape} differs from the picture's {image.shape[:2]}")
-    unknown = sorted(set(np.flatnonzero(np.bincount(label.reshape(-1), minlength=256)).tolist()) - known)
+    if label.max() > 0xFFFF:
+        raise Vl4adError(f"{pair.label}: a colour mask; expected one label value per pixel (a palette will do)")
+    # Counting is many times faster than sorting where the values are small, and they nearly always are.
+    small = label.min() >= 0 and label.max() < 256
+    present = np.flatnonzero(np.bincount(label.reshape(-1))) if small else np.unique(label)
+    unknown = sorted(set(present.tolist()) - known)
     if unknown:
-        raise Vl4adError(f"{pair.label}: unknown label {unknown[0]} (neither in 'classes' nor in 'ignore')")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8), label.astype(np.uint8)
+        listed = ", ".join(map(str, unknown[:MOST_LABELS])) + (", ..." if len(unknown) > MOST_LABELS else "")
+        raise Vl4adError(f"{pair.label}: unknown label {listed} (neither of the set's classes nor in 'ignore')")
+    return image, label.astype(np.uint8)
 
 
 def load_frames(

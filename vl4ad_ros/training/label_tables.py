@@ -31,6 +31,9 @@ CAMVID = {
 }
 """SegNet's 11 classes of CamVid; each merges several of the original 32 (Badrinarayanan et al., 2015)."""
 
+CITYSCAPES_LICENCE_PLATE = 255
+"""`labelIds` value -1 in eight bits."""
+
 BUILT_IN_TABLES = ("camvid", "cityscapes")
 IGNORE = 255
 """Row index of pixels without supervision."""
@@ -47,6 +50,15 @@ def built_in_table(layout: str, kind: str) -> dict[int, tuple[str, ...]]:
         return dict(CAMVID)
     values = CITYSCAPES_LABEL_IDS if kind == "labelIds" else tuple(range(len(CITYSCAPES_TRAIN_IDS)))
     return {value: (name,) for value, name in zip(values, CITYSCAPES_TRAIN_IDS, strict=True)}
+
+
+def built_in_ignore(layout: str, kind: str) -> frozenset[int]:
+    """Label values of a layout that are in none of its classes; arguments as of `built_in_table`."""
+    if layout == "camvid":
+        return frozenset({11, 255})
+    if kind == "labelTrainIds":
+        return frozenset({255})
+    return frozenset(range(34)) - frozenset(CITYSCAPES_LABEL_IDS) | {CITYSCAPES_LICENCE_PLATE}
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,7 @@ class Trainer:
         group: the processes.
         listener: called after each step and validation with figures (progress, TensorBoard).
         device: where the network is.
+        window: the listener's figures since its last line; kept in checkpoints, so that a resumed curve has the same.
     """
 
     config: TrainConfig
@@ -88,6 +89,7 @@ class Trainer:
     group: Group = field(default_factory=Group)
     listener: Listener | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    window: dict[str, list[float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         settings = self.config.optimizer
@@ -124,6 +126,8 @@ class Trainer:
         self.learner.load_state_dict(state.learner)
         self.averaged.learner.load_state_dict(state.averaged)
         self.optimizer.load_state_dict(state.optimizer)
+        self.window.clear()
+        self.window.update(state.window)
         self.step, self.best, self.seconds = state.step, (state.best[0], state.best[1]), state.seconds
         return True
 
@@ -220,6 +224,7 @@ class Trainer:
                 self.seconds,
                 figures,
                 fixed_setup(self.config),
+                self.window,
             )
             save_checkpoint(state, Path(self.config.output) / name)
 

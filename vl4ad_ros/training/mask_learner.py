@@ -10,10 +10,11 @@ from transformers import Mask2FormerConfig
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerLoss
 
 from vl4ad_ros.errors import Vl4adError
-from vl4ad_ros.network.backbone import ClipBackbone, FrozenBackbone, LiteBackbone
+from vl4ad_ros.network.backbone import LITE, ClipBackbone, LiteBackbone
 from vl4ad_ros.network.checkpoint import CONFIG as NETWORK_CONFIG
 from vl4ad_ros.network.checkpoint import load_config as load_network_config
 from vl4ad_ros.network.checkpoint import load_network
+from vl4ad_ros.network.config import NetworkConfig
 from vl4ad_ros.network.head import Prediction
 from vl4ad_ros.network.model import VL4ADNetwork
 from vl4ad_ros.network.small import load_encoder_weights
@@ -38,21 +39,16 @@ class MaskLearner(nn.Module):
 
     def __init__(self, model: Model, text: TextTable, classes: tuple[str, ...]) -> None:
         super().__init__()
-        config = load_network_config(model.network)
+        config = network_sizes(model, text.concepts.shape[1])
         linear = model.head == "linear"
         if linear:
             config = config.model_copy(update={"head": config.head.model_copy(update={"classes": classes})})
-        elif config.head.embedding_dim != text.concepts.shape[1]:
-            raise Vl4adError(
-                f"The network '{model.network}' has embeddings of {config.head.embedding_dim} numbers, the text "
-                f"encoder {text.concepts.shape[1]}; set text_encoder to '{config.text_encoder}'."
-            )
-        stored = (Path(model.network) / NETWORK_CONFIG).is_file()
+        stored = is_stored(model)
         self.network = load_network(model.network) if stored and not linear else VL4ADNetwork(config)
         tower = self.network.backbone
         if isinstance(tower, LiteBackbone) and not stored and model.encoder_weights == "imagenet":
             load_encoder_weights(tower.encoder, encoder_weights_file())
-        if model.backbone is not None:
+        if model.backbone is not None and isinstance(tower, ClipBackbone):
             load_tower(tower, model.backbone)
         # The vision-only twin's "text" is the identity: one row per class.
         concepts = torch.eye(len(classes)) if linear else text.concepts
@@ -92,16 +88,43 @@ class MaskLearner(nn.Module):
         return torch.cat([support, rest], dim=1).clamp(min=LEAST).log()
 
 
-def load_tower(backbone: FrozenBackbone, file: Path) -> None:
+def is_stored(model: Model) -> bool:
+    """Whether the network is a folder with weights, not a preset."""
+    return (Path(model.network) / NETWORK_CONFIG).is_file()
+
+
+def network_sizes(model: Model, text_dim: int) -> NetworkConfig:
+    """The sizes of the network that the settings name, which is then sure to fit the text and the backbone's file.
+
+    Args:
+        model: settings; `network` is a preset or the folder of a network.
+        text_dim: D of the text encoder.
+
+    Raises:
+        Vl4adError: there is no such network, it is of another text space, or the backbone's file does not fit.
+    """
+    config = load_network_config(model.network)
+    if model.head == "text" and config.head.embedding_dim != text_dim:
+        raise Vl4adError(
+            f"The network '{model.network}' has embeddings of {config.head.embedding_dim} numbers, the text "
+            f"encoder {text_dim}; set text_encoder to '{config.text_encoder}'."
+        )
+    if config.backbone == LITE:
+        if model.backbone is not None:
+            raise Vl4adError("model.backbone: only CLIP's towers take an open_clip checkpoint; leave it out")
+        if model.encoder_weights == "imagenet" and not is_stored(model):
+            encoder_weights_file()
+    elif model.backbone is not None and not model.backbone.is_file():
+        raise Vl4adError(f"model.backbone: there is no file {model.backbone}")
+    return config
+
+
+def load_tower(backbone: ClipBackbone, file: Path) -> None:
     """Load the image tower from an open_clip checkpoint: `.safetensors`, or a state dict that needs no code to load.
 
     Raises:
-        Vl4adError: the file is missing, or holds another tower.
+        Vl4adError: the file holds another tower.
     """
-    if not isinstance(backbone, ClipBackbone):
-        raise Vl4adError("model.backbone: only CLIP's towers take an open_clip checkpoint; leave it out")
-    if not file.is_file():
-        raise Vl4adError(f"model.backbone: there is no file {file}")
     if file.suffix == ".safetensors":
         from safetensors.torch import load_file
 

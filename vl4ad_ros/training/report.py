@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -22,12 +23,12 @@ class RunReport:
 
     Args:
         config: the run.
+        window: where the figures since the last line are kept: the trainer's, which is part of its checkpoints.
     """
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, window: dict[str, list[float]]) -> None:
         self._config = config
-        self._sums: dict[str, float] = {}
-        self._count = 0
+        self._window = window
         self._bar: Any = None
         self._board: Any = None
 
@@ -49,22 +50,27 @@ class RunReport:
             self._write(step, figures)
             return
         for name, value in figures.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
-        self._count += 1
+            self._window.setdefault(name, []).append(value)
         if self._bar is not None:
             self._bar.update(step - self._bar.n)
         if step % CURVE_EVERY == 0 or step == self._config.optimizer.steps:
-            means = {name: total / self._count for name, total in self._sums.items()}
-            self._sums, self._count = {}, 0
+            means = {name: sum(values) / len(values) for name, values in self._window.items()}
             self._write(step, means)
             if self._bar is not None:
                 self._bar.set_postfix(loss=f"{means['loss']:.3f}", refresh=False)
+        # A last step in mid-window keeps its figures: the run may be lengthened.
+        if step % CURVE_EVERY == 0:
+            self._window.clear()
 
     def _write(self, step: int, figures: dict[str, float]) -> None:
         line = json.dumps({"step": step, "time": round(time.time(), 1), **{k: round(v, 5) for k, v in figures.items()}})
         self._config.output.mkdir(parents=True, exist_ok=True)
-        with (self._config.output / CURVE_FILE).open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        with (self._config.output / CURVE_FILE).open("ab+") as file:
+            # A kill may have left half a line; what follows must not hang on to it.
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read(1) == b"\n" else "\n" + line
+            file.write(line.encode() + b"\n")
         if self._board is not None:
             for name, value in figures.items():
                 self._board.add_scalar(name, value, step)
@@ -78,16 +84,24 @@ class RunReport:
         (self._config.output / CURVE_PICTURE).write_text(draw_curve(self._config.output / CURVE_FILE), encoding="utf-8")
 
 
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        return dict(json.loads(line))
+    except (ValueError, TypeError):
+        return {}
+
+
 def draw_curve(path: Path) -> str:
     """Draw a curve file: the losses on the left, the validation figures (in percent) on the right.
 
     Args:
-        path: `curve.jsonl` of a run. Where a resumed run went over steps again, the later lines count.
+        path: `curve.jsonl` of a run. Where a resumed run went over steps again, the later lines count; half a line, as
+            a kill leaves it, counts as none.
 
     Returns:
         An SVG document.
     """
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = [line for line in map(_parsed, path.read_bytes().splitlines()) if line]
     validations = {line["step"]: line for line in lines if "choice" in line}
     losses = {line["step"]: line for line in lines if "loss" in line}
 

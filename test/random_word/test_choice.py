@@ -1,0 +1,157 @@
+"""Several random-word networks in one bundle: which one runs, and what every result says of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from vl4ad_ros.bundle import ModelBundle
+from vl4ad_ros.cli.evaluate_bag import _parameters
+from vl4ad_ros.cli.main import command_parser, main
+from vl4ad_ros.detector import Detector
+from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.evaluation.predictor import DetectorSpec
+from vl4ad_ros.hashing import sha256_file
+from vl4ad_ros.nodes.parameters import PARAMETERS
+from vl4ad_ros.nodes.state import FrameState, next_state
+from vl4ad_ros.random_word.bundled import install, load_bundled
+from vl4ad_ros.random_word.network import RandomWordNetwork, load_network, untrained_network
+
+RED = np.zeros((64, 96, 3), np.uint8)
+RED[..., 0] = 255
+
+
+@pytest.fixture
+def bundle(both_bundle: Path, tmp_path: Path) -> ModelBundle:
+    """Networks `default` and `tunnels` in the bundle, and a third one in a file."""
+    for seed, name in enumerate(("default", "tunnels")):
+        made = install(ModelBundle.load(both_bundle), untrained_network(3, "mock:rgb", seed), name)
+    untrained_network(3, "mock:rgb", 2).save(tmp_path / "mine.safetensors")
+    return made
+
+
+def p_red(network: RandomWordNetwork) -> float:
+    return float(network.probability(np.array([1, 0, 0], np.float32)))
+
+
+def identity(path: Path) -> dict[str, str]:
+    return {"name": path.stem, "version": load_network(path).version, "sha256": sha256_file(path)}
+
+
+def test_detect_runs_the_network_that_is_named_and_says_which(bundle: ModelBundle, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "red.png"), RED[..., ::-1])
+    command = ["detect", str(tmp_path / "red.png"), "--bundle", str(bundle.path), "--out", str(tmp_path / "out")]
+    files = {
+        None: bundle.path / "random_word/default.safetensors",
+        "tunnels": bundle.path / "random_word/tunnels.safetensors",
+        str(tmp_path / "mine.safetensors"): tmp_path / "mine.safetensors",
+    }
+    for given, path in files.items():
+        extra = [] if given is None else ["--random-word", given]
+        assert main([*command, "--method", "random_word", *extra]) == 0
+        np.testing.assert_allclose(np.load(tmp_path / "out/red.uncertainty.npy"), p_red(load_network(path)), atol=1e-4)
+        result = json.loads((tmp_path / "out/result.json").read_text())
+        assert result["method"] == "random_word"
+        assert result["random_word"] == identity(path)
+    assert len({p_red(load_network(path)) for path in files.values()}) == 3
+    assert len({load_network(path).version for path in files.values()}) == 3
+    assert main(command) == 0
+    result = json.loads((tmp_path / "out/result.json").read_text())
+    assert (result["method"], result["random_word"]) == ("vl4ad", None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--method", "both", "--random-word", "tunnel"], "expected one of ['default', 'tunnels'], got 'tunnel'"),
+        (["--method", "both", "--random-word", "../x"], "expected one of ['default', 'tunnels'], got '../x'"),
+        (["--method", "both", "--random-word", "x.safetensors"], "x.safetensors: cannot be read"),
+        (["--random-word", "tunnels"], "of no use to --method vl4ad"),
+    ],
+)
+def test_mistakes_are_one_sentence_for_detect_and_evaluate(
+    arguments: list[str], sentence: str, bundle: ModelBundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    road = write_road(tmp_path)
+    for command in (["detect", str(road / "images")], ["evaluate", "dataset", "road_anomaly", str(road)]):
+        assert main([*command, "--bundle", str(bundle.path), "--out", str(tmp_path / "out"), *arguments]) == 2
+        assert sentence in capsys.readouterr().err
+
+
+def write_road(folder: Path) -> Path:
+    """One RoadAnomaly-like frame: red, with a blue square that is the anomaly."""
+    image, label = RED.copy(), np.zeros((64, 96), np.uint8)
+    image[16:32, 16:32], label[16:32, 16:32] = (0, 0, 255), 1
+    for kind, pixels in (("images", image[..., ::-1]), ("labels", label)):
+        (folder / "road" / kind).mkdir(parents=True)
+        cv2.imwrite(str(folder / f"road/{kind}/0.png"), pixels)
+    return folder / "road"
+
+
+def test_evaluate_runs_the_network_that_is_named_and_says_which(bundle: ModelBundle, tmp_path: Path) -> None:
+    road = write_road(tmp_path)
+    found = {}
+    for name in ("default", "tunnels"):
+        command = ["evaluate", "dataset", "road_anomaly", str(road), "--bundle", str(bundle.path)]
+        command += ["--method", "random_word", "--random-word", name, "--out", str(tmp_path / name)]
+        assert main(command) == 0
+        result = json.loads((tmp_path / name / "result.json").read_text())
+        assert result["detector"]["random_word"] == identity(bundle.path / f"random_word/{name}.safetensors")
+        found[name] = result["pixel"]["best_f1_threshold"]
+    assert found["default"] != found["tunnels"]
+    spec = DetectorSpec(str(bundle.path), method="both", random_word=str(tmp_path / "mine.safetensors"))
+    before = spec.identity()
+    untrained_network(3, "mock:rgb", 9).save(tmp_path / "mine.safetensors")
+    assert spec.identity() != before
+    # The live run hands it to the node.
+    live = ["bag", "x", "--live", "--out", "y", "--method", "both", "--random-word", "tunnels"]
+    assert _parameters(command_parser("evaluate").parse_args(live))["random_word"] == "tunnels"
+
+
+def test_the_node_s_state_swaps_the_network_as_a_whole(bundle: ModelBundle, tmp_path: Path) -> None:
+    detector = Detector.open(bundle.path, threads=1)
+    values: dict[str, Any] = {parameter.name: parameter.default for parameter in PARAMETERS}
+    states: list[FrameState] = []
+    for changes in (
+        {"method": "random_word"},
+        {"random_word": "tunnels"},
+        {"random_word": str(tmp_path / "mine.safetensors")},
+        {"threshold": 0.3},
+        {"method": "vl4ad"},
+    ):
+        values |= changes
+        states.append(next_state(detector, values, states[-1] if states else None, frozenset(changes)))
+    assert [state.version for state in states] == [1, 2, 3, 4, 5]
+    names = [None if state.random_word is None else state.random_word["name"] for state in states]
+    assert names == ["default", "tunnels", "mine", "mine", None]
+    # Each state goes on giving what it was made for.
+    networks = [load_bundled(bundle), load_bundled(bundle, "tunnels"), load_network(tmp_path / "mine.safetensors")]
+    for state, network in zip(states, networks, strict=False):
+        np.testing.assert_allclose(detector.detect(RED, state.prompts), p_red(network), atol=1e-4)
+    # A wrong name is refused with any method, and where the bundle has none of it.
+    for method in ("vl4ad", "both"):
+        with pytest.raises(Vl4adError, match=r"expected one of \['default', 'tunnels'\], got 'x'"):
+            next_state(
+                detector, values | {"method": method, "random_word": "x"}, states[-1], frozenset(["random_word"])
+            )
+    detector.close()
+
+
+def test_a_bundle_without_the_method_refuses_a_network(mock_bundle: Path) -> None:
+    detector = Detector.open(mock_bundle, threads=1)
+    with pytest.raises(Vl4adError, match="has no method 'random_word'"):
+        detector.random_word("default", "vl4ad")
+    assert detector.random_word(None, "vl4ad") is None
+    detector.close()
+
+
+def test_a_moved_network_is_another_one(bundle: ModelBundle) -> None:
+    network = load_bundled(bundle)
+    moved = network.with_shift(network.shift + 1, {})
+    assert moved.version != network.version
+    assert (moved.name, moved.sha256) == ("", "")
