@@ -20,6 +20,7 @@ from launch.actions import (
 )
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
+from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
@@ -81,6 +82,7 @@ def _processes(context: LaunchContext) -> list[Action]:
     return [
         recorder,
         player,
+        _end_if_it_fails(player),
         _then(recorder, evaluator),
         _then(evaluator, EmitEvent(event=Shutdown(reason="the evaluation is done"))),
     ]
@@ -88,6 +90,16 @@ def _processes(context: LaunchContext) -> list[Action]:
 
 def _then(process: ExecuteProcess, action: Action) -> Action:
     return RegisterEventHandler(OnProcessExit(target_action=process, on_exit=[action]))
+
+
+def _end_if_it_fails(player: ExecuteProcess) -> Action:
+    """Without a player the recorder would wait for the first image for ever."""
+
+    def ended(event: ProcessExited, context: LaunchContext) -> list[Action]:
+        del context
+        return [EmitEvent(event=Shutdown(reason="the bag could not be played"))] if event.returncode else []
+
+    return RegisterEventHandler(OnProcessExit(target_action=player, on_exit=ended))
 
 
 def generate_launch_description() -> LaunchDescription:
