@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -152,14 +153,43 @@ class Detector:
         self.engine.close()
 
 
-def upsample(scores: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Resize an uncertainty map bilinearly to height x width; the range stays."""
+def upsample(
+    scores: NDArray[np.float32], height: int, width: int, into: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """Resize an uncertainty map bilinearly to height x width; the range stays.
+
+    Args:
+        scores: float32 [h, w].
+        height: Rows of the result.
+        width: Columns of the result.
+        into: Contiguous array [height, width] to write the result into; None makes one where it is needed.
+
+    Returns:
+        float32 [height, width]: `into` where it is given; else `scores` itself where that has the size.
+    """
     if scores.shape == (height, width):
-        return scores
-    return np.asarray(cv2.resize(scores, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+        return scores if into is None else _kept(into, scores)
+    resized = cv2.resize(scores, (width, height), dst=into, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(resized, dtype=np.float32) if into is None else _kept(into, resized)
 
 
-def anomaly_mask(uncertainty: NDArray[np.float32], threshold: float) -> NDArray[np.uint8]:
-    """Return 255 where the uncertainty is at or above the threshold, else 0: uint8, same shape."""
+def anomaly_mask(
+    uncertainty: NDArray[np.float32], threshold: float, into: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """Return 255 where the uncertainty is at or above the threshold, else 0: uint8, same shape.
+
+    Args:
+        uncertainty: float32 [H, W].
+        threshold: In [0, 1].
+        into: As of `upsample`, uint8.
+    """
     # OpenCV's type information lacks the comparison with a number.
-    return np.asarray(cv2.compare(uncertainty, float(threshold), cv2.CMP_GE), dtype=np.uint8)  # type: ignore[call-overload]
+    mask = cv2.compare(uncertainty, float(threshold), cv2.CMP_GE, into)  # type: ignore[call-overload]
+    return np.asarray(mask, dtype=np.uint8) if into is None else _kept(into, mask)
+
+
+def _kept(into: NDArray[Any], result: Any) -> NDArray[Any]:
+    """Return `into` with a result that OpenCV was to write there; where it could not, it made an array of its own."""
+    if not np.shares_memory(into, result):
+        np.copyto(into, result)
+    return into

@@ -164,6 +164,15 @@ def test_prompt_set_of_another_encoder_is_refused(mock_bundle: Path, tmp_path: P
 def test_upsampling_keeps_range_and_size() -> None:
     scores = np.array([[0.0, 1.0], [1.0, 0.0]], dtype=np.float32)
     large = upsample(scores, 100, 60)
+    for into in (np.zeros((100, 60), np.float32), np.zeros((120, 100), np.float32)[:100, 20:80]):  # also no whole rows
+        assert upsample(scores, 100, 60, into) is into
+        assert np.array_equal(into, large)
+        mask = np.zeros(into.shape, np.uint8)
+        assert anomaly_mask(into, 0.4, mask) is mask
+        assert np.array_equal(mask, anomaly_mask(large, 0.4))
+    same = np.zeros_like(scores)
+    assert upsample(scores, *scores.shape, same) is same
+    assert np.array_equal(same, scores)
     assert large.shape == (100, 60)
     assert large.min() >= 0
     assert large.max() <= 1

@@ -197,7 +197,12 @@ def test_serialized_maps_are_what_rclpy_would_write(frame_id: str, pixels: Any) 
     header = Header(frame_id=frame_id)
     header.stamp.sec, header.stamp.nanosec = -3, 2**32 - 1
     plain = messages.map_image(header, pixels)
-    assert deserialize_message(messages.serialized_map(header, pixels), Image) == plain
+    outgoing = messages.OutgoingMaps(header)
+    room = outgoing.room("map", pixels.shape, pixels.dtype.type)
+    room[:] = pixels
+    assert deserialize_message(outgoing.serialized["map"], Image) == plain
+    del outgoing
+    assert np.array_equal(room, pixels)  # the place keeps its message alive
     assert (plain.height, plain.width, plain.step) == (*pixels.shape, pixels.shape[1] * pixels.itemsize)
     head, data = read_image(serialize_message(plain))
     assert bytes(data) == pixels.tobytes()

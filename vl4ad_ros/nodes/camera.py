@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -143,12 +143,27 @@ class Camera:
             self.complain("time", f"time jumped back by {back_s:.1f} s.")
         self._last_stamp_ns = stamp_ns
 
-    def publish(self, header: Header, result: Result, image_size: tuple[int, int], wanted: Wanted) -> None:
-        """Publish the outputs of a frame that somebody listens to, with the frame's own header."""
+    def publish(
+        self,
+        header: Header,
+        result: Result,
+        image_size: tuple[int, int],
+        wanted: Wanted,
+        serialized: Mapping[str, bytes],
+    ) -> None:
+        """Publish the outputs of a frame that somebody listens to, with the frame's own header.
+
+        Args:
+            header: The frame's header.
+            result: Its outputs.
+            image_size: Rows and columns of the image.
+            wanted: Who listened when the frame was begun.
+            serialized: The maps of `result` that are wanted, as messages: `uncertainty`, `mask`.
+        """
         if wanted.uncertainty:
-            self._uncertainty.publish(messages.serialized_map(header, result.uncertainty))
-        if wanted.mask and result.mask is not None:
-            self._mask.publish(messages.serialized_map(header, result.mask))
+            self._uncertainty.publish(serialized["uncertainty"])
+        if wanted.mask:
+            self._mask.publish(serialized["mask"])
         if wanted.regions and result.regions is not None:
             self._regions.publish(self._regions_message(header, result))
         if self._info is not None and self._camera_info.get_subscription_count():

@@ -7,6 +7,7 @@ end of its serialized form (OMG CDR: a sequence is its length, 4 bytes, and its 
 
 from __future__ import annotations
 
+import ctypes
 import struct
 from typing import Any
 
@@ -17,6 +18,10 @@ from sensor_msgs.msg import Image
 
 _ENCAPSULATION = 4
 _PLAIN_CDR = (b"\x00\x00", b"\x00\x01")
+_new_bytes = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_char_p, ctypes.c_ssize_t)(
+    ("PyBytes_FromStringAndSize", ctypes.pythonapi)
+)
+_address_of_bytes = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object)(("PyBytes_AsString", ctypes.pythonapi))
 
 
 def read_image(raw: bytes) -> tuple[Image, memoryview]:
@@ -48,9 +53,23 @@ def read_image(raw: bytes) -> tuple[Image, memoryview]:
     return deserialize_message(raw[:length] + bytes(4), Image), memoryview(raw)[start : start + size]
 
 
-def write_image(message: Image, pixels: NDArray[np.uint8] | NDArray[np.float32]) -> bytes:
-    """Return an image message, given with empty data, in serialized form with the pixels of an array."""
+def image_with_room(message: Image, size: int) -> tuple[bytes, NDArray[np.uint8]]:
+    """Return an image message, given with empty data, in serialized form with room for `size` bytes of pixels.
+
+    Args:
+        message: The message; its `data` must be empty.
+        size: Bytes of the pixels.
+
+    Returns:
+        The serialized message, its pixels not yet written; and their place in it, uint8 [size], to be filled before the
+        message is used. The place keeps the message alive.
+    """
     head = serialize_message(message)
-    contiguous = np.ascontiguousarray(pixels)
+    # The C API's own way to make bytes in place: without a first value, they may be written until somebody uses them.
+    raw: bytes = _new_bytes(None, len(head) + size)
+    memory: Any = (ctypes.c_ubyte * len(raw)).from_address(_address_of_bytes(raw))
+    memory.owner = raw  # what looks into the memory keeps it
+    place = np.frombuffer(memory, dtype=np.uint8)
     # rclpy serializes in the machine's own byte order.
-    return b"".join((head[:-4], struct.pack("=I", contiguous.nbytes), contiguous.data.cast("B")))
+    place[: len(head)] = np.frombuffer(head[:-4] + struct.pack("=I", size), dtype=np.uint8)
+    return raw, place[len(head) :]

@@ -14,7 +14,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header, String
 
 from vl4ad_ros.images import HOST_IS_BIG_ENDIAN, image_bytes
-from vl4ad_ros.nodes.cdr import write_image
+from vl4ad_ros.nodes.cdr import image_with_room
 from vl4ad_ros.nodes.regions import Region
 from vl4ad_ros.prompts.compiled import CompiledPromptSet
 
@@ -29,25 +29,43 @@ def find_vision_msgs() -> Any | None:
 
 def map_image(header: Header, pixels: NDArray[np.uint8] | NDArray[np.float32]) -> Image:
     """Return a map as sensor_msgs/Image: float32 [H, W] as 32FC1, uint8 [H, W] as mono8, uint8 [H, W, 3] as rgb8."""
-    message = _without_pixels(header, pixels)
+    message = _without_pixels(header, pixels.shape, pixels.dtype)
     message.data = image_bytes(pixels)
     return message
 
 
-def serialized_map(header: Header, pixels: NDArray[np.uint8] | NDArray[np.float32]) -> bytes:
-    """Return what `map_image` returns in serialized form, with fewer copies."""
-    return write_image(_without_pixels(header, pixels), pixels)
+class OutgoingMaps:
+    """The maps of one frame as serialized messages, into which their pixels are written in place.
+
+    Attributes:
+        serialized: Name of the map -> what `map_image` would give, serialized.
+    """
+
+    def __init__(self, header: Header) -> None:
+        """Create it.
+
+        Args:
+            header: The frame's header, for all its maps.
+        """
+        self._header = header
+        self.serialized: dict[str, bytes] = {}
+
+    def room(self, name: str, shape: tuple[int, int], dtype: type[np.generic]) -> NDArray[Any]:
+        """Return the place of a map's pixels [H, W] (float32 or uint8), to be filled before the map is published."""
+        message = _without_pixels(self._header, shape, np.dtype(dtype))
+        self.serialized[name], place = image_with_room(message, message.step * message.height)
+        return place.view(dtype).reshape(shape)
 
 
-def _without_pixels(header: Header, pixels: NDArray[np.uint8] | NDArray[np.float32]) -> Image:
-    encoding = "32FC1" if pixels.dtype == np.float32 else "mono8" if pixels.ndim == 2 else "rgb8"
+def _without_pixels(header: Header, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Image:
+    encoding = "32FC1" if dtype == np.float32 else "mono8" if len(shape) == 2 else "rgb8"
     return Image(
         header=header,
-        height=pixels.shape[0],
-        width=pixels.shape[1],
+        height=shape[0],
+        width=shape[1],
         encoding=encoding,
         is_bigendian=int(HOST_IS_BIG_ENDIAN),
-        step=pixels.nbytes // pixels.shape[0],
+        step=shape[1] * dtype.itemsize * (1 if len(shape) == 2 else 3),
     )
 
 

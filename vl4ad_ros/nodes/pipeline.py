@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
@@ -66,6 +67,16 @@ class Wanted:
         return self.uncertainty or self.mask or self.regions or self.others
 
 
+Room = Callable[[str, tuple[int, int], type[np.generic]], NDArray[Any]]
+"""Makes the array that an output is written into, of its name (`uncertainty`, `mask`), shape and type."""
+
+
+def own_room(name: str, shape: tuple[int, int], dtype: type[np.generic]) -> NDArray[Any]:
+    """Return an array of its own, for results that go nowhere else."""
+    del name
+    return np.empty(shape, dtype)
+
+
 @dataclass(frozen=True)
 class Job:
     """One decoded frame.
@@ -74,11 +85,13 @@ class Job:
         image: RGB, uint8 [H, W, 3].
         wanted: Outputs to make.
         roi: Region of interest, or None.
+        room: Where the outputs that are wanted are written.
     """
 
     image: NDArray[np.uint8]
     wanted: Wanted = field(default_factory=Wanted)
     roi: RoiMask | None = None
+    room: Room = own_room
 
 
 @dataclass(frozen=True)
@@ -137,15 +150,18 @@ def _finish(
     score = to_uncertainty(raw, state.prompts.scoring, state.prompts.temperature)
     sizes = {"input": job.image.shape[:2], "network": network_size, "mask": score.shape}
     height, width = sizes[state.output_size]
-    uncertainty = upsample(score, height, width)
-    mask = anomaly_mask(uncertainty, state.threshold) if job.wanted.mask or job.wanted.regions else None
+    wanted = job.wanted
+    place = (job.room if wanted.uncertainty else own_room)("uncertainty", (height, width), np.float32)
+    uncertainty = upsample(score, height, width, place)
+    mask = None
+    if wanted.mask or wanted.regions:
+        place = (job.room if wanted.mask else own_room)("mask", (height, width), np.uint8)
+        mask = anomaly_mask(uncertainty, state.threshold, place)
     if job.roi is not None:
         job.roi.clear_outside(uncertainty)
         if mask is not None:
             job.roi.clear_outside(mask)
-    regions = (
-        find_regions(mask, uncertainty, state.min_region_area) if mask is not None and job.wanted.regions else None
-    )
+    regions = find_regions(mask, uncertainty, state.min_region_area) if mask is not None and wanted.regions else None
     postprocess_ms = (time.perf_counter() - began) * 1e3
     stages = {"preprocess": preprocess_ms, "engine": engine_ms, "postprocess": postprocess_ms}
     return Result(uncertainty, mask, regions, network_size, stages)

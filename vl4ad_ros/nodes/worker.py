@@ -18,6 +18,7 @@ from vl4ad_ros.images import BadImageError, decode, decode_compressed
 from vl4ad_ros.nodes import pipeline
 from vl4ad_ros.nodes.camera import Camera
 from vl4ad_ros.nodes.cdr import read_image
+from vl4ad_ros.nodes.messages import OutgoingMaps
 from vl4ad_ros.nodes.slots import Slots, Taken
 from vl4ad_ros.nodes.state import FrameState
 
@@ -27,6 +28,7 @@ class _Decoded:
     camera: Camera
     header: Header
     job: pipeline.Job
+    outgoing: OutgoingMaps
     arrived: float
     began: float
     decode_ms: float
@@ -119,15 +121,16 @@ class Worker:
             camera.bad("message", f"An image message cannot be read ({error!r}).")
             return None
         camera.check_stamp(message.header)
-        job = pipeline.Job(image, wanted, camera.roi)
-        return _Decoded(camera, message.header, job, taken.arrived, began, (time.monotonic() - began) * 1e3)
+        outgoing = OutgoingMaps(message.header)
+        job = pipeline.Job(image, wanted, camera.roi, outgoing.room)
+        return _Decoded(camera, message.header, job, outgoing, taken.arrived, began, (time.monotonic() - began) * 1e3)
 
     def _process(self, decoded: Sequence[_Decoded], state: FrameState) -> None:
         results = pipeline.run(self._detector, [one.job for one in decoded], state)
         for one, result in zip(decoded, results, strict=True):
             began = time.monotonic()
             self._before_publish(one.camera, one.header, state)
-            one.camera.publish(one.header, result, one.job.image.shape[:2], one.job.wanted)
+            one.camera.publish(one.header, result, one.job.image.shape[:2], one.job.wanted, one.outgoing.serialized)
             ended = time.monotonic()
             stages = {"wait": (one.began - one.arrived) * 1e3, "decode": one.decode_ms, **result.milliseconds}
             stages["publish"] = (ended - began) * 1e3
