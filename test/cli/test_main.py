@@ -4,6 +4,7 @@ import argparse
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,6 +36,17 @@ def raising(error: BaseException) -> Any:
     return run
 
 
+def every_action(name: str) -> Iterator[tuple[argparse.ArgumentParser, argparse.Action]]:
+    """The options of a command and of all its sub-commands, each with its parser."""
+    parsers = [cli.command_parser(name)]
+    while parsers:
+        parser = parsers.pop()
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                parsers += action.choices.values()
+            yield parser, action
+
+
 def test_help_names_every_command_with_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(["--help"])
@@ -51,15 +63,11 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
         cli.main([name, "--help"])
     assert stop.value.code == 0
     assert f"usage: vl4ad {name}" in capsys.readouterr().out
-    parsers = [cli.command_parser(name)]
-    while parsers:
-        parser = parsers.pop()
-        for action in parser._actions:
-            if isinstance(action, argparse._SubParsersAction):
-                parsers += action.choices.values()
-                assert len(action._choices_actions) == len(action.choices), f"{parser.prog}: an action has no help"
-            else:
-                assert action.help, f"{parser.prog}: {action.dest} has no help"
+    for parser, action in every_action(name):
+        if isinstance(action, argparse._SubParsersAction):
+            assert len(action._choices_actions) == len(action.choices), f"{parser.prog}: an action has no help"
+        else:
+            assert action.help, f"{parser.prog}: {action.dest} has no help"
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,18 +114,14 @@ def test_help_shows_the_defaults_that_say_something(
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_help_of_every_sub_command_shows_no_empty_default_and_none_twice(name: str) -> None:
-    parsers = [cli.command_parser(name)]
-    while parsers:
-        parser = parsers.pop()
-        for action in parser._actions:
-            if isinstance(action, argparse._SubParsersAction):
-                parsers += action.choices.values()
-                continue
-            shown = argparse.ArgumentParser._get_formatter(parser)._expand_help(action)
-            assert shown.count("default:") <= 1, f"{parser.prog}: {action.dest}: {shown}"
-            assert not re.search(r"default: (None|False|\[\]|\(|\))", shown), f"{parser.prog}: {action.dest}: {shown}"
-            if isinstance(action.default, int) and not isinstance(action.default, bool) and action.option_strings:
-                assert f"default: {action.default}" in shown, f"{parser.prog}: {action.dest}: {shown}"
+    for parser, action in every_action(name):
+        if isinstance(action, argparse._SubParsersAction):
+            continue
+        shown = argparse.ArgumentParser._get_formatter(parser)._expand_help(action)
+        assert shown.count("default:") <= 1, f"{parser.prog}: {action.dest}: {shown}"
+        assert not re.search(r"default: (None|False|\[\]|\(|\))", shown), f"{parser.prog}: {action.dest}: {shown}"
+        if isinstance(action.default, int) and not isinstance(action.default, bool) and action.option_strings:
+            assert f"default: {action.default}" in shown, f"{parser.prog}: {action.dest}: {shown}"
 
 
 @pytest.mark.parametrize(

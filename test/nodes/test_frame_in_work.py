@@ -14,6 +14,15 @@ from ros_harness import Client, Process, image_message, map_pixels, parameters, 
 NODE = "blocking_detector"
 
 
+@pytest.fixture
+def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder by which a test holds the engine up; see `blocking_detector`."""
+    folder = tmp_path / "gate"
+    folder.mkdir()
+    monkeypatch.setenv("VL4AD_GATE", str(folder))
+    return folder
+
+
 def status(diagnostics: list[Any], name: str) -> dict[str, str]:
     found = [s for array in diagnostics for s in array.status if s.name == name]
     return {value.key: value.value for value in found[-1].values} if found else {}
@@ -38,11 +47,8 @@ def start(client: Client, gate: Path, process: Process) -> None:
 
 
 def test_a_swap_meanwhile_is_answered_and_acts_on_the_next_frame(
-    mock_bundle: Path, tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+    mock_bundle: Path, tmp_path: Path, client: Client, gate: Path
 ) -> None:
-    gate = tmp_path / "gate"
-    gate.mkdir()
-    monkeypatch.setenv("VL4AD_GATE", str(gate))
     maps, masks = client.hear_results()
     told = client.hear_prompt_set()
     diagnostics = client.hear_diagnostics()
@@ -90,11 +96,8 @@ def test_a_swap_meanwhile_is_answered_and_acts_on_the_next_frame(
 
 
 def test_a_frame_that_waits_when_the_node_is_switched_off_gives_no_result(
-    mock_bundle: Path, tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+    mock_bundle: Path, tmp_path: Path, client: Client, gate: Path
 ) -> None:
-    gate = tmp_path / "gate"
-    gate.mkdir()
-    monkeypatch.setenv("VL4AD_GATE", str(gate))
     maps, _ = client.hear_results()
     diagnostics = client.hear_diagnostics()
     values = parameters(bundle=str(mock_bundle), prompt_set="traffic")
@@ -120,11 +123,8 @@ def test_a_frame_that_waits_when_the_node_is_switched_off_gives_no_result(
 
 
 def test_deactivation_waits_for_the_frame_and_configures_again(
-    mock_bundle: Path, tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+    mock_bundle: Path, tmp_path: Path, client: Client, gate: Path
 ) -> None:
-    gate = tmp_path / "gate"
-    gate.mkdir()
-    monkeypatch.setenv("VL4AD_GATE", str(gate))
     maps, _ = client.hear_results()
     values = parameters(bundle=str(mock_bundle), prompt_set="traffic")
     with running(NODE, tmp_path / "log", "-r", "image:=/camera/image", *values) as process:
@@ -137,11 +137,8 @@ def test_deactivation_waits_for_the_frame_and_configures_again(
 
 
 def test_what_nobody_expects_ends_unconfigured_or_costs_one_frame(
-    mock_bundle: Path, tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+    mock_bundle: Path, tmp_path: Path, client: Client, gate: Path
 ) -> None:
-    gate = tmp_path / "gate"
-    gate.mkdir()
-    monkeypatch.setenv("VL4AD_GATE", str(gate))
     (gate / "fails_to_open").touch()
     (gate / "fails_1").touch()
     for call in range(1, 99):

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vl4ad_ros.cli import random_word_evaluate
-from vl4ad_ros.cli.main import HelpFormatter
 from vl4ad_ros.cli.random_word_options import check_output, progress, read_images, say, write_json, write_text
 from vl4ad_ros.errors import Vl4adError
 
@@ -32,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     def command(name: str, text: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=text, description=text, formatter_class=HelpFormatter)
+        return commands.add_parser(name, help=text, description=text)
 
     train = command("train", "train a network on text embeddings alone, and put it into a bundle")
     _training_options(train)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -71,15 +70,9 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write plain data as JSON; a number that JSON does not know (NaN) becomes null."""
-    write_text(path, json.dumps(_valid(content), indent=1, allow_nan=False) + "\n")
+    from vl4ad_ros.evaluation.result import plain
 
-
-def _valid(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _valid(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_valid(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    write_text(path, json.dumps(plain(content), indent=1, allow_nan=False) + "\n")
 
 
 def read_images(folder: Path, most: int, option: str) -> list[NDArray[np.uint8]]:

@@ -53,7 +53,7 @@ class Wanted:
         uncertainty: The map.
         mask: The mask.
         regions: The regions.
-        others: What goes along with any result: camera_info, debug topics.
+        others: Nothing of these, but what goes along with any result: camera_info, debug topics.
     """
 
     uncertainty: bool = True

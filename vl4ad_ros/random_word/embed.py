@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.hashing import sha256_file, sha256_text
+from vl4ad_ros.npy_files import read_npy
 from vl4ad_ros.prompts.encoders import TextEncoder
 
 Progress = Callable[[int, int], None]
@@ -91,11 +91,10 @@ def _read(path: Path | None, shape: tuple[int, int]) -> NDArray[np.float32] | No
     if path is None or not path.is_file():
         return None
     try:
-        rows = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        rows = read_npy(path)
+    except Vl4adError:
         return None
-    fits = isinstance(rows, np.ndarray) and rows.shape == shape and rows.dtype == np.float32 and _are_unit(rows)
-    return rows if fits else None
+    return rows if rows.shape == shape and rows.dtype == np.float32 and _are_unit(rows) else None
 
 
 def _write(path: Path, rows: NDArray[np.float32]) -> None:

@@ -12,17 +12,17 @@ import multiprocessing
 import os
 import random
 import socket
-import zipfile
-import zlib
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.npy_files import read_npz
 
 PICTURES = (".jpg", ".jpeg", ".png")
 CACHE_VERSION = 1
@@ -189,19 +189,18 @@ def _keep(cutouts: Cutouts, file: Path) -> None:
 def _load(file: Path) -> Cutouts | None:
     """The kept cut-outs; None where there are none, or the file is damaged and has to be made again."""
     try:
-        return _unpack(file)
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
+        return _unpack(read_npz(file, ("names", "classes", "shapes", "pixels")))
+    except (Vl4adError, ValueError):
         return None
 
 
-def _unpack(file: Path) -> Cutouts:
-    with np.load(file, allow_pickle=False) as stored:
-        names = tuple(str(name) for name in stored["names"])
-        shapes, pixels = stored["shapes"], stored["pixels"]
-        ends = np.cumsum(shapes[:, 0] * shapes[:, 1] * 4)
-        starts = np.concatenate([[0], ends[:-1]])
-        pictures = tuple(
-            pixels[start:end].reshape(height, width, 4)
-            for start, end, (height, width) in zip(starts, ends, shapes, strict=True)
-        )
-        return Cutouts(names, stored["classes"], pictures)
+def _unpack(stored: dict[str, npt.NDArray[Any]]) -> Cutouts:
+    names = tuple(str(name) for name in stored["names"])
+    shapes, pixels = stored["shapes"], stored["pixels"]
+    ends = np.cumsum(shapes[:, 0] * shapes[:, 1] * 4)
+    starts = np.concatenate([[0], ends[:-1]])
+    pictures = tuple(
+        pixels[start:end].reshape(height, width, 4)
+        for start, end, (height, width) in zip(starts, ends, shapes, strict=True)
+    )
+    return Cutouts(names, stored["classes"], pictures)
