@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from vl4ad_ros.checked import Checked, read_json, validate
 from vl4ad_ros.errors import Vl4adError
-from vl4ad_ros.hashing import sha256_file
+from vl4ad_ros.hashing import sha256_file, sha256_text
+from vl4ad_ros.onnx_files import external_data
 from vl4ad_ros.prompts.compiled import CompiledPromptSet, load_compiled
 from vl4ad_ros.prompts.tensors import PromptLimits
 from vl4ad_ros.resources import bundle_dir
@@ -19,6 +20,16 @@ from vl4ad_ros.resources import bundle_dir
 CARD = "card.json"
 PROMPTS = "prompts"
 RANDOM_WORDS = "random_word"
+
+
+def _name_inside(name: str) -> str:
+    """Refuse what may not be a file below the bundle's folder, and what ONNX Runtime takes for a memory address (*)."""
+    if str(PurePosixPath(name)) != name or name.startswith("/") or name == "." or {"..", "*"} & set(name.split("/")):
+        raise ValueError("expected the name of a file inside the bundle")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_name_inside)]
 
 
 class InputSpec(Checked):
@@ -67,13 +78,13 @@ class BundleCard(Checked):
         training_data: Every data set that the weights have seen.
         training: Command, seed, hours, hardware.
         scores: Measured results, each with how it was made.
-        sha256: File name -> SHA-256 of every other file of the bundle.
+        sha256: File name -> SHA-256 of every other file of the bundle, those with the graph's weights among them.
     """
 
     format: Literal["vl4ad_ros.bundle/1"] = "vl4ad_ros.bundle/1"
     name: str = Field(min_length=1)
     description: str = ""
-    onnx: str = "model.onnx"
+    onnx: Annotated[FileName, Field(pattern=r"\.onnx$")] = "model.onnx"
     input: InputSpec
     text_encoder: str
     embedding_dim: int = Field(ge=1)
@@ -91,7 +102,7 @@ class BundleCard(Checked):
     training_data: list[str] = Field(default_factory=list)
     training: dict[str, Any] = Field(default_factory=dict)
     scores: dict[str, Any] = Field(default_factory=dict)
-    sha256: dict[str, str] = Field(default_factory=dict)
+    sha256: dict[FileName, str] = Field(default_factory=dict)
 
     def threshold(self, method: str, scoring: str) -> float:
         """Return the anomaly mask's threshold for a method and score."""
@@ -124,24 +135,14 @@ class ModelBundle:
             verify: Whether to hash the files (about 0.1 s for 25 MB).
 
         Raises:
-            Vl4adError: If the bundle is missing, its card is wrong, or a file is missing or differs from its hash.
+            Vl4adError: If the bundle is missing, its card is wrong, a file is missing, differs from its hash or lies
+                outside the bundle, or the graph takes weights from a file that the card does not cover.
         """
         path = bundle_dir(name_or_path)
         if not (path / CARD).is_file():
             raise Vl4adError(f"{path}: not a model bundle, it has no {CARD}.")
         card = validate(BundleCard, read_json(path / CARD), path / CARD)
-        for name in {card.onnx, *card.sha256}:
-            if not (path / name).is_file():
-                raise Vl4adError(f"Bundle '{card.name}' in {path} is damaged: {name} is missing; get the bundle again.")
-        if card.onnx not in card.sha256:
-            raise Vl4adError(f"{path / CARD}: sha256 does not cover {card.onnx}.")
-        if verify:
-            for name, expected in card.sha256.items():
-                if sha256_file(path / name) != expected:
-                    raise Vl4adError(
-                        f"Bundle '{card.name}' in {path} is damaged: {name} does not match the sha256 on its card; "
-                        "get the bundle again."
-                    )
+        _check_files(path, card, verify)
         return cls(path, card)
 
     @property
@@ -151,8 +152,10 @@ class ModelBundle:
 
     @property
     def onnx_sha256(self) -> str:
-        """SHA-256 of the graph's file, as on the card."""
-        return self.card.sha256[self.card.onnx]
+        """SHA-256 of the graph's file, as on the card; with weights beside it, of the hashes of all of these files."""
+        files = [self.card.onnx, *external_data(self.onnx_path)]
+        hashes = [self.card.sha256[name] for name in files]
+        return hashes[0] if len(hashes) == 1 else sha256_text("\n".join(hashes))
 
     def prompt_set_names(self) -> list[str]:
         """Return the names of the prompt sets compiled for this bundle, sorted."""
@@ -169,7 +172,8 @@ class ModelBundle:
         """
         name = str(name_or_path or self.card.default_prompt_set)
         path = Path(name)
-        if path.suffix != ".safetensors":
+        # The card's own choice is a name: only the user may point outside the bundle.
+        if not name_or_path or path.suffix != ".safetensors":
             names = self.prompt_set_names()
             if name not in names:
                 raise Vl4adError(
@@ -201,10 +205,34 @@ class ModelBundle:
         return fit(height), fit(width)
 
 
+def _check_files(path: Path, card: BundleCard, verify: bool) -> None:
+    """Check the files that a card names, and those that its graph names; see `ModelBundle.load`."""
+    # Not `path`: where an installation links to each file of the sources, it links to the card, too.
+    root = (path / CARD).resolve().parent
+    for name in (card.onnx, *card.sha256):
+        if not (path / name).is_file():
+            raise Vl4adError(f"Bundle '{card.name}' in {path} is damaged: {name} is missing; get the bundle again.")
+        if not (path / name).resolve().is_relative_to(root):
+            raise Vl4adError(f"Bundle '{card.name}' in {path}: {name} is a link to a file outside the bundle.")
+        if verify and name in card.sha256 and sha256_file(path / name) != card.sha256[name]:
+            raise Vl4adError(
+                f"Bundle '{card.name}' in {path} is damaged: {name} does not match the sha256 on its card; "
+                "get the bundle again."
+            )
+    if card.onnx not in card.sha256:
+        raise Vl4adError(f"{path / CARD}: sha256 does not cover {card.onnx}.")
+    for name in external_data(path / card.onnx):
+        if name not in card.sha256:
+            raise Vl4adError(
+                f"{path / CARD}: sha256 does not cover '{name}', from which {card.onnx} takes weights; "
+                "only files of the bundle are read."
+            )
+
+
 def write_card(path: Path, card: BundleCard) -> BundleCard:
     """Write a bundle's card with fresh hashes of its files; return the card as written."""
     kept = [p for folder in (PROMPTS, RANDOM_WORDS) for p in sorted((path / folder).glob("*.safetensors"))]
-    files = [card.onnx, *(p.relative_to(path).as_posix() for p in kept)]
+    files = [card.onnx, *external_data(path / card.onnx), *(p.relative_to(path).as_posix() for p in kept)]
     files += [name for name in card.sha256 if name not in files and (path / name).is_file()]
     hashed = card.model_copy(update={"sha256": {name: sha256_file(path / name) for name in files}})
     temporary = path / f".{CARD}.part"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from mask_bundle import write_mask_bundle
 from tiny_network import write_tiny_bundle
 
-from vl4ad_ros.bundle import ModelBundle
+from vl4ad_ros.bundle import ModelBundle, write_card
 from vl4ad_ros.detector import Detector
 from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.export.precision import FLOAT32_OPERATORS, float16_share, to_float16, write_float16_bundle
@@ -99,6 +100,18 @@ def test_bundle(bundle: ModelBundle, tmp_path: Path) -> None:
     one, two = Detector.open(bundle.path), Detector.open(half.path)
     assert two.engine.info.precision == "float16"
     np.testing.assert_allclose(one.detect(image, one.prompts()), two.detect(image, two.prompts()), atol=2e-2)
+
+
+def test_weights_beside_the_float32_graph_stay_behind(bundle: ModelBundle, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(bundle.path, tmp_path / "split"))
+    model = onnx.load(str(folder / bundle.card.onnx))
+    onnx.save(model, str(folder / bundle.card.onnx), save_as_external_data=True, location="weights.bin")
+    write_card(folder, bundle.card)
+    split = ModelBundle.load(folder)
+    assert "weights.bin" in split.card.sha256
+    half = ModelBundle.load(write_float16_bundle(split, tmp_path / "half").path)
+    assert "weights.bin" not in half.card.sha256
+    assert not (half.path / "weights.bin").exists()
 
 
 def test_wrong_use(bundle: ModelBundle, tmp_path: Path) -> None:

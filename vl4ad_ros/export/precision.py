@@ -17,7 +17,7 @@ from vl4ad_ros.bundle import PROMPTS, ModelBundle, write_card
 from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.export.compare import TOLERANCES, compare, every_setting, noise_batches
 from vl4ad_ros.export.onnx import check_contract, run_onnx, save_onnx
-from vl4ad_ros.hashing import sha256_file
+from vl4ad_ros.onnx_files import external_data
 
 FLOAT32_OPERATORS: tuple[str, ...] = (
     # exponentials and logarithms
@@ -179,7 +179,8 @@ def write_float16_bundle(
             f"In float16 the published map of '{check['worst']}' differs by {check['max_abs_error']:.2g} "
             f"(at most {tolerance:.2g} is accepted)."
         )
-    carried = [file for file in card.sha256 if file != card.onnx and not file.startswith("network/")]
+    replaced = {card.onnx, *external_data(source.onnx_path)}
+    carried = [file for file in card.sha256 if file not in replaced and not file.startswith("network/")]
     for file in carried:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source.path / file, folder / file)
@@ -190,7 +191,7 @@ def write_float16_bundle(
             **card.scores,
             "float16_check": {
                 "against": "the float32 graph in ONNX Runtime, CPU",
-                "float32_sha256": sha256_file(source.onnx_path),
+                "float32_sha256": source.onnx_sha256,
                 "heavy_operators_in_float16": round(float16_share(onnx.load(str(graph))), 3),
                 **check,
             },
