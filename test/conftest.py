@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,27 @@ ROOT = Path(__file__).resolve().parent.parent
 # Helper modules in test/ (mock_bundle) are imported by their plain names.
 sys.path.insert(0, str(ROOT / "test"))
 
-from mock_bundle import write_mock_bundle  # noqa: E402 - needs the path above
+import reaper  # noqa: E402 - needs the path above
+from mock_bundle import write_mock_bundle  # noqa: E402
+
+from vl4ad_ros.cli.domain import own_environment  # noqa: E402
+
+# No two runs (of one machine, or workers of one run) hear each other. Set before any context exists: Fast DDS reads it
+# once. Live runs of `vl4ad demo` and `vl4ad bench ros` in this process are in the same domain.
+os.environ.update(own_environment())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_process_is_left() -> Iterator[None]:
+    """Whatever this run starts ends with it, also where it is killed (see `reaper`)."""
+    mark = os.environ[reaper.MARK] = str(os.getpid())
+    command = [sys.executable, reaper.__file__, str(os.getpid()), mark]
+    # In a session of its own, so that a signal to all of the run's processes leaves it.
+    process = subprocess.Popen(command, start_new_session=True, stdin=subprocess.DEVNULL)
+    yield
+    # The reaper itself is among them.
+    reaper.end(mark)
+    process.wait()
 
 
 def find_shared() -> Path | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -24,8 +23,6 @@ from vl4ad_ros.cli.main import main
 from vl4ad_ros.errors import Vl4adError
 
 pytest.importorskip("rclpy", reason="rclpy is not installed (pip install 'vl4ad_ros[ros]')")
-os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
-os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 IMAGE = "sensor_msgs/msg/Image"
 START = 1_600_000_000_000_000_000

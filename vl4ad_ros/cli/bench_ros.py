@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from vl4ad_ros.cli.domain import own_environment
 from vl4ad_ros.errors import Vl4adError
 
 DEADLINE_S = 60.0
@@ -46,8 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if args.frames < 1 or args.width < 8 or args.height < 8 or args.rate < 0:
         raise Vl4adError("--frames must be at least 1, --width and --height at least 8, --rate not negative.")
     # A domain of this run's own, on this machine only: nobody else's cameras are measured or disturbed.
-    os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    os.environ.update(own_environment())
     result = measure(args)
     if args.json:
         print(json.dumps(result, indent=1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from vl4ad_ros.cli.domain import own_environment
 from vl4ad_ros.errors import Vl4adError
 
 READY = "recording"
@@ -73,16 +73,14 @@ class LiveProcesses:
 
         Args:
             logs: Folder for the processes' logs.
+
+        Raises:
+            Vl4adError: If no ROS domain is left.
         """
         logs.mkdir(parents=True, exist_ok=True)
         self._logs = logs
         self._children: list[Child] = []
-        self._environment = os.environ | {
-            "ROS_DOMAIN_ID": str(os.getpid() % 100 + 1),
-            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-            "ROS_LOG_DIR": str(logs),
-            "PYTHONUNBUFFERED": "1",
-        }
+        self._environment = own_environment() | {"ROS_LOG_DIR": str(logs), "PYTHONUNBUFFERED": "1"}
 
     def start(self, name: str, command: Sequence[str], visible: bool = False) -> Child:
         """Start `python -m COMMAND...`.
