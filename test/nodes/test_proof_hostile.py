@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 from mock_bundle import red_uncertainty
+from rcl_interfaces.msg import Parameter, ParameterValue
+from rcl_interfaces.srv import SetParameters
 from rclpy.serialization import serialize_message
 from ros_harness import Client, image_message, map_pixels, parameters, plain, running
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -110,6 +112,10 @@ def test_hostile_messages_never_stop_the_node(
                 assert result.header == good.header
                 assert map_pixels(result) == pytest.approx(red_uncertainty(), abs=1e-3)
                 del maps[:]
+                # Of other messages and requests, `test_guard.py` has more.
+                unknown = Parameter(name="threshold", value=ParameterValue(type=rng.randrange(10, 256)))
+                request = SetParameters.Request(parameters=[unknown])
+                assert not client.call(SetParameters, "set_parameters", request).results[0].successful
             assert process.alive()
     assert "Traceback" not in process.output()
 

@@ -21,6 +21,7 @@ from vl4ad_ros.nodes import health, messages
 from vl4ad_ros.nodes.announcer import Announcer
 from vl4ad_ros.nodes.camera import Camera
 from vl4ad_ros.nodes.declare import declare, read
+from vl4ad_ros.nodes.guard import GuardedExecutor
 from vl4ad_ros.nodes.memory import give_back
 from vl4ad_ros.nodes.parameters import BY_NAME, PARAMETERS, check_values
 from vl4ad_ros.nodes.pipeline import RoiMask
@@ -56,6 +57,7 @@ class DetectorNode(LifecycleNode):
         self._swaps = Swaps()
         self._announcer: Announcer | None = None
         self._fault = ""
+        self._callback_errors = 0
         super().__init__(NAME)
         declare(self, PARAMETERS)
         self._values = read(self, PARAMETERS)
@@ -246,27 +248,35 @@ class DetectorNode(LifecycleNode):
 
     def _engine_status(self, hardware_id: str) -> DiagnosticStatus:
         name = f"{self.get_fully_qualified_name().lstrip('/')}: engine"
+        errors = self.executor.errors if isinstance(self.executor, GuardedExecutor) else 0
+        values: dict[str, object] = {"callback errors": errors}
         if self._detector is None or self._state is None:
-            level = health.ERROR if self._fault else health.WARN
-            return messages.status(level, name, self._fault or "unconfigured", hardware_id, {})
-        prompts, network = self._state.prompts, self._state.random_word or {}
-        values: dict[str, object] = {
-            **self._detector.engine.info.as_dict(),
-            "bundle": self._detector.bundle.card.name,
-            "prompt set": prompts.prompt_set.name,
-            "prompt set version": prompts.prompt_set.version,
-            "swap": self._state.version,
-            "scoring": prompts.scoring,
-            "method": self._state.method,
-            "random-word network": network.get("name", ""),
-            "random-word network version": network.get("version", ""),
-            "temperature": prompts.temperature,
-            "threshold": self._state.threshold,
-            "enabled": json.dumps(self._state.enabled),
-        }
-        if self._worker is None:
-            return messages.status(health.WARN, name, "inactive", hardware_id, values)
-        return messages.status(health.OK, name, "active", hardware_id, values)
+            level, text = health.ERROR if self._fault else health.WARN, self._fault or "unconfigured"
+        else:
+            level, text = (health.WARN, "inactive") if self._worker is None else (health.OK, "active")
+            values |= _in_force(self._detector, self._state)
+        new, self._callback_errors = errors - self._callback_errors, errors
+        if new:
+            level, text = max(level, health.WARN), f"{text}; {new} callback errors, see the log"
+        return messages.status(level, name, text, hardware_id, values)
+
+
+def _in_force(detector: Detector, state: FrameState) -> dict[str, object]:
+    prompts, network = state.prompts, state.random_word or {}
+    return {
+        **detector.engine.info.as_dict(),
+        "bundle": detector.bundle.card.name,
+        "prompt set": prompts.prompt_set.name,
+        "prompt set version": prompts.prompt_set.version,
+        "swap": state.version,
+        "scoring": prompts.scoring,
+        "method": state.method,
+        "random-word network": network.get("name", ""),
+        "random-word network version": network.get("version", ""),
+        "temperature": prompts.temperature,
+        "threshold": state.threshold,
+        "enabled": json.dumps(state.enabled),
+    }
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -34,6 +35,7 @@ NAME = "overlay"
 # What waits for its results at most: two seconds at 30 Hz, less for large images.
 KEEP_FRAMES, KEEP_BYTES = 64, 256 << 20
 LISTENER_CHECK_S = 0.2
+MAX_CAPTION = 200
 BOX = (255, 255, 255)
 _IMAGES = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=4, reliability=ReliabilityPolicy.BEST_EFFORT)
 
@@ -51,7 +53,9 @@ class OverlayNode(Node):
         self._raw = self.create_publisher(Image, "~/image", OUTPUT)
         self._jpeg = self.create_publisher(CompressedImage, "~/image/compressed", OUTPUT)
         self._inputs: list[Any] = []
-        self._prompt_set: dict[str, Any] = {}
+        # What is drawn of ~/prompt_set.
+        self._prompt_set = ""
+        self._threshold: float | None = None
         self._rate = Rate()
         self._pairing = self._new_pairing()
         # On the steady clock: without /clock, simulated time would never look for listeners.
@@ -95,7 +99,13 @@ class OverlayNode(Node):
         self._inputs.append(self.create_subscription(String, f"{detector}/prompt_set", self._on_prompt_set, LATCHED))
 
     def _on_prompt_set(self, message: String) -> None:
-        self._prompt_set = json.loads(message.data)
+        told = json.loads(message.data)
+        threshold = float(told["threshold"])
+        text = f"{told['name']} {told['version'][:6]}  {told['scoring']}  threshold {threshold:.2f}"
+        if not math.isfinite(threshold):
+            raise ValueError(f"the threshold is {threshold}")
+        # A message that no detector sent has raised by now, and the last good one stays.
+        self._prompt_set, self._threshold = text[:MAX_CAPTION], threshold
 
     def _on_part(self, message_type: type, part: str, raw: bytes) -> None:
         try:
@@ -128,7 +138,7 @@ class OverlayNode(Node):
             size = (limit, max(1, round(image.shape[0] * limit / image.shape[1])))
             image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
         drawn = draw_overlay(image, uncertainty, mask, self._caption(frame["uncertainty"]))
-        draw_legend(drawn, self._prompt_set.get("threshold"))
+        draw_legend(drawn, self._threshold)
         if "regions" in frame:
             _draw_regions(drawn, self._regions(frame["regions"]), mask.shape)
         header = frame["uncertainty"].header
@@ -141,17 +151,11 @@ class OverlayNode(Node):
             self._jpeg.publish(compressed)
 
     def _caption(self, result: Image) -> list[str]:
-        known = self._prompt_set
-        lines = []
-        if known:
-            lines.append(
-                f"{known['name']} {known['version'][:6]}  {known['scoring']}  threshold {known['threshold']:.2f}"
-            )
         stamp_ns = result.header.stamp.sec * 1_000_000_000 + result.header.stamp.nanosec
         age_ms = (self.get_clock().now().nanoseconds - stamp_ns) / 1e6
         # A bag played without simulated time has ages of years; they tell nothing.
         age = f"  age {age_ms:.0f} ms" if 0 <= age_ms < 60_000 else ""
-        return [*lines, f"{self._rate.value():.1f} results/s{age}"]
+        return [*filter(None, [self._prompt_set]), f"{self._rate.value():.1f} results/s{age}"]
 
     def _regions(self, message: Any) -> list[Region]:
         if self._vision_msgs is None:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 
 import rclpy
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 
+from vl4ad_ros.nodes.guard import GuardedExecutor
 from vl4ad_ros.nodes.memory import keep_large_buffers
 
 # A thread that works hands over to one that was woken after so long; Python's 5 ms are a third of a frame at 60 Hz.
@@ -33,9 +34,7 @@ def run_node(create: Callable[[], Node], name: str, args: Sequence[str] | None =
     try:
         rclpy.init(args=None if args is None else list(args))
         node = create()
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        executor.spin()
+        GuardedExecutor(node).spin()
     except ParameterException as error:
         rclpy.logging.get_logger(name).fatal(f"{error}")
         return 2

@@ -1,0 +1,199 @@
+"""Messages and requests that a callback cannot use: answered, counted, and the node works on."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import (
+    DescribeParameters,
+    GetParameters,
+    ListParameters,
+    SetParameters,
+    SetParametersAtomically,
+)
+from rclpy.duration import Duration
+from rclpy.node import Node
+from ros_harness import LATCHED, Client, Process, image_message, map_pixels, parameters, plain, running
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header, String
+
+from vl4ad_ros.nodes.guard import GuardedExecutor
+
+ODD_NAMES = ["", "\x00", "a\x00b", "☠" * 500, "x" * 5000, "%s%n", "..", "use_sim_time"]
+PROMPT_SET = {"name": "good", "version": "123456", "scoring": "vl4ad", "threshold": 0.5}
+NO_PROMPT_SETS = ["no JSON", "[]", json.dumps({**PROMPT_SET, "threshold": float("nan")})]
+UNKNOWN_TYPE = 255
+
+
+def parameter(name: str, kind: int, **value: Any) -> Parameter:
+    return Parameter(name=name, value=ParameterValue(type=kind, **value))
+
+
+def sim_time(on: bool) -> Parameter:
+    return parameter("use_sim_time", ParameterType.PARAMETER_BOOL, bool_value=on)
+
+
+def set_all(client: Client, *changes: Parameter) -> list[bool]:
+    """Set parameters in one request; return whether each was, and check that what was not has a reason."""
+    results = client.call(SetParameters, "set_parameters", SetParameters.Request(parameters=changes)).results
+    assert all(result.successful or result.reason for result in results)
+    return [result.successful for result in results]
+
+
+def wait_handled(client: Client, *publishers: Any) -> None:
+    """Wait until the node has had its turn with what was published: it answers a request that came later."""
+    for publisher in publishers:
+        assert publisher.wait_for_all_acked(Duration(seconds=30))
+    client.call(GetParameters, "get_parameters", GetParameters.Request(names=["use_sim_time"]))
+
+
+def mistreat(client: Client, process: Process) -> None:
+    """Send what makes rclpy's own callbacks raise."""
+    bad = parameter("use_sim_time", UNKNOWN_TYPE)
+    assert set_all(client, bad) == [False]
+    assert set_all(client, sim_time(True), bad, parameter("nonsense\x00", UNKNOWN_TYPE), sim_time(True)) == [
+        True, False, False, True,
+    ]  # fmt: skip
+    request = SetParametersAtomically.Request(parameters=[sim_time(False), bad])
+    result = client.call(SetParametersAtomically, "set_parameters_atomically", request).result
+    assert (result.successful, bool(result.reason)) == (False, True)
+    assert client.get_parameter("use_sim_time") is True
+    client.call(DescribeParameters, "describe_parameters", DescribeParameters.Request(names=ODD_NAMES))
+    client.call(GetParameters, "get_parameters", GetParameters.Request(names=ODD_NAMES))
+    client.call(ListParameters, "list_parameters", ListParameters.Request(prefixes=ODD_NAMES, depth=2**64 - 1))
+    negative = Clock()
+    negative.clock.sec = -1
+    clock = client.node.create_publisher(Clock, "/clock", 1)
+    client.wait("the clock's listener", lambda: clock.get_subscription_count() > 0)
+
+    def named() -> bool:
+        clock.publish(negative)
+        return "/clock" in process.output() or not process.alive()
+
+    client.wait("the log names /clock", named)
+    assert set_all(client, sim_time(False)) == [True]
+    client.node.destroy_publisher(clock)
+    assert process.alive(), process.output()
+
+
+def test_the_detector_survives_counts_and_works_on(mock_bundle: Path, tmp_path: Path, client: Client) -> None:
+    maps, _ = client.hear_results()
+    diagnostics = client.hear_diagnostics()
+    values = parameters(bundle=str(mock_bundle), prompt_set="traffic")
+    with running("vl4ad_ros.nodes.detector", tmp_path / "log", "-r", "image:=/camera/image", *values) as process:
+        client.wait_connected()
+        mistreat(client, process)
+        for transition in (0, 5, 60, 255):
+            assert not client.change_state(transition)
+        assert client.state() == "active"
+
+        def counted() -> bool:
+            told = (status for array in diagnostics for status in array.status if status.name.endswith("engine"))
+            errors = [int(value.value) for s in told for value in s.values if value.key == "callback errors"]
+            return bool(errors) and errors[-1] >= 5
+
+        client.wait("the callback errors in /diagnostics", counted)
+        result = client.send_until_heard(image_message(plain((0, 0, 255))), maps)
+        assert map_pixels(result) == pytest.approx(0.5, abs=1e-4)
+        assert process.stop() == 0
+    assert "Traceback" not in process.output()
+
+
+def map_messages(second: int, size: int = 8) -> tuple[Image, Image]:
+    """An uncertainty map and a mask."""
+    header = Header(frame_id="lens")
+    header.stamp.sec = second
+    uncertainty = np.full((size, 2 * size), 0.25, np.float32)
+    return tuple(
+        Image(header=header, height=size, width=2 * size, encoding=encoding, step=data.strides[0], data=data.tobytes())
+        for encoding, data in (("32FC1", uncertainty), ("mono8", np.zeros(uncertainty.shape, np.uint8)))
+    )
+
+
+class FakeDetector:
+    """The topics of a detector, out of the test's hand."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.prompt_set = client.node.create_publisher(String, "/detector/prompt_set", LATCHED)
+        self.maps = [client.node.create_publisher(Image, f"/detector/{n}", 10) for n in ("uncertainty", "anomaly_mask")]
+
+    def tell(self, text: str) -> None:
+        self.prompt_set.publish(String(data=text))
+        wait_handled(self.client, self.prompt_set)
+
+    def send(self, second: int, size: int = 8) -> None:
+        for publisher, message in zip(self.maps, map_messages(second, size), strict=True):
+            publisher.publish(message)
+
+    def wait_heard(self) -> None:
+        for publisher in (self.prompt_set, *self.maps):
+            self.client.wait("a listener", publisher.get_subscription_count)
+
+
+def test_the_overlay_survives_and_draws_on(tmp_path: Path, client: Client) -> None:
+    client.detector = "/overlay"
+    pictures = client.hear(Image, "/overlay/image")
+    detector, camera = FakeDetector(client), client.sender("/image")
+    with running("vl4ad_ros.nodes.overlay", tmp_path / "log", *parameters(regions=False)) as process:
+        detector.wait_heard()
+        mistreat(client, process)
+        detector.tell(json.dumps(PROMPT_SET))
+        for text in NO_PROMPT_SETS:
+            detector.tell(text)
+        client.wait("the camera's listener", lambda: camera.get_subscription_count() > 0)
+        stamps = count(1)
+
+        def drawn() -> bool:
+            second = next(stamps)
+            camera.publish(image_message(plain((255, 0, 0), 8, 16), stamp=(second, 0), frame_id="lens"))
+            detector.send(second)
+            return bool(pictures) or not process.alive()
+
+        client.wait("a picture", drawn)
+        assert pictures, process.output()
+        assert process.stop() == 0
+    assert "Traceback" not in process.output()
+
+
+class _CannotTake(GuardedExecutor):
+    """Fails to take the first message, as rclpy does where its bytes are no text."""
+
+    failures = 1
+
+    def _take_subscription(self, sub: Any) -> Any:
+        taken = super()._take_subscription(sub)
+        if self.failures:
+            self.failures -= 1
+            raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+        return taken
+
+
+def test_a_message_that_cannot_be_taken_makes_no_topic_deaf(client: Client) -> None:
+    node = Node("listener", context=client.context)
+    heard: list[str] = []
+    node.create_subscription(String, "talk", lambda message: heard.append(message.data), 10)
+    talker = client.node.create_publisher(String, "talk", 10)
+    client.wait("the listener", lambda: talker.get_subscription_count() > 0)
+    executor = _CannotTake(node)
+    try:
+        for text in ("first", "second"):
+            talker.publish(String(data=text))
+        client.wait("the second message", partial(_spun, executor, heard))
+        assert (heard, executor.errors) == (["second"], 1)
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+
+
+def _spun(executor: GuardedExecutor, heard: list[str]) -> list[str]:
+    executor.spin_once(timeout_sec=0.05)
+    return heard
