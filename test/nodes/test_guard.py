@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -25,6 +29,8 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header, String
 
+from vl4ad_ros.bags.reader import BagReader
+from vl4ad_ros.evaluation.salvage import readable_bag
 from vl4ad_ros.nodes.guard import GuardedExecutor
 
 ODD_NAMES = ["", "\x00", "a\x00b", "☠" * 500, "x" * 5000, "%s%n", "..", "use_sim_time"]
@@ -162,6 +168,58 @@ def test_the_overlay_survives_and_draws_on(tmp_path: Path, client: Client) -> No
         assert pictures, process.output()
         assert process.stop() == 0
     assert "Traceback" not in process.output()
+
+
+@contextmanager
+def recording(client: Client, folder: Path) -> Iterator[tuple[Process, FakeDetector]]:
+    """A recorder that hears a prompt set, and its detector; the bag is FOLDER/bag."""
+    client.detector = "/recorder"
+    detector = FakeDetector(client)
+    with running("vl4ad_ros.nodes.recorder", folder / "log", "--", str(folder / "bag")) as process:
+        detector.wait_heard()
+        detector.tell(json.dumps(PROMPT_SET))
+        yield process, detector
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_recorder_survives_and_finishes_its_bag(number: signal.Signals, tmp_path: Path, client: Client) -> None:
+    with recording(client, tmp_path) as (process, detector):
+        detector.send(1)
+        mistreat(client, process)
+        wait_handled(client, *detector.maps)
+        detector.send(2)
+        wait_handled(client, *detector.maps)
+        detector.maps[0].publish(b"no image")
+        wait_handled(client, *detector.maps)
+        # A signal twice over, as from a terminal and from a launch file, must not disturb the closing.
+        process.popen.send_signal(number)
+        process.popen.send_signal(number)
+        assert process.popen.wait(60) == 0
+    assert "Traceback" not in process.output()
+    with BagReader(tmp_path / "bag") as bag:
+        assert {topic: bag.count(topic) for topic in bag.topics()} == {
+            "/detector/prompt_set": 1,
+            "/detector/uncertainty": 3,
+            "/detector/anomaly_mask": 2,
+        }
+
+
+def test_a_full_disk_ends_a_recording_with_a_sentence(tmp_path: Path, client: Client) -> None:
+    with recording(client, tmp_path) as (process, detector):
+        resource.prlimit(process.popen.pid, resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
+        stamps = count(1)
+
+        def ended() -> bool:
+            detector.send(next(stamps), 256)
+            return not process.alive()
+
+        client.wait("its end", ended)
+        assert process.popen.wait() == 2
+    assert "recorder: The bag" in process.output()
+    assert "Traceback" not in process.output()
+    saved, lost = readable_bag(tmp_path / "bag", tmp_path)
+    assert lost
+    assert saved != tmp_path / "bag"
 
 
 class _CannotTake(GuardedExecutor):

@@ -47,10 +47,13 @@ class BagWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self._writer.close()
-        else:
+        if kind is not None:
             self._writer.abort()
+            return
+        try:
+            self._writer.close()
+        except OSError as fault:
+            raise Vl4adError(f"The bag {self.path} cannot be finished ({fault}).") from fault
 
     def add_topic(self, topic: str, message_type: str) -> None:
         """Declare a topic, e.g. `/camera/image_raw` of type `sensor_msgs/msg/Image`."""

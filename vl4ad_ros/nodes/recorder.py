@@ -8,6 +8,7 @@ from the camera's message to the detector's.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -15,15 +16,16 @@ from functools import partial
 from pathlib import Path
 
 import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
 from vl4ad_ros.bags.writer import BagWriter
 from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.nodes.guard import GuardedExecutor
 from vl4ad_ros.nodes.qos import LATCHED
 
 # Printed on standard output when everything that is recorded has a publisher and the prompt set has come.
@@ -35,7 +37,9 @@ class Recorder(Node):
     """Writes the outputs of one detector into a bag.
 
     Attributes:
+        bag: What is written into.
         counts: Messages written, by topic.
+        fault: Why nothing more can be written; empty while it can.
     """
 
     def __init__(self, detector: str, bag: BagWriter, source: str = "") -> None:
@@ -48,9 +52,10 @@ class Recorder(Node):
         """
         super().__init__("recorder")
         self._source, self._source_seen = source, False
-        self._bag = bag
+        self.bag = bag
         self._last = time.monotonic()
         self.counts: dict[str, int] = {}
+        self.fault = ""
         for name, message, qos in (
             ("prompt_set", String, LATCHED),
             ("uncertainty", Image, OUTPUTS),
@@ -64,8 +69,11 @@ class Recorder(Node):
     def _write(self, topic: str, data: bytes) -> None:
         arrived = time.time_ns()
         self._last = time.monotonic()
-        self.counts[topic] += 1
-        self._bag.write_raw(topic, arrived, data)
+        try:
+            self.bag.write_raw(topic, arrived, data)
+            self.counts[topic] += 1
+        except Exception as error:  # A full disk, say: what follows would lie behind half a message.
+            self.fault = f"The bag {self.bag.path} ends here, {topic} cannot be written ({error})."
 
     def ready(self) -> bool:
         """Return whether every topic has a publisher and the detector has told its prompt set."""
@@ -90,10 +98,17 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--idle", type=float, default=0.0, help="stop this many seconds after the last map; 0: never")
     given = list(sys.argv if args is None else args)
     options = parser.parse_args(remove_ros_args(given)[1:])
-    rclpy.init(args=given)
+    signals: list[int] = []
+    # Without rclpy's own handlers and KeyboardInterrupt, which would come in the middle of a message or of the closing.
+    rclpy.init(args=given, signal_handler_options=SignalHandlerOptions.NO)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda got, _: signals.append(got))
     try:
         with BagWriter(options.out, compress=False) as bag:
-            _record(Recorder(options.detector, bag, options.source), options.idle)
+            node = Recorder(options.detector, bag, options.source)
+            _record(node, options.idle, signals)
+        if node.fault:
+            raise Vl4adError(node.fault)
     except Vl4adError as error:
         print(f"recorder: {error}", file=sys.stderr)  # noqa: T201 - a program of its own
         return 2
@@ -102,18 +117,18 @@ def main(args: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _record(node: Recorder, idle: float) -> None:
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
+def _record(node: Recorder, idle: float, signals: list[int]) -> None:
+    executor = GuardedExecutor(node)
     told = False
     try:
-        while rclpy.ok() and (not idle or node.quiet_s() < idle):
+        while not (signals or node.fault) and (not idle or node.quiet_s() < idle):
             executor.spin_once(timeout_sec=0.2)
             if not told and node.ready():
                 told = True
                 print(READY, flush=True)  # noqa: T201 - whoever started it waits for this line
-    except (KeyboardInterrupt, ExternalShutdownException):
         node.get_logger().info(f"Stopped: {node.counts}")
+    except Exception as error:  # Whatever it is: the bag is to be closed with what it has.
+        node.fault = f"The bag {node.bag.path} ends here ({error!r})."
     finally:
         executor.remove_node(node)
         node.destroy_node()
