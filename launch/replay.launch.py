@@ -2,7 +2,7 @@
 
 Starts the player (`vl4ad replay`), the detector and the overlay. With out:=FOLDER a recorder writes what the live
 detector publishes, and the evaluator makes a report of it when the bag is over: latency and drops, and with label_topic
-also AP, FPR95 and components.
+also AP, FPR95 and components. If a process fails, all end, and so does ros2 launch, with status 1.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ARGUMENTS: tuple[tuple[str, str | None, str], ...] = (
     ("compressed", "false", "Whether that topic carries sensor_msgs/CompressedImage."),
     ("rate", "1.0", "Speed, 1 = as recorded."),
     ("loop", "false", "Play again and again (not with out)."),
-    ("out", "", "Folder for the recording and the report; empty: only play."),
+    ("out", "", "Folder for the recording and the report, without ones from before; empty: only play."),
     ("bundle", "", "Model bundle: the name of an installed one, or a folder; empty: vl4ad-small."),
     ("prompt_set", "", "Prompt set of the bundle; empty: the bundle's own."),
     ("threshold", "", "Uncertainty at and above which a pixel is an anomaly; empty: the bundle's own."),
@@ -47,9 +47,15 @@ ARGUMENTS: tuple[tuple[str, str | None, str], ...] = (
 PASSED_ON = ("compressed", "bundle", "prompt_set", "threshold", "backend", "overlay")
 
 
+# What a run leaves in `out`.
+RECORDING, SENT, REPORT = "recording", "sent.jsonl", "report"
+
+
 def _processes(context: LaunchContext) -> list[Action]:
     """Make the player, and with `out` the recorder and the evaluator behind it."""
     value = {name: str(LaunchConfiguration(name).perform(context)) for name, _, _ in ARGUMENTS}
+    if not Path(value["bag"]).exists():
+        raise RuntimeError(f"there is no bag {value['bag']}")
     image = f"{TOPIC}/compressed" if value["compressed"].lower() == "true" else TOPIC
     topic = ["--topic", value["topic"]] if value["topic"] else []
     play = [*COMMAND, "replay", value["bag"], *topic, "--to", image, "--rate", value["rate"], "--clock"]
@@ -57,49 +63,56 @@ def _processes(context: LaunchContext) -> list[Action]:
     if not value["out"]:
         looped = ["--loop"] if value["loop"].lower() == "true" else []
         player = ExecuteProcess(cmd=[*play, *looped], name="player", output="screen")
-        return [player, _then(player, EmitEvent(event=Shutdown(reason="the bag is over")))]
-    out = Path(value["out"])
-    out.mkdir(parents=True, exist_ok=True)
-    recording, sent = str(out / "recording"), str(out / "sent.jsonl")
-    player = ExecuteProcess(cmd=[*play, "--log", sent], name="player", output="screen")
+        return [_one_after_another({player: EmitEvent(event=Shutdown(reason="the bag is over"))}), player]
+    out = _new_run(Path(value["out"]))
+    player = ExecuteProcess(cmd=[*play, "--log", str(out / SENT)], name="player", output="screen")
     recorder = ExecuteProcess(
-        cmd=[sys.executable, "-m", "vl4ad_ros.nodes.recorder", recording, "--source", image, "--idle", "5"],
+        cmd=[
+            sys.executable, "-m", "vl4ad_ros.nodes.recorder", str(out / RECORDING), "--source", image, "--idle", "5",
+        ],
         name="recorder",
         output="screen",
-    )
+    )  # fmt: skip
     topics = ["--image-topic", value["topic"]] if value["topic"] else []
     topics += ["--label-topic", value["label_topic"]] if value["label_topic"] else []
-    model = ["--bundle", value["bundle"]] if value["bundle"] else []
-    model += ["--prompt-set", value["prompt_set"]] if value["prompt_set"] else []
     evaluator = ExecuteProcess(
         cmd=[
-            *COMMAND, "evaluate", "bag", value["bag"], *topics, "--recorded", recording, "--sent", sent,
-            *model, "--out", str(out / "report"),
+            *COMMAND, "evaluate", "bag", value["bag"], *topics, "--recorded", str(out / RECORDING),
+            "--sent", str(out / SENT), "--out", str(out / REPORT),
         ],
         name="evaluator",
         output="screen",
     )  # fmt: skip
-    return [
-        recorder,
-        player,
-        _end_if_it_fails(player),
-        _then(recorder, evaluator),
-        _then(evaluator, EmitEvent(event=Shutdown(reason="the evaluation is done"))),
-    ]
+    done = EmitEvent(event=Shutdown(reason="the evaluation is done"))
+    return [_one_after_another({player: None, recorder: evaluator, evaluator: done}), recorder, player]
 
 
-def _then(process: ExecuteProcess, action: Action) -> Action:
-    return RegisterEventHandler(OnProcessExit(target_action=process, on_exit=[action]))
+def _new_run(out: Path) -> Path:
+    """Make the folder of a run; with a part of another run in it, a report could mix the two."""
+    there = [name for name in (RECORDING, SENT, REPORT) if (out / name).exists()]
+    if there:
+        raise RuntimeError(f"{out} holds {', '.join(there)} of another run; remove that, or name another out:=FOLDER")
+    out.mkdir(parents=True, exist_ok=True)
+    return out
 
 
-def _end_if_it_fails(player: ExecuteProcess) -> Action:
-    """Without a player the recorder would wait for the first image for ever."""
+def _one_after_another(following: dict[ExecuteProcess, Action | None]) -> Action:
+    """Start what follows a process when it has done its work; when one fails, end everything.
+
+    Args:
+        following: What follows; a process that is not in it (a node) has to last until the end.
+    """
 
     def ended(event: ProcessExited, context: LaunchContext) -> list[Action]:
-        del context
-        return [EmitEvent(event=Shutdown(reason="the bag could not be played"))] if event.returncode else []
+        if context.is_shutdown:
+            return []
+        if event.returncode or event.action not in following:
+            # Only an exception makes `ros2 launch` end with another status than 0: a Shutdown event does not.
+            raise RuntimeError(f"{event.process_name} ended with status {event.returncode}, before the run was over")
+        action = following[event.action]
+        return [] if action is None else [action]
 
-    return RegisterEventHandler(OnProcessExit(target_action=player, on_exit=ended))
+    return RegisterEventHandler(OnProcessExit(on_exit=ended))
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -116,4 +129,4 @@ def generate_launch_description() -> LaunchDescription:
     arguments = [
         DeclareLaunchArgument(name, default_value=default, description=text) for name, default, text in ARGUMENTS
     ]
-    return LaunchDescription([*arguments, detector, OpaqueFunction(function=_processes)])
+    return LaunchDescription([*arguments, OpaqueFunction(function=_processes), detector])
