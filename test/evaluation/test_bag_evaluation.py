@@ -251,6 +251,14 @@ def test_live_statistics_need_maps_and_a_proper_log(tmp_path: Path) -> None:
     assert live_statistics({}, {"uncertainty": {1: 2}})["foreign"] == 1
 
 
+def test_a_recording_of_another_run_than_the_log_is_refused() -> None:
+    sent, arrived = {1: 5_000_000_000, 2: 5_100_000_000}, {1: 5_020_000_000, 2: 5_120_000_000}
+    assert latencies(sent, {"uncertainty": arrived})[2] == {"uncertainty": 20.0, "total": 20.0}
+    earlier = {stamp: moment - 188_000_000_000 for stamp, moment in arrived.items()}
+    with pytest.raises(Vl4adError, match=r"two runs, .* 187\.980 s before its image was sent"):
+        latencies(sent, {"uncertainty": earlier})
+
+
 def test_results_as_mcap_carry_pictures_and_figures(drive: Path, mock_bundle: Path, tmp_path: Path) -> None:
     arguments = bag_arguments(drive, mock_bundle, tmp_path / "out")
     assert evaluate(*arguments, "--mcap", tmp_path / "results", "--limit", "4") == 0

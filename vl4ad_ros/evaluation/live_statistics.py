@@ -82,11 +82,20 @@ def latencies(sent: Mapping[int, int], arrived: Mapping[str, Mapping[int, int]])
     """Return stamp -> output -> milliseconds from sending the image to receiving the output.
 
     `total` is that of the uncertainty map, the one that a planner waits for.
+
+    Raises:
+        Vl4adError: If an output came before its image was sent.
     """
     table: dict[int, dict[str, float]] = {}
     for output, times in arrived.items():
         for stamp, moment in times.items():
             if stamp in sent:
+                if moment < sent[stamp]:
+                    raise Vl4adError(
+                        f"The recording and the log of what was sent are of two runs, or the clock was set back: the "
+                        f"{output} of the stamp {stamp} ns came {(sent[stamp] - moment) / 1e9:.3f} s before its image "
+                        "was sent."
+                    )
                 table.setdefault(stamp, {})[output] = (moment - sent[stamp]) / 1e6
     for row in table.values():
         if "uncertainty" in row:
