@@ -191,8 +191,8 @@ class Player(Node):
             offset += last - begin + step
 
     def finish(self) -> None:
-        """Wait until reliable subscribers have the last frame."""
-        for publisher in self._outputs.values():
+        """Wait until reliable subscribers have the last frame and the last time."""
+        for publisher in (*self._outputs.values(), *([self._clock_out] if self._clock_out is not None else [])):
             publisher.wait_for_all_acked(Duration(seconds=2))
 
     def _send(self, item: Item, offset: int) -> None:
