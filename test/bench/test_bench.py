@@ -25,7 +25,7 @@ def test_timing_counts_calls() -> None:
     timing = measure(lambda: calls.append(1), calls=7, warm_up=2)
     assert len(calls) == 9
     assert timing.calls == 7
-    assert measure(lambda: None, calls=1, seconds=0.01).calls > 10
+    assert measure(lambda: None, calls=1, seconds=0.5).calls > 1
     assert 0 <= timing.median_ms <= timing.p95_ms <= timing.p99_ms
 
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,10 +18,14 @@ from vl4ad_ros.training.report import CURVE_FILE, RunReport
 SCRIPT = Path(__file__).parents[1] / "killed_run.py"
 
 
-def start(data: Path, output: Path, mode: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(data), str(output), mode], stdout=subprocess.PIPE, text=True
-    )
+@contextmanager
+def started(data: Path, output: Path, mode: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, str(SCRIPT), str(data), str(output), mode]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def curve_of(output: Path) -> list[dict[str, float]]:
@@ -41,17 +47,16 @@ def test_a_killed_run_goes_on_exactly(tmp_path: Path, tiny_data: Path) -> None:
 
     make_trainer(config, listener=tell, window=window).run()
 
-    killed = start(tiny_data, tmp_path / "killed", "wait")
-    assert killed.stdout is not None
-    for line in killed.stdout:
-        if json.loads(line)["step"] == 4:
-            break
-    killed.kill()
-    assert killed.wait(60) != 0
+    with started(tiny_data, tmp_path / "killed", "wait") as killed:
+        assert killed.stdout is not None
+        for line in killed.stdout:
+            if json.loads(line)["step"] == 4:
+                break
+    assert killed.returncode != 0
     assert load_checkpoint(tmp_path / "killed" / LAST).step == 3
 
-    again = start(tiny_data, tmp_path / "killed", "go-on")
-    output, _ = again.communicate(timeout=240)
+    with started(tiny_data, tmp_path / "killed", "go-on") as again:
+        output, _ = again.communicate()
     assert again.returncode == 0
     lines = [json.loads(line) for line in output.splitlines()]
     resumed = {line["step"]: line["loss"] for line in lines if line["loss"] is not None}
