@@ -7,16 +7,17 @@ import subprocess
 import sys
 
 import pytest
-from ros_harness import environment
+from ros_harness import DEADLINE_S, environment
 
 PROGRAM = """
-import os, signal, sys, time
+import os, signal, sys, time, rclpy
 from rclpy.node import Node
 from vl4ad_ros.nodes.spin import run_node
 
 def create():
     os.kill(os.getpid(), {signal})
-    time.sleep(0.3)
+    while rclpy.ok():  # until the signal has ended the context, or raised here
+        time.sleep(0.01)
     return Node("late")
 
 sys.exit(run_node(create, "late", []))
@@ -29,7 +30,7 @@ def test_a_signal_during_the_start_is_no_fault(number: signal.Signals) -> None:
         [sys.executable, "-c", PROGRAM.format(signal=int(number))],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE_S,
         env=environment(),
         check=False,
     )
