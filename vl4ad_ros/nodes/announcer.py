@@ -11,7 +11,7 @@ from std_msgs.msg import Header, String
 
 from vl4ad_ros.detector import Detector
 from vl4ad_ros.nodes import messages
-from vl4ad_ros.nodes.qos import LATCHED
+from vl4ad_ros.nodes.qos import LATCHED, create_publisher
 from vl4ad_ros.nodes.state import FrameState
 from vl4ad_ros.nodes.swaps import Swaps
 
@@ -38,11 +38,11 @@ class Announcer:
         self._vision_msgs = vision_msgs
         # One thread sets, another one works: what is told last must be what is in force.
         self._telling = threading.Lock()
-        self._prompt_set = node.create_publisher(String, "~/prompt_set", LATCHED)
+        self._prompt_set = create_publisher(node, String, "~/prompt_set", LATCHED)
         self._publishers: list[Any] = [self._prompt_set]
         if vision_msgs is not None:
-            self._label_info = node.create_publisher(vision_msgs.LabelInfo, "~/label_info", LATCHED)
-            self._vision_info = node.create_publisher(vision_msgs.VisionInfo, "~/vision_info", LATCHED)
+            self._label_info = create_publisher(node, vision_msgs.LabelInfo, "~/label_info", LATCHED)
+            self._vision_info = create_publisher(node, vision_msgs.VisionInfo, "~/vision_info", LATCHED)
             self._publishers += [self._label_info, self._vision_info]
 
     def destroy(self) -> None:

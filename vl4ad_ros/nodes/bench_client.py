@@ -18,7 +18,7 @@ from std_msgs.msg import Float64
 from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.images import image_bytes
 from vl4ad_ros.nodes.memory import keep_large_buffers
-from vl4ad_ros.nodes.qos import OUTPUT, SENSOR
+from vl4ad_ros.nodes.qos import BEST_EFFORT, OUTPUT, create_publisher, create_subscription
 from vl4ad_ros.nodes.stats import STAGES
 
 PATIENCE_S = 2.0
@@ -36,16 +36,16 @@ class BenchClient:
         self._executor.add_node(self._node)
         pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
         self._image = Image(height=height, width=width, encoding=encoding, step=width * 3, data=image_bytes(pixels))
-        self._camera = self._node.create_publisher(Image, "/camera/image", SENSOR)
+        self._camera = create_publisher(self._node, Image, "/camera/image", BEST_EFFORT)
         # Serialized results: what this process would do with them is not the detector's cost.
         self._arrived = {"uncertainty": 0, "anomaly_mask": 0}
         for topic in self._arrived:
-            self._node.create_subscription(Image, f"/detector/{topic}", partial(self._on_map, topic), OUTPUT, raw=True)
+            create_subscription(self._node, Image, f"/detector/{topic}", partial(self._on_map, topic), OUTPUT, raw=True)
         self._times: dict[str, list[float]] = {}
         self.reset()
         for stage in STAGES:
-            self._node.create_subscription(
-                Float64, f"/detector/debug/{stage}_ms", partial(self._on_time, stage), OUTPUT
+            create_subscription(
+                self._node, Float64, f"/detector/debug/{stage}_ms", partial(self._on_time, stage), OUTPUT
             )
 
     def __enter__(self) -> BenchClient:

@@ -15,14 +15,10 @@ from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.nodes import health, messages
 from vl4ad_ros.nodes.camera_info import rescale
 from vl4ad_ros.nodes.complaints import Complaints
+from vl4ad_ros.nodes.input_topic import InputTopic
 from vl4ad_ros.nodes.pipeline import Result, RoiMask, Wanted
-from vl4ad_ros.nodes.qos import OUTPUT, SENSOR
+from vl4ad_ros.nodes.qos import OUTPUT, create_publisher
 from vl4ad_ros.nodes.stats import STAGES, CameraStats
-
-try:
-    from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
-except ImportError:  # The module's name in Humble.
-    from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
 
 # Best-effort frames may overtake each other a little; a bag that starts over goes further back.
 JUMP_BACK_NS = 100_000_000
@@ -51,11 +47,11 @@ class Camera:
         self._info: CameraInfo | None = None
         self._last_stamp_ns = 0
         self._due = 0.0
-        self._subscriptions: list[Any] = []
+        self._inputs: list[InputTopic] = []
         prefix = f"~/{name}/" if name else "~/"
 
         def publisher(message: type, topic: str) -> Any:
-            return node.create_publisher(message, prefix + topic, OUTPUT)
+            return create_publisher(node, message, prefix + topic, OUTPUT)
 
         self._uncertainty = publisher(Image, "uncertainty")
         self._mask = publisher(Image, "anomaly_mask")
@@ -63,27 +59,31 @@ class Camera:
         self._regions = publisher(String if vision_msgs is None else vision_msgs.Detection2DArray, "regions")
         self._debug = {stage: publisher(Float64, f"debug/{stage}_ms") for stage in STAGES}
 
-    def subscribe(self, compressed: bool, on_image: Callable[[bytes], None]) -> None:
-        """Begin to receive; images come as serialized bytes, so that a frame that is dropped costs nothing more."""
+    def subscribe(self, compressed: bool, reliability: Callable[[], str], on_image: Callable[[bytes], None]) -> None:
+        """Begin to receive; images come as serialized bytes, so that a frame that is dropped costs nothing more.
+
+        Args:
+            compressed: Whether to hear `image/compressed`.
+            reliability: Returns the parameter `image_reliability`.
+            on_image: Takes the images.
+
+        Raises:
+            Vl4adError: If a parameter of the topics' quality of service cannot be used.
+        """
         prefix = f"{self.name}/" if self.name else ""
         message, topic = (CompressedImage, "image/compressed") if compressed else (Image, "image")
-        arguments: Any = (message, prefix + topic, on_image, SENSOR)
-        try:
-            events = SubscriptionEventCallbacks(
-                message_lost=lambda lost: self.stats.count("lost in transport", lost.total_count_change)
-            )
-            images = self._node.create_subscription(*arguments, raw=True, event_callbacks=events)
-        except UnsupportedEventTypeError:
-            images = self._node.create_subscription(*arguments, raw=True)
-        infos = self._node.create_subscription(CameraInfo, prefix + "camera_info", self._on_info, SENSOR)
-        self._subscriptions = [images, infos]
         self.stats = CameraStats()
+        images = InputTopic(
+            self._node, message, prefix + topic, on_image, OUTPUT, choice=reliability, raw=True, on_lost=self._on_lost
+        )
+        infos = InputTopic(self._node, CameraInfo, prefix + "camera_info", self._on_info, OUTPUT, choice=reliability)
+        self._inputs = [images, infos]
 
     def unsubscribe(self) -> None:
         """Stop receiving."""
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
-        self._subscriptions = []
+        for topic in self._inputs:
+            topic.destroy()
+        self._inputs = []
         self._info = None
 
     def destroy(self) -> None:
@@ -91,6 +91,9 @@ class Camera:
         self.unsubscribe()
         for publisher in (self._uncertainty, self._mask, self._camera_info, self._regions, *self._debug.values()):
             self._node.destroy_publisher(publisher)
+
+    def _on_lost(self, number: int) -> None:
+        self.stats.count(health.LOST, number)
 
     def _on_info(self, info: CameraInfo) -> None:
         self._info = info
@@ -198,14 +201,16 @@ class Camera:
 
     def _source(self) -> str:
         """Say how many publishers the camera's topic has: none is a wrong name, some are QoS or a stopped driver."""
-        topic = self._subscriptions[0].topic_name
+        topic = self._inputs[0].topic
         return f"{topic} has {self._node.count_publishers(topic) or 'no'} publishers"
 
     def diagnose(self, limits: dict[str, Any], hardware_id: str) -> DiagnosticStatus:
         """Return the camera's diagnostic status."""
         summary = self.stats.summary()
+        reliability = self._inputs[0].reliability.name.lower()
         level, sentence = health.judge(summary, limits, self.wanted().anything, self._source())
         values: dict[str, object] = {"rate in (Hz)": summary.rate_in, "rate out (Hz)": summary.rate_out}
+        values["image reliability"] = reliability
         values |= dict(summary.totals)
         for stage in summary.median_ms:
             values[f"{stage} median (ms)"] = summary.median_ms[stage]

@@ -25,6 +25,7 @@ from vl4ad_ros.nodes.guard import GuardedExecutor
 from vl4ad_ros.nodes.memory import give_back
 from vl4ad_ros.nodes.parameters import BY_NAME, PARAMETERS, check_values
 from vl4ad_ros.nodes.pipeline import RoiMask
+from vl4ad_ros.nodes.qos import QUEUE, create_publisher
 from vl4ad_ros.nodes.spin import run_node
 from vl4ad_ros.nodes.state import FrameState, next_state
 from vl4ad_ros.nodes.swaps import Swaps
@@ -62,7 +63,7 @@ class DetectorNode(LifecycleNode):
         declare(self, PARAMETERS)
         self._values = read(self, PARAMETERS)
         self._vision_msgs = messages.find_vision_msgs()
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._diagnostics = create_publisher(self, DiagnosticArray, "/diagnostics", QUEUE)
         # On the steady clock: a paused simulation still wants to know how its nodes are.
         self._clock_of_diagnostics = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._diagnose, clock=self._clock_of_diagnostics)
@@ -130,8 +131,14 @@ class DetectorNode(LifecycleNode):
             self._before_publish,
             self.context.ok,
         )
-        for index, camera in enumerate(self._cameras):
-            camera.subscribe(self._values["compressed"], partial(self._on_image, index))
+        try:
+            for index, camera in enumerate(self._cameras):
+                camera.subscribe(self._values["compressed"], self._image_reliability, partial(self._on_image, index))
+        except Vl4adError as error:
+            self._stop()
+            self._fault = str(error)
+            self.get_logger().error(f"Not activated: {error}")
+            return TransitionCallbackReturn.FAILURE
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -187,6 +194,9 @@ class DetectorNode(LifecycleNode):
         assert self._state is not None
         return self._state
 
+    def _image_reliability(self) -> str:
+        return str(self._values["image_reliability"])
+
     def _on_image(self, index: int, raw: bytes) -> None:
         camera, state = self._cameras[index], self._state_in_force()
         camera.stats.received()
@@ -212,6 +222,8 @@ class DetectorNode(LifecycleNode):
 
     def _on_set(self, parameters: Sequence[RosParameter]) -> SetParametersResult:
         changes = {p.name: p.value for p in parameters if p.name in BY_NAME}
+        if not changes:  # Of a topic's quality of service: declared while it is made.
+            return SetParametersResult(successful=True)
         values, before = self._values | changes, self._state
         try:
             check_values(changes)

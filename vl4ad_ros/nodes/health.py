@@ -8,6 +8,7 @@ from typing import Any
 from vl4ad_ros.nodes.stats import Summary
 
 OK, WARN, ERROR = 0, 1, 2
+LOST = "lost in transport"
 
 
 def judge(summary: Summary, limits: Mapping[str, Any], listened_to: bool, source: str = "") -> tuple[int, str]:
@@ -47,7 +48,7 @@ def judge(summary: Summary, limits: Mapping[str, Any], listened_to: bool, source
                 faults.append((level, f"only {summary.rate_out:.1f} results per second"))
                 break
     for cause in (
-        "lost in transport",
+        LOST,
         "zero stamp",
         "time jumped back",
         "no /clock",

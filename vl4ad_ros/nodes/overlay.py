@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,18 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
+from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.images import BadImageError, decode, decode_compressed
 from vl4ad_ros.nodes import messages
 from vl4ad_ros.nodes.complaints import Complaints
 from vl4ad_ros.nodes.declare import declare, read
+from vl4ad_ros.nodes.input_topic import InputTopic
 from vl4ad_ros.nodes.pairing import Pairing
-from vl4ad_ros.nodes.parameters import OVERLAY_PARAMETERS
-from vl4ad_ros.nodes.qos import LATCHED, OUTPUT
+from vl4ad_ros.nodes.parameters import OVERLAY_PARAMETERS, check_values
+from vl4ad_ros.nodes.qos import LATCHED, OUTPUT, create_publisher, profile
 from vl4ad_ros.nodes.regions import Region
 from vl4ad_ros.nodes.spin import run_node
 from vl4ad_ros.nodes.stats import Rate
@@ -37,22 +39,28 @@ KEEP_FRAMES, KEEP_BYTES = 64, 256 << 20
 LISTENER_CHECK_S = 0.2
 MAX_CAPTION = 200
 BOX = (255, 255, 255)
-_IMAGES = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=4, reliability=ReliabilityPolicy.BEST_EFFORT)
+# While a result is drawn, more images may come than one.
+IMAGES = profile(ReliabilityPolicy.RELIABLE, depth=4)
 
 
 class OverlayNode(Node):
     """Draws uncertainty, mask outline, regions, prompt set and rates; subscribes only while somebody looks."""
 
     def __init__(self) -> None:
-        """Declare the parameters and the outputs."""
+        """Declare the parameters and the outputs.
+
+        Raises:
+            Vl4adError: If a parameter cannot be used.
+        """
         super().__init__(NAME)
         declare(self, OVERLAY_PARAMETERS)
         self._values = read(self, OVERLAY_PARAMETERS)
+        check_values(self._values)
         self._vision_msgs = messages.find_vision_msgs()
         self._complaints = Complaints(self.get_logger().warning)
-        self._raw = self.create_publisher(Image, "~/image", OUTPUT)
-        self._jpeg = self.create_publisher(CompressedImage, "~/image/compressed", OUTPUT)
-        self._inputs: list[Any] = []
+        self._raw = create_publisher(self, Image, "~/image", OUTPUT)
+        self._jpeg = create_publisher(self, CompressedImage, "~/image/compressed", OUTPUT)
+        self._inputs: list[InputTopic] = []
         # What is drawn of ~/prompt_set.
         self._prompt_set = ""
         self._threshold: float | None = None
@@ -69,11 +77,18 @@ class OverlayNode(Node):
     def _check_listeners(self) -> None:
         listened_to = self._raw.get_subscription_count() + self._jpeg.get_subscription_count() > 0
         if listened_to and not self._inputs:
-            self._subscribe()
+            try:
+                self._subscribe()
+            except Vl4adError as error:
+                self._unsubscribe()
+                self._complaints.add("subscribe", str(error))
         elif not listened_to and self._inputs:
-            for subscription in self._inputs:
-                self.destroy_subscription(subscription)
-            self._inputs = []
+            self._unsubscribe()
+
+    def _unsubscribe(self) -> None:
+        for topic in self._inputs:
+            topic.destroy()
+        self._inputs = []
 
     def _subscribe(self) -> None:
         camera, detector = self._values["camera"], self._values["detector"].rstrip("/")
@@ -82,21 +97,25 @@ class OverlayNode(Node):
         regions_type = String if self._vision_msgs is None else self._vision_msgs.Detection2DArray
         self._pairing = self._new_pairing()
         self._rate = Rate()
-        sources: list[tuple[type, str, str, QoSProfile]] = [
-            (Image, f"{results}/uncertainty", "uncertainty", OUTPUT),
-            (Image, f"{results}/anomaly_mask", "mask", OUTPUT),
-        ]
+
+        def hear(message: type, topic: str, callback: Callable[[Any], object], qos: QoSProfile, raw: bool) -> None:
+            self._inputs.append(InputTopic(self, message, topic, callback, qos, choice=self._reliability, raw=raw))
+
+        def hear_part(message: type, topic: str, part: str, qos: QoSProfile = OUTPUT) -> None:
+            hear(message, topic, partial(self._on_part, message, part), qos, True)
+
+        hear_part(Image, f"{results}/uncertainty", "uncertainty")
+        hear_part(Image, f"{results}/anomaly_mask", "mask")
         if self._values["regions"]:
-            sources.append((regions_type, f"{results}/regions", "regions", OUTPUT))
+            hear_part(regions_type, f"{results}/regions", "regions")
         if self._values["compressed"]:
-            sources.append((CompressedImage, f"{image}/compressed", "image", _IMAGES))
+            hear_part(CompressedImage, f"{image}/compressed", "image", IMAGES)
         else:
-            sources.append((Image, image, "image", _IMAGES))
-        self._inputs = [
-            self.create_subscription(message, topic, partial(self._on_part, message, part), qos, raw=True)
-            for message, topic, part, qos in sources
-        ]
-        self._inputs.append(self.create_subscription(String, f"{detector}/prompt_set", self._on_prompt_set, LATCHED))
+            hear_part(Image, image, "image", IMAGES)
+        hear(String, f"{detector}/prompt_set", self._on_prompt_set, LATCHED, False)
+
+    def _reliability(self) -> str:
+        return str(self._values["image_reliability"])
 
     def _on_prompt_set(self, message: String) -> None:
         told = json.loads(message.data)

@@ -11,6 +11,7 @@ from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.scoring.names import METHODS, SCORINGS
 
 Value = bool | int | float | str | list[str]
+RELIABILITIES = ("auto", "reliable", "best_effort")
 OUTPUT_SIZES = ("input", "network", "mask")
 
 
@@ -75,6 +76,14 @@ PARAMETERS: tuple[Parameter, ...] = (
         "compressed",
         False,
         "Subscribe to `image/compressed` (sensor_msgs/CompressedImage), not to `image`; it is remapped by that name.",
+    ),
+    Parameter(
+        "image_reliability",
+        RELIABILITIES[0],
+        "How images and camera_info are heard. auto: reliably where every publisher of the topic offers it, else with "
+        "best effort; looked at again as publishers come and go. The subscription is then made anew.",
+        live=True,
+        choices=RELIABILITIES,
     ),
     Parameter(
         "roi_masks",
@@ -177,6 +186,13 @@ OVERLAY_PARAMETERS: tuple[Parameter, ...] = (
     Parameter("detector", "detector", "Name of the detector node whose results are drawn, relative to the namespace."),
     Parameter("camera", "", "Name of the camera, for a detector with several; empty for the single one."),
     Parameter("compressed", False, "Take the camera's `image/compressed`, not `image`."),
+    Parameter(
+        "image_reliability",
+        RELIABILITIES[0],
+        "How images and results are heard. auto: reliably where every publisher of the topic offers it, else with best "
+        "effort.",
+        choices=RELIABILITIES,
+    ),
     Parameter("regions", True, "Draw the regions' boxes and scores (the detector then computes them)."),
     Parameter(
         "max_width",

@@ -17,7 +17,6 @@ import rclpy
 from builtin_interfaces.msg import Time
 from rclpy.duration import Duration
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
@@ -28,10 +27,9 @@ from vl4ad_ros.bags.reader import BagReader, is_bag
 from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.media import Video
 from vl4ad_ros.nodes.messages import map_image
+from vl4ad_ros.nodes.qos import OUTPUT, QUEUE, create_publisher
 
 NS = 1_000_000_000
-# Reliable publishers match every subscriber; one that is slow or was matched a moment ago still gets the last frames.
-SENSOR_OUT = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 CLOCK_PERIOD_S = 0.02
 TYPES = {
     "sensor_msgs/msg/Image": Image,
@@ -134,8 +132,10 @@ class Player(Node):
             self._open = lambda: _video_items(video, self.image_topic, start)
         super().__init__("player")
         # Not `_publishers`: that is the base class's own.
-        self._outputs = {topic: self.create_publisher(TYPES[kind], topic, SENSOR_OUT) for topic, kind in kinds.items()}
-        self._clock_out = self.create_publisher(Clock, "/clock", 1) if settings.clock else None
+        # Reliable publishers match every subscriber; one that is slow or was matched a moment ago still gets the last
+        # frames.
+        self._outputs = {topic: create_publisher(self, TYPES[kind], topic, QUEUE) for topic, kind in kinds.items()}
+        self._clock_out = create_publisher(self, Clock, "/clock", OUTPUT) if settings.clock else None
         self._log = stack.enter_context(settings.log.open("w", encoding="utf-8")) if settings.log else None
 
     def wait(self) -> None:

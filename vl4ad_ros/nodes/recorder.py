@@ -17,7 +17,6 @@ from pathlib import Path
 
 import rclpy
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import Image
@@ -26,11 +25,12 @@ from std_msgs.msg import String
 from vl4ad_ros.bags.writer import BagWriter
 from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.nodes.guard import GuardedExecutor
-from vl4ad_ros.nodes.qos import LATCHED
+from vl4ad_ros.nodes.input_topic import InputTopic
+from vl4ad_ros.nodes.parameters import RELIABILITIES
+from vl4ad_ros.nodes.qos import LATCHED, QUEUE
 
 # Printed on standard output when everything that is recorded has a publisher and the prompt set has come.
 READY = "recording"
-OUTPUTS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE)
 
 
 class Recorder(Node):
@@ -42,13 +42,17 @@ class Recorder(Node):
         fault: Why nothing more can be written; empty while it can.
     """
 
-    def __init__(self, detector: str, bag: BagWriter, source: str = "") -> None:
+    def __init__(self, detector: str, bag: BagWriter, source: str = "", reliability: str = RELIABILITIES[0]) -> None:
         """Subscribe.
 
         Args:
             detector: The detector's full name, e.g. `/detector`.
             bag: An open bag without topics.
             source: The camera's topic: as long as somebody publishes on it, the run goes on.
+            reliability: How the outputs are heard: one of `RELIABILITIES`.
+
+        Raises:
+            Vl4adError: If a parameter of the topics' quality of service cannot be used.
         """
         super().__init__("recorder")
         self._source, self._source_seen = source, False
@@ -58,13 +62,13 @@ class Recorder(Node):
         self.fault = ""
         for name, message, qos in (
             ("prompt_set", String, LATCHED),
-            ("uncertainty", Image, OUTPUTS),
-            ("anomaly_mask", Image, OUTPUTS),
+            ("uncertainty", Image, QUEUE),
+            ("anomaly_mask", Image, QUEUE),
         ):
             topic = f"{detector}/{name}"
             self.counts[topic] = 0
             bag.add_topic(topic, f"{message.__module__.split('.')[0]}/msg/{message.__name__}")
-            self.create_subscription(message, topic, partial(self._write, topic), qos, raw=True)
+            InputTopic(self, message, topic, partial(self._write, topic), qos, choice=lambda: reliability, raw=True)
 
     def _write(self, topic: str, data: bytes) -> None:
         arrived = time.time_ns()
@@ -96,6 +100,12 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--detector", default="/detector", help="full name of the detector node")
     parser.add_argument("--source", default="", help="the camera's topic: the run lasts as long as it has a publisher")
     parser.add_argument("--idle", type=float, default=0.0, help="stop this many seconds after the last map; 0: never")
+    parser.add_argument(
+        "--image-reliability",
+        choices=RELIABILITIES,
+        default=RELIABILITIES[0],
+        help="how the maps are heard; auto: reliably where the detector offers it",
+    )
     given = list(sys.argv if args is None else args)
     options = parser.parse_args(remove_ros_args(given)[1:])
     signals: list[int] = []
@@ -105,7 +115,7 @@ def main(args: Sequence[str] | None = None) -> int:
         signal.signal(number, lambda got, _: signals.append(got))
     try:
         with BagWriter(options.out, compress=False) as bag:
-            node = Recorder(options.detector, bag, options.source)
+            node = Recorder(options.detector, bag, options.source, options.image_reliability)
             _record(node, options.idle, signals)
         if node.fault:
             raise Vl4adError(node.fault)

@@ -10,6 +10,7 @@ from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 
+from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.nodes.guard import GuardedExecutor
 from vl4ad_ros.nodes.memory import keep_large_buffers
 
@@ -26,7 +27,7 @@ def run_node(create: Callable[[], Node], name: str, args: Sequence[str] | None =
         args: Command line; None takes the process's own.
 
     Returns:
-        0, or 2 when a parameter given at the start is of the wrong type or out of range.
+        0, or 2 when a parameter given at the start cannot be used.
     """
     keep_large_buffers()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
@@ -35,7 +36,7 @@ def run_node(create: Callable[[], Node], name: str, args: Sequence[str] | None =
         rclpy.init(args=None if args is None else list(args))
         node = create()
         GuardedExecutor(node).spin()
-    except ParameterException as error:
+    except (ParameterException, Vl4adError) as error:
         rclpy.logging.get_logger(name).fatal(f"{error}")
         return 2
     except (KeyboardInterrupt, ExternalShutdownException):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from vl4ad_ros.nodes.stats import STAGES
 
-SENSOR = "best effort, depth 1"
+AS_PUBLISHED = "as the publishers (`image_reliability`), depth 1"
 RELIABLE = "reliable, depth 1"
 LATCHED = "reliable, transient local, depth 1"
 
@@ -33,11 +33,15 @@ class Topic:
 
 
 TOPICS: tuple[Topic, ...] = (
-    Topic("in", "image", ("sensor_msgs/msg/Image",), SENSOR, "The camera's images; the newest one wins."),
+    Topic("in", "image", ("sensor_msgs/msg/Image",), AS_PUBLISHED, "The camera's images; the newest one wins."),
     Topic(
-        "in", "image/compressed", ("sensor_msgs/msg/CompressedImage",), SENSOR, "The same as JPEG or PNG.", "compressed"
+        "in", "image/compressed", ("sensor_msgs/msg/CompressedImage",), AS_PUBLISHED, "The same as JPEG or PNG.",
+        "compressed",
     ),
-    Topic("in", "camera_info", ("sensor_msgs/msg/CameraInfo",), SENSOR, "Optional: the camera's calibration."),
+    Topic(
+        "in", "camera_info", ("sensor_msgs/msg/CameraInfo",), AS_PUBLISHED,
+        "Optional: the camera's calibration.",
+    ),
     Topic(
         "out", "~/uncertainty", ("sensor_msgs/msg/Image",), RELIABLE,
         "32FC1 in [0, 1], higher = more anomalous, free of NaN; the input's stamp and frame_id, bit for bit.",
