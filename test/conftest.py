@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 # Helper modules in test/ (mock_bundle) are imported by their plain names.
@@ -22,6 +23,9 @@ from vl4ad_ros.cli.domain import own_environment  # noqa: E402
 # No two runs (of one machine, or workers of one run) hear each other. Set before any context exists: Fast DDS reads it
 # once. Live runs of `vl4ad demo` and `vl4ad bench ros` in this process are in the same domain.
 os.environ.update(own_environment())
+# How long an example takes is the machine's business.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -60,7 +60,7 @@ def test_golden_values_are_exact(shared_dir: Path) -> None:
     assert result.best_f1_threshold == pytest.approx(expected["pixbinary"]["best_f1_threshold"], abs=1e-3)
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(derandomize=True, max_examples=60)
 @given(st.lists(st.tuples(st.integers(-4, 4), st.sampled_from([0, 1, 255])), min_size=2, max_size=40))
 def test_many_ties_agree_with_the_definitions(pixels: list[tuple[int, int]]) -> None:
     scores = np.array([[value / 4 for value, _ in pixels]], np.float32)

@@ -219,7 +219,7 @@ def test_contradictions_are_named(cause: str, fields: dict[str, object]) -> None
     assert len(str(caught.value)) < 700
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.sampled_from(ENCODINGS), st.integers(0, 70), st.integers(0, 70), st.integers(0, 500), st.booleans(),
     st.integers(0, 20_000),

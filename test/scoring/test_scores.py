@@ -134,7 +134,7 @@ def graph_inputs(tensors: PromptTensors) -> list[Any]:
     return [torch.from_numpy(a.copy()) for a in (tensors.class_concepts, tensors.class_mask, tensors.settings)]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(0, 2**31),
     st.integers(1, 4),
@@ -168,7 +168,7 @@ def test_mask_graph_equals_the_reference(
         np.testing.assert_allclose(got[image], want, rtol=2e-4, atol=2e-5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**31), st.integers(1, 4), st.integers(0, 3), st.sampled_from(SCORINGS), st.floats(0.02, 1))
 def test_dense_graph_is_one_query_per_pixel(
     seed: int, num_id: int, num_ood: int, scoring: str, temperature: float
