@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vl4ad_ros.bundle import ModelBundle
 from vl4ad_ros.engines.factory import create_engine
 from vl4ad_ros.engines.protocol import Engine
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.prompts.tensors import PromptTensors, pack
 from vl4ad_ros.random_word.bundled import METHOD, graph_inputs, load_bundled
 from vl4ad_ros.random_word.network import DEFAULT, RandomWordNetwork

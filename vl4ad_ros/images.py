@@ -16,7 +16,7 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 
 U8 = NDArray[np.uint8]
 Data: TypeAlias = "bytes | bytearray | memoryview | array[int] | U8"

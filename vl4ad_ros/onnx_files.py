@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 
 # Every way from a model to its tensors, in onnx.proto's field numbers: message -> number -> message.
 MESSAGES: dict[str, dict[int, str]] = {

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from vl4ad_ros import __version__
-from vl4ad_ros.hashing import sha256_file
+from vl4ad_ros.io.hashing import sha256_file
 
 # The libraries whose version may change a number.
 LIBRARIES: tuple[str, ...] = (

@@ -14,7 +14,7 @@ from vl4ad_ros import __version__
 from vl4ad_ros.bench.gpu import FORMS
 from vl4ad_ros.cli import main as cli
 from vl4ad_ros.engines.factory import BACKENDS
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.scoring.names import METHODS, SCORINGS
 
 

@@ -16,7 +16,7 @@ from vl4ad_ros.drive.render import ANOMALY, NORMAL, SPEED, VOID, Drive
 from vl4ad_ros.drive.road import LANES, Road
 from vl4ad_ros.drive.weather import WEATHERS, Forecast
 from vl4ad_ros.drive.world import World
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 
 CLEAR = Air(np.ones(3, np.float32), np.zeros(3, np.float32), 0.0)
 

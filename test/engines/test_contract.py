@@ -19,9 +19,9 @@ from vl4ad_ros.engines.factory import BACKENDS, create_engine
 from vl4ad_ros.engines.protocol import Engine
 from vl4ad_ros.engines.tensorrt import TensorRtEngine
 from vl4ad_ros.engines.tensorrt_library import load_library
-from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.export.compare import TOLERANCES, compare, every_setting, noise_batches
 from vl4ad_ros.export.tensorrt import build_engine, image_profile
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.prompts.tensors import PromptTensors, pack
 
 SIMULATED = "tensorrt on a stand-in GPU"

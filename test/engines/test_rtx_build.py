@@ -19,9 +19,9 @@ from vl4ad_ros.engines.cuda import CudaDevice
 from vl4ad_ros.engines.engine_card import NOT_CHECKED, engine_path, load_engine_card
 from vl4ad_ros.engines.tensorrt import TensorRtEngine
 from vl4ad_ros.engines.tensorrt_library import TensorRtLibrary, load_library
-from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.export.precision import write_float16_bundle
 from vl4ad_ros.export.tensorrt import build_engine, image_profile
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.resources import bundle_dirs
 
 

@@ -17,10 +17,10 @@ from vl4ad_ros.engines.engine_card import Gpu, card_path, engine_path, load_engi
 from vl4ad_ros.engines.factory import create_engine
 from vl4ad_ros.engines.tensorrt import TensorRtEngine
 from vl4ad_ros.engines.tensorrt_library import TensorRtLibrary
-from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.export.ensure import ensure_engine
 from vl4ad_ros.export.tensorrt import build_engine, image_profile
 from vl4ad_ros.export.verify import verify_engine
+from vl4ad_ros.io.errors import Vl4adError
 
 
 class Rig:
@@ -176,7 +176,7 @@ def test_a_damaged_engine_is_named(rig: Rig) -> None:
 def test_an_engine_that_the_library_refuses_is_an_error_with_its_reason(rig: Rig) -> None:
     path = engine_path(rig.bundle, rig.library.name)
     path.write_bytes(b"JUNK" + path.read_bytes())
-    from vl4ad_ros.hashing import sha256_file
+    from vl4ad_ros.io.hashing import sha256_file
 
     rig.card.model_copy(update={"engine_sha256": sha256_file(path)}).write(path)
     with pytest.raises(Vl4adError, match=r"cannot load .*: magic tag does not match"):

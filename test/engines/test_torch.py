@@ -15,7 +15,7 @@ from tiny_network import HEIGHT, WIDTH, TinyMaskNetwork
 from vl4ad_ros.bundle import ModelBundle
 from vl4ad_ros.engines.factory import create_engine
 from vl4ad_ros.engines.torch import TorchEngine
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.network.bundled import load_bundled_network, save_bundled_network
 from vl4ad_ros.network.small import SmallNetwork
 from vl4ad_ros.network.small_detector import SmallDetector

@@ -274,7 +274,7 @@ def test_a_live_run_plays_what_is_left(
     mock_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from vl4ad_ros.cli import live_run
-    from vl4ad_ros.errors import Vl4adError
+    from vl4ad_ros.io.errors import Vl4adError
 
     bag = write_bag(tmp_path / "bag", 8, shape=(128, 192))
     cut(bag / "bag.mcap", 0.9)
@@ -385,7 +385,7 @@ def test_a_killed_process_is_one_sentence(
     from concurrent.futures import Future
     from concurrent.futures.process import BrokenProcessPool
 
-    from vl4ad_ros.errors import Vl4adError
+    from vl4ad_ros.io.errors import Vl4adError
 
     class Killed:
         def __init__(self, *_: object) -> None: ...
@@ -407,8 +407,8 @@ def test_a_killed_process_is_one_sentence(
 
 
 def test_a_stored_part_that_was_cut_is_named(tmp_path: Path) -> None:
-    from vl4ad_ros.errors import Vl4adError
     from vl4ad_ros.evaluation.tally import Tally
+    from vl4ad_ros.io.errors import Vl4adError
 
     np.savez(tmp_path / "part.npz", x=np.zeros(5000))
     for share in (0.6, 0.0):

@@ -10,8 +10,8 @@ import pytest
 from component_loop import loop_metrics
 from numpy.typing import NDArray
 
-from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.evaluation.component_metrics import TRACKS, Track, match_components, summarise, track
+from vl4ad_ros.io.errors import Vl4adError
 
 NO_LIMIT = Track("all", 1, 1)
 

@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 from vl4ad_ros.cli.main import main
-from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.evaluation.charts import Series, line_chart, ticks
 from vl4ad_ros.evaluation.compare import compare
 from vl4ad_ros.evaluation.levels import average_precision, calibration_error, count_levels, fpr_at_95
@@ -20,6 +19,7 @@ from vl4ad_ros.evaluation.objects import follow_objects
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
 from vl4ad_ros.evaluation.regions import region_recall
 from vl4ad_ros.evaluation.threshold_choice import alarm_level, choose_threshold, count_events, write_parameters
+from vl4ad_ros.io.errors import Vl4adError
 
 STEP_NS = 100_000_000
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics, PixelResult
+from vl4ad_ros.io.errors import Vl4adError
 
 
 def plain(scores: NDArray[np.float32], labels: NDArray[np.uint8]) -> tuple[float, float, float, float]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.evaluation import run as run_module
 from vl4ad_ros.evaluation.datasets import DatasetSource
 from vl4ad_ros.evaluation.image_files import LabelMapping
@@ -18,6 +17,7 @@ from vl4ad_ros.evaluation.ray_cluster import on_cluster
 from vl4ad_ros.evaluation.result import EvaluationResult, finish
 from vl4ad_ros.evaluation.run import EvaluationSettings, Part, evaluate, split
 from vl4ad_ros.evaluation.tally import Tally
+from vl4ad_ros.io.errors import Vl4adError
 
 SETTINGS = EvaluationSettings(threshold=0.5, track="obstacle")
 

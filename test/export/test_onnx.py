@@ -14,10 +14,10 @@ from torch import Tensor
 
 from vl4ad_ros.bundle import ModelBundle
 from vl4ad_ros.engines.factory import create_engine
-from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.export.bundle import write_bundle
 from vl4ad_ros.export.compare import compare, every_setting, noise_batches
 from vl4ad_ros.export.onnx import export_onnx, run_torch
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.prompts.tensors import pack
 from vl4ad_ros.scoring.names import SCORINGS

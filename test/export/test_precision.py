@@ -13,8 +13,8 @@ from tiny_network import write_tiny_bundle
 
 from vl4ad_ros.bundle import ModelBundle, write_card
 from vl4ad_ros.detector import Detector
-from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.export.precision import FLOAT32_OPERATORS, float16_share, to_float16, write_float16_bundle
+from vl4ad_ros.io.errors import Vl4adError
 
 
 @pytest.fixture(scope="module")

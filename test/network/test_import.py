@@ -17,7 +17,7 @@ from reference_head import Sizes, random_state
 from torch import Tensor
 
 from vl4ad_ros.cli.main import main
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.network.checkpoint import load_network
 from vl4ad_ros.network.fcclip import load_head, read_checkpoint
 from vl4ad_ros.network.fcclip_sizes import head_config

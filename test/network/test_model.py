@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from transformers import Mask2FormerConfig
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerLoss, Mask2FormerTransformerModule
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.network.backbone import ClipBackbone, LiteBackbone
 from vl4ad_ros.network.config import VL4AD_LITE, VL4AD_TINY, EnsembleConfig, HeadConfig, NetworkConfig
 from vl4ad_ros.network.head import Prediction, mask_pool

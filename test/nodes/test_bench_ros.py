@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from vl4ad_ros.cli import bench_ros
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 
 
 def arguments(*given: str) -> argparse.Namespace:

@@ -12,7 +12,7 @@ from mock_bundle import STRIDE, red_uncertainty
 from numpy.typing import NDArray
 
 from vl4ad_ros.detector import Detector
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.nodes.parameters import PARAMETERS
 from vl4ad_ros.nodes.pipeline import Job, RoiMask, Wanted, run
 from vl4ad_ros.nodes.state import FrameState, next_state

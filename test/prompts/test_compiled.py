@@ -9,7 +9,7 @@ import pytest
 from mock_bundle import COLOURS, LIMITS, ColourEncoder, mock_prompt_sets
 from safetensors.numpy import save_file
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.prompts.compile import average_templates, compile_prompt_set
 from vl4ad_ros.prompts.compiled import CompiledPromptSet, load_compiled
 from vl4ad_ros.prompts.schema import PromptSet

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.prompts.schema import load_prompt_set
 from vl4ad_ros.resources import prompt_yaml, prompt_yamls
 

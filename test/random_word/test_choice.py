@@ -14,9 +14,9 @@ from vl4ad_ros.bundle import ModelBundle
 from vl4ad_ros.cli.evaluate_bag import _parameters
 from vl4ad_ros.cli.main import command_parser, main
 from vl4ad_ros.detector import Detector
-from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.evaluation.predictor import DetectorSpec
-from vl4ad_ros.hashing import sha256_file
+from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.hashing import sha256_file
 from vl4ad_ros.nodes.parameters import PARAMETERS
 from vl4ad_ros.nodes.state import FrameState, next_state
 from vl4ad_ros.random_word.bundled import install, load_bundled

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vl4ad_ros.bundle import ModelBundle
 from vl4ad_ros.detector import Detector
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.network.small import SmallNetwork
 from vl4ad_ros.network.small_detector import SmallDetector
 from vl4ad_ros.prompts.compile import compile_prompt_set

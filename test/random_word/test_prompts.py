@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.random_word.config import TrainSettings, load_settings
 from vl4ad_ros.random_word.family import PromptFamily, family_files, load_family
 from vl4ad_ros.random_word.prompts import (

@@ -12,8 +12,8 @@ import pytest
 from vl4ad_ros.bundle import ModelBundle
 from vl4ad_ros.cli.main import main
 from vl4ad_ros.detector import Detector
-from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.evaluation.predictor import DetectorSpec
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.nodes.parameters import PARAMETERS
 from vl4ad_ros.nodes.state import next_state
 from vl4ad_ros.random_word.bundled import install

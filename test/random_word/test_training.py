@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from toy_text import ANOMALOUS_WORDS, NORMAL_WORDS, ToyEncoder, toy_family
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.random_word.config import TrainSettings
 from vl4ad_ros.random_word.embed import embed
 from vl4ad_ros.random_word.network import RandomWordNetwork, cosine_network, load_network

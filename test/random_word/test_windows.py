@@ -12,7 +12,7 @@ from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.random_word.clip_detector import ClipWindowDetector, image_tower
 from vl4ad_ros.random_word.network import RandomWordNetwork
 from vl4ad_ros.random_word.windows import harmonic_map, harmonic_mean, window_index, wrap_tower

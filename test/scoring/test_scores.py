@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.prompts.compiled import CompiledPromptSet
 from vl4ad_ros.prompts.tensors import PromptLimits, PromptTensors, pack
 from vl4ad_ros.scoring.names import SCORINGS

@@ -10,7 +10,7 @@ import yaml
 from tiny_run import TABLE, plain_config, write_frames
 from toy_text import ToyEncoder
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.network.config import VL4AD_TINY
 from vl4ad_ros.training import command
 from vl4ad_ros.training.checkpoint import LAST

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from tiny_run import TABLE, make_config, plain_config, write_frames
 
-from vl4ad_ros.checked import read_yaml
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.checked import read_yaml
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.resources import config_file
 from vl4ad_ros.training.config import DataSet, load_config
 from vl4ad_ros.training.data import ignored, load_data, table_of

@@ -11,8 +11,8 @@ from toy_text import ToyEncoder
 
 from vl4ad_ros.bundle import ModelBundle
 from vl4ad_ros.detector import Detector
-from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.export.onnx import run_torch
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.network.checkpoint import load_network
 from vl4ad_ros.network.config import VL4AD_TINY
 from vl4ad_ros.network.small import BATCH_NORM_EPS, InvertedResidual, LiteEncoder, load_encoder_weights

@@ -11,7 +11,7 @@ import pytest
 import torch
 from tiny_run import make_config, make_trainer
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.training.checkpoint import BEST, LAST, load_checkpoint
 from vl4ad_ros.training.report import CURVE_FILE, RunReport
 

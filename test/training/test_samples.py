@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny_run import CAR, ROAD, SKY, make_config, scene
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.training.augment import crop_window, photometry, take_style
 from vl4ad_ros.training.config import Augment
 from vl4ad_ros.training.cutouts import Cutouts, _keep, _load, cut_out, make_cutouts

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.bags.writer import BagWriter
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 
 IMAGE_TOPIC = "/camera/image_raw"
 LABEL_TOPIC = "/camera/label"

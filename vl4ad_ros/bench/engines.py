@@ -11,7 +11,7 @@ from vl4ad_ros.bench.timing import measure
 from vl4ad_ros.bundle import ModelBundle
 from vl4ad_ros.detector import Detector
 from vl4ad_ros.engines.factory import create_engine
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 
 
 def bench_backend(

@@ -17,7 +17,7 @@ import numpy as np
 
 from vl4ad_ros.bench.timing import measure
 from vl4ad_ros.bundle import PROMPTS, BundleCard, InputSpec, ModelBundle, write_card
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.prompts.compiled import CompiledPromptSet
 from vl4ad_ros.prompts.tensors import PromptLimits
 

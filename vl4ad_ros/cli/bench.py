@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vl4ad_ros.cli import bench_ros
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 
 HELP = "measure speed and memory: scoring, resolution, engine, gpu, ros"
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from vl4ad_ros.cli.domain import own_environment
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 
 DEADLINE_S = 60.0
 WARM_UP = 20

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 
 HELP = "play a drive through the live detector node, over DDS, and write one HTML report with pictures and figures"
 REPORT = "report.html"

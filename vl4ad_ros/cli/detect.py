@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vl4ad_ros.cli.random_word_options import add_random_word, random_word_network
 from vl4ad_ros.engines.factory import BACKENDS
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.scoring.names import DEFAULT_SCORING, METHODS, SCORINGS
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _write_result(
     import numpy as np
 
     from vl4ad_ros.bundle import CARD
-    from vl4ad_ros.hashing import sha256_file
+    from vl4ad_ros.io.hashing import sha256_file
     from vl4ad_ros.provenance import provenance
 
     bundle = detector.bundle

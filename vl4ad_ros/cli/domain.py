@@ -7,7 +7,7 @@ import random
 import socket
 from functools import cache
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 
 # Domains whose ports lie below those that Linux hands out by itself (from 32768 on). 0 is everybody's.
 DOMAINS = range(1, 101)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,7 +96,7 @@ def read_arrays(path: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
     """
     import numpy as np
 
-    from vl4ad_ros.npy_files import read_npz
+    from vl4ad_ros.io.npy_files import read_npz
 
     stored = read_npz(path, ["labels", "scores"])
     labels, scores = stored["labels"], stored["scores"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from vl4ad_ros.cli import evaluate_options as options
 from vl4ad_ros.cli.random_word_options import random_word_network
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 
 if TYPE_CHECKING:
     from vl4ad_ros.evaluation.frames import FrameSource

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 
 HELP = "Compare two results with bootstrap confidence intervals over frames; exit 1 on a regression."
 REGRESSION = 1

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from vl4ad_ros.cli.domain import own_environment
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 
 READY = "recording"
 START_TIMEOUT_S = 90.0

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
 from vl4ad_ros import __version__
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 
 COMMANDS: dict[str, str] = {
     "demo": "demo",

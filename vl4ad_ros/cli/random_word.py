@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from vl4ad_ros.cli import random_word_evaluate
 from vl4ad_ros.cli.random_word_options import check_output, progress, read_images, say, write_json, write_text
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _settings(args: argparse.Namespace, encoder_of_bundle: str | None) -> TrainSettings:
     """Return the settings with the command line's overrides, checked again."""
-    from vl4ad_ros.checked import validate
+    from vl4ad_ros.io.checked import validate
     from vl4ad_ros.random_word.config import TrainSettings, load_settings
 
     plain = load_settings(args.settings).model_dump(mode="json")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vl4ad_ros.cli.random_word_options import check_output, progress, read_images, write_json
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 
 if TYPE_CHECKING:
     from vl4ad_ros.evaluation.datasets import DatasetSource

@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 
 HELP = "write a procedural drive with anomalies and exact ground truth as a rosbag2 in MCAP"
 

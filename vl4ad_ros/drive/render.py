@@ -16,7 +16,7 @@ from vl4ad_ros.drive.quads import Air, Frame, Quad, Texture, Vector
 from vl4ad_ros.drive.sky import Sky
 from vl4ad_ros.drive.weather import Forecast, Weather, colour
 from vl4ad_ros.drive.world import AHEAD, BEHIND, Thing, World, build
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 
 NORMAL, ANOMALY, VOID = 0, 1, 255
 SPEED = 8.0  # Metres per second.

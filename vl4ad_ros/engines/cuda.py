@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.engines.engine_card import Gpu
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from vl4ad_ros.bundle import ModelBundle
-from vl4ad_ros.checked import Checked, read_json, validate
-from vl4ad_ros.errors import Vl4adError
-from vl4ad_ros.hashing import sha256_file
+from vl4ad_ros.io.checked import Checked, read_json, validate
+from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.hashing import sha256_file
 
 ENGINES = "engines"
 NOT_CHECKED = "not checked: no GPU here"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vl4ad_ros.bundle import ModelBundle
 from vl4ad_ros.engines.protocol import Engine
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 
 _ONNX_RUNTIME = ("onnxruntime", "onnxruntime-cuda")
 _TENSORRT = ("tensorrt", "tensorrt_rtx")

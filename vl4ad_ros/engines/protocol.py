@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.prompts.tensors import PromptTensors
 
 GRAPH_INPUTS: tuple[str, ...] = ("image", "text_embeddings", "class_concepts", "class_mask", "settings")

@@ -21,7 +21,7 @@ from vl4ad_ros.engines.cuda import CudaDevice, RecordedGraph
 from vl4ad_ros.engines.engine_card import EngineCard, check_fresh, engine_path, load_engine_card
 from vl4ad_ros.engines.protocol import GRAPH_INPUTS, GRAPH_OUTPUT, EngineInfo, check_images
 from vl4ad_ros.engines.tensorrt_library import TensorRtLibrary, load_library
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.prompts.tensors import PromptTensors
 
 _MAX_RECORDED = 4

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from vl4ad_ros.bundle import ModelBundle
 from vl4ad_ros.engines.protocol import EngineInfo, check_images
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.prompts.tensors import PromptTensors
 
 if TYPE_CHECKING:

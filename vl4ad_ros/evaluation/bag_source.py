@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.bags.reader import BagImage, BagReader
-from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.evaluation.frames import Fault, Frame, fault_sentences
 from vl4ad_ros.evaluation.image_files import LabelMapping
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.provenance import sha256_tree
 
 NS = 1_000_000_000

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.evaluation.component_metrics import IOU_THRESHOLDS
 from vl4ad_ros.evaluation.levels import average_precision, fpr_at_95
 from vl4ad_ros.evaluation.measure import is_labelled
+from vl4ad_ros.io.errors import Vl4adError
 
 SAMPLES = 2000
 CONFIDENCE = 0.95

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.evaluation.frames import Fault, Frame, fault_sentences
 from vl4ad_ros.evaluation.image_files import read_label_values, read_rgb
 from vl4ad_ros.evaluation.layouts import Layout, find_pairs
-from vl4ad_ros.hashing import sha256_text
+from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.hashing import sha256_text
 
 
 class DatasetSource:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vl4ad_ros.bags.reader import BagReader
-from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.evaluation.result import percentiles
+from vl4ad_ros.io.errors import Vl4adError
 
 NS = 1_000_000_000
 # A result older than this is stale when it arrives; the detector's own diagnostics warn from there on.

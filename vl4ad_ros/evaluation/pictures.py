@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.evaluation.frames import Frame
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.overlay import draw_overlay
 
 TRUTH = (60, 255, 60)

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.evaluation.score_counts import Keys, ScoreCounts, to_keys, to_scores
+from vl4ad_ros.io.errors import Vl4adError
 
 VOID = 255
 Counts = NDArray[np.int64]

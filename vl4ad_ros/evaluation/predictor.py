@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from vl4ad_ros.bundle import CARD
 from vl4ad_ros.detector import Detector, upsample
-from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.evaluation.frames import Frame
-from vl4ad_ros.hashing import sha256_file
+from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.hashing import sha256_file
 from vl4ad_ros.resources import bundle_dir
 from vl4ad_ros.scoring.names import DEFAULT_SCORING
 

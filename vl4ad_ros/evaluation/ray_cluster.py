@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.evaluation.run import Part, evaluate_on_one_thread
 from vl4ad_ros.evaluation.tally import Tally
+from vl4ad_ros.io.errors import Vl4adError
 
 
 def on_cluster(waiting: dict[Path, Part], address: str) -> Iterator[tuple[Path, Tally]]:

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.checked import read_json
-from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.evaluation.component_metrics import summarise
 from vl4ad_ros.evaluation.frames import fault_sentences
 from vl4ad_ros.evaluation.levels import COARSE_BINS, calibration_error
@@ -23,7 +21,9 @@ from vl4ad_ros.evaluation.pictures import Gallery
 from vl4ad_ros.evaluation.pixel_metrics import Curve
 from vl4ad_ros.evaluation.regions import region_recall
 from vl4ad_ros.evaluation.tally import Tally
-from vl4ad_ros.npy_files import read_npz
+from vl4ad_ros.io.checked import read_json
+from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.npy_files import read_npz
 
 FORMAT = "vl4ad_ros.evaluation/1"
 RESULT, FRAMES, HISTOGRAMS = "result.json", "frames.jsonl", "histograms.npz"

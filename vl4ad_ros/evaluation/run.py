@@ -15,13 +15,13 @@ from typing import Any
 
 import cv2
 
-from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.evaluation.component_metrics import track
 from vl4ad_ros.evaluation.frames import FrameSource, fault_sentences
 from vl4ad_ros.evaluation.pictures import timeline_indices
 from vl4ad_ros.evaluation.predictor import DetectorSpec, RecordedSpec
 from vl4ad_ros.evaluation.tally import Tally
-from vl4ad_ros.hashing import sha256_text
+from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.hashing import sha256_text
 
 # Frames of a part: what an interruption costs at most.
 PART = 250

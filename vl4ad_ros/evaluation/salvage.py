@@ -10,7 +10,7 @@ from vl4ad_ros.bags.mcap_scan import scan_mcap
 from vl4ad_ros.bags.reader import IMAGE_TYPES, BagReader, storage_files
 from vl4ad_ros.bags.sqlite_scan import scan_sqlite
 from vl4ad_ros.bags.writer import BagWriter
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 
 Message = tuple[str, str, int, bytes]
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.evaluation.pixel_metrics import VOID
 from vl4ad_ros.evaluation.score_counts import Keys, to_keys, to_scores
+from vl4ad_ros.io.errors import Vl4adError
 
 # Ranks are counted from zero upwards, in float32 numbers.
 _ZERO = int(to_keys(np.zeros(1, np.float32))[0])

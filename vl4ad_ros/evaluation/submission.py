@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.evaluation.datasets import DatasetSource
 from vl4ad_ros.evaluation.predictor import DetectorSpec
+from vl4ad_ros.io.errors import Vl4adError
 
 
 def write_submission(folder: Path, source: DatasetSource, spec: DetectorSpec, method: str) -> int:

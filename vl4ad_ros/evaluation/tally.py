@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.detector import anomaly_mask
-from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.evaluation.component_metrics import Track
 from vl4ad_ros.evaluation.frames import Fault, Frame
 from vl4ad_ros.evaluation.levels import CALIBRATION_BINS, COARSE_BINS
 from vl4ad_ros.evaluation.measure import measure
 from vl4ad_ros.evaluation.pictures import Gallery, thumbnail
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
-from vl4ad_ros.npy_files import read_npz
+from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.npy_files import read_npz
 
 
 @dataclass

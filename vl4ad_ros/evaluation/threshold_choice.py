@@ -13,8 +13,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from vl4ad_ros.checked import read_yaml
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.checked import read_yaml
+from vl4ad_ros.io.errors import Vl4adError
 
 # Levels are found to this precision by halving.
 PRECISION = 1 / 4096

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.bundle import BundleCard, InputSpec
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.prompts.compiled import CompiledPromptSet
 from vl4ad_ros.prompts.tensors import PromptTensors, pack
 from vl4ad_ros.random_word.network import untrained_network

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from vl4ad_ros.bundle import BundleCard, InputSpec, ModelBundle
-from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.export.bundle import write_bundle
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.network.checkpoint import load_network
 from vl4ad_ros.prompts.compiled import CompiledPromptSet, load_compiled
 from vl4ad_ros.prompts.tensors import PromptLimits

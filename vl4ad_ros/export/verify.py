@@ -6,8 +6,8 @@ from vl4ad_ros.bundle import ModelBundle
 from vl4ad_ros.engines.engine_card import EngineCard, engine_path, load_engine_card
 from vl4ad_ros.engines.onnxruntime import OnnxRuntimeEngine
 from vl4ad_ros.engines.protocol import Engine
-from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.export.compare import TOLERANCES, compare, every_setting, noise_batches
+from vl4ad_ros.io.errors import Vl4adError
 
 
 def verify_engine(bundle: ModelBundle, engine: Engine, library: str) -> EngineCard:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.network.small import FEATURE_CHANNELS, LiteEncoder
 
 STRIDES = (4, 8, 16, 32)

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from vl4ad_ros.bundle import ModelBundle
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.network.checkpoint import CONFIG, load_network, save_network
 from vl4ad_ros.network.model import VL4ADNetwork
 from vl4ad_ros.network.small import SmallNetwork

@@ -7,8 +7,8 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from vl4ad_ros.checked import read_json, validate
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.checked import read_json, validate
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.network.config import PRESETS, NetworkConfig
 from vl4ad_ros.network.fcclip import refuse_differences
 from vl4ad_ros.network.model import VL4ADNetwork

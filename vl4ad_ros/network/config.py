@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from vl4ad_ros.checked import Checked
+from vl4ad_ros.io.checked import Checked
 
 # FC-CLIP's configuration file (0..255, RGB); CLIP's own normalisation times 255.
 CLIP_MEAN = (122.7709383, 116.7460125, 104.09373615)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.network.head import SegmentationHead
 
 PIXEL = "sem_seg_head.pixel_decoder."

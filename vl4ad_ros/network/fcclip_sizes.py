@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vl4ad_ros.checked import validate
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.checked import validate
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.network.config import HeadConfig
 from vl4ad_ros.network.decoder import LEVELS, POINTS
 from vl4ad_ros.network.fcclip import PIXEL, PREDICTOR, given_head, head_shapes, refuse_differences

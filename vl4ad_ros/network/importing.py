@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vl4ad_ros.checked import read_json, validate
-from vl4ad_ros.errors import Vl4adError
-from vl4ad_ros.hashing import sha256_file
+from vl4ad_ros.io.checked import read_json, validate
+from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.hashing import sha256_file
 from vl4ad_ros.network.backbone import ClipBackbone
 from vl4ad_ros.network.checkpoint import save_network
 from vl4ad_ros.network.config import EnsembleConfig, HeadConfig, NetworkConfig

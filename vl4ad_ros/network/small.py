@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 
 # kernel, stride, expansion, channels, repeats of the seven stages of EfficientNet-B0; the lite variant keeps them.
 STAGES = (

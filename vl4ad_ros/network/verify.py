@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.npy_files import read_npz
 from vl4ad_ros.network.head import SegmentationHead
-from vl4ad_ros.npy_files import read_npz
 
 FEATURES = ("res2", "res3", "res4", "res5")
 OUTPUTS = ("mask_features", "multi_scale_0", "multi_scale_1", "multi_scale_2", "pred_masks", "pred_logits")

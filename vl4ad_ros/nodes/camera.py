@@ -11,7 +11,7 @@ from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Float64, Header, String
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.nodes import health, messages
 from vl4ad_ros.nodes.camera_info import rescale
 from vl4ad_ros.nodes.complaints import Complaints

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 
 
 def rescale(info: Any, image_size: tuple[int, int], output_size: tuple[int, int], into: Any) -> Any:

@@ -16,7 +16,7 @@ from rclpy.parameter import Parameter as RosParameter
 from std_msgs.msg import Header
 
 from vl4ad_ros.detector import Detector
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.nodes import health, messages
 from vl4ad_ros.nodes.announcer import Announcer
 from vl4ad_ros.nodes.camera import Camera

@@ -19,8 +19,8 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
-from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.images import BadImageError, decode, decode_compressed
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.nodes import messages
 from vl4ad_ros.nodes.complaints import Complaints
 from vl4ad_ros.nodes.declare import declare, read

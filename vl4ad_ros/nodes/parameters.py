@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vl4ad_ros.engines.factory import BACKENDS
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.scoring.names import METHODS, SCORINGS
 
 Value = bool | int | float | str | list[str]

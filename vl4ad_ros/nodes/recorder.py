@@ -23,7 +23,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
 from vl4ad_ros.bags.writer import BagWriter
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.nodes.guard import GuardedExecutor
 from vl4ad_ros.nodes.input_topic import InputTopic
 from vl4ad_ros.nodes.parameters import RELIABILITIES

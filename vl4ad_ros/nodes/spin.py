@@ -10,7 +10,7 @@ from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.nodes.guard import GuardedExecutor
 from vl4ad_ros.nodes.memory import keep_large_buffers
 

@@ -10,7 +10,7 @@ import os
 import shutil
 from pathlib import Path
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.resources import config_file
 
 # As config/fastdds.xml has it; each process takes one such segment.

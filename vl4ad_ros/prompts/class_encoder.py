@@ -11,7 +11,7 @@ import difflib
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 
 PREFIX = "classes:"
 SEPARATOR = "|"

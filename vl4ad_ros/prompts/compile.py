@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.errors import Vl4adError
-from vl4ad_ros.hashing import sha256_file, sha256_text
+from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.hashing import sha256_file, sha256_text
 from vl4ad_ros.prompts.compiled import CompiledPromptSet
 from vl4ad_ros.prompts.encoders import TextEncoder
 from vl4ad_ros.prompts.schema import PromptSet, load_prompt_set

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 
 MINILM_ID = "minilm:all-MiniLM-L6-v2"
 OPEN_CLIP_PREFIX = "open_clip:"

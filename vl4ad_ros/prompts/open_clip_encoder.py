@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 
 PREFIX = "open_clip:"
 RANDOM = "random"

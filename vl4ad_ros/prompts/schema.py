@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from vl4ad_ros.checked import Checked, read_yaml, validate
+from vl4ad_ros.io.checked import Checked, read_yaml, validate
 from vl4ad_ros.prompts.templates import TEMPLATES
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True)]

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from vl4ad_ros.checked import Checked
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.checked import Checked
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.prompts.compiled import CompiledPromptSet
 from vl4ad_ros.scoring.names import DEFAULT_SCORING, METHODS, SCORINGS, SETTINGS_SIZE, check_scoring
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.bundle import RANDOM_WORDS, BundleCard, ModelBundle, write_card
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.random_word.network import DEFAULT, RandomWordNetwork, graph_shapes, load_network
 
 METHOD = "random_word"

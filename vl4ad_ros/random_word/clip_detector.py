@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.random_word.gap import Reference, close_gap, directions
 from vl4ad_ros.random_word.network import RandomWordNetwork
 from vl4ad_ros.random_word.windows import WindowTower, harmonic_map, harmonic_mean, scales, wrap_tower

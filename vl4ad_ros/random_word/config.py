@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from vl4ad_ros.checked import Checked, read_yaml, validate
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.checked import Checked, read_yaml, validate
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.prompts.encoders import MINILM_ID
 from vl4ad_ros.random_word.network import GRAPH_HIDDEN
 from vl4ad_ros.random_word.prompts import WordSettings

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.errors import Vl4adError
-from vl4ad_ros.hashing import sha256_file, sha256_text
-from vl4ad_ros.npy_files import read_npy
+from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.hashing import sha256_file, sha256_text
+from vl4ad_ros.io.npy_files import read_npy
 from vl4ad_ros.prompts.encoders import TextEncoder
 
 Progress = Callable[[int, int], None]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import Field, field_validator, model_validator
 
-from vl4ad_ros.checked import Checked, read_yaml, validate
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.checked import Checked, read_yaml, validate
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.resources import roots
 
 SLOT = "{}"

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
+from vl4ad_ros.io.errors import Vl4adError
 
 
 @dataclass(frozen=True)

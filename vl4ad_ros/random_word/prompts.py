@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from vl4ad_ros.checked import Checked
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.checked import Checked
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.random_word.family import PromptFamily
 from vl4ad_ros.resources import config_file
 

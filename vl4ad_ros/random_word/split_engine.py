@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vl4ad_ros.bundle import ModelBundle
 from vl4ad_ros.engines.protocol import GRAPH_OUTPUT, EngineInfo, check_images
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.prompts.tensors import PromptTensors
 
 IMAGE = "image"

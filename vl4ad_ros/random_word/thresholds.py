@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from vl4ad_ros.bundle import ModelBundle, threshold_key, write_card
 from vl4ad_ros.detector import Detector
-from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.random_word.bundled import METHOD, network_path
 from vl4ad_ros.random_word.compare import CELLS, DISTINCT
 from vl4ad_ros.random_word.split_engine import SplitEngine

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 
 SCORINGS: tuple[str, ...] = ("vl4ad", "msp", "max_logit", "entropy", "rba")
 METHODS: tuple[str, ...] = ("vl4ad", "random_word")

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 
 LAST, BEST = "last.pt", "best.pt"
 FORMAT = "vl4ad_ros.training/1"

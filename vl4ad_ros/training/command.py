@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from vl4ad_ros.checked import validate as check
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.checked import validate as check
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.prompts.encoders import create_encoder
 from vl4ad_ros.training.config import TrainConfig, load_config
 from vl4ad_ros.training.data import RunData, load_data

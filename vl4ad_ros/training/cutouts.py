@@ -21,8 +21,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vl4ad_ros.errors import Vl4adError
-from vl4ad_ros.npy_files import read_npz
+from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.npy_files import read_npz
 
 PICTURES = (".jpg", ".jpeg", ".png")
 CACHE_VERSION = 1

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.prompts.schema import PromptSet, load_prompt_set
 from vl4ad_ros.resources import prompt_yaml
 from vl4ad_ros.training.config import DataSet, NamedObjects, TrainConfig

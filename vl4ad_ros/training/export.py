@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from vl4ad_ros.bundle import BundleCard, InputSpec, ModelBundle, write_card
-from vl4ad_ros.errors import Vl4adError
 from vl4ad_ros.export.bundle import write_bundle
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.network.checkpoint import save_network
 from vl4ad_ros.network.small import PIXEL_MEAN, PIXEL_STD
 from vl4ad_ros.network.small_detector import SmallDetector

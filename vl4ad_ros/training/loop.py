@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.training.checkpoint import BEST, LAST, Checkpoint, load_checkpoint, save_checkpoint
 from vl4ad_ros.training.config import TrainConfig
 from vl4ad_ros.training.data import RunData

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import Mask2FormerConfig
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerLoss
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.network.backbone import LITE, ClipBackbone, LiteBackbone
 from vl4ad_ros.network.checkpoint import CONFIG as NETWORK_CONFIG
 from vl4ad_ros.network.checkpoint import load_config as load_network_config

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vl4ad_ros.errors import Vl4adError
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.prompts.compile import assemble, concept_texts
 from vl4ad_ros.prompts.encoders import TextEncoder
 from vl4ad_ros.prompts.schema import load_prompt_set

@@ -1,0 +1,1 @@
+"""Files, pictures, image messages and bags."""
