@@ -28,7 +28,7 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
-from vl4ad_ros.images import image_bytes
+from vl4ad_ros.io.images import image_bytes
 from vl4ad_ros.nodes.transport import use_large_segments
 
 # The sender's shared memory is what an image must fit in.

@@ -12,10 +12,10 @@ from pydantic import AfterValidator, Field
 from vl4ad_ros.io.checked import Checked, read_json, validate
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.hashing import sha256_file, sha256_text
+from vl4ad_ros.io.resources import bundle_dir
 from vl4ad_ros.onnx_files import external_data
 from vl4ad_ros.prompts.compiled import CompiledPromptSet, load_compiled
 from vl4ad_ros.prompts.tensors import PromptLimits
-from vl4ad_ros.resources import bundle_dir
 
 CARD = "card.json"
 PROMPTS = "prompts"

@@ -9,8 +9,8 @@ from rosbags.typesys import Stores, get_typestore
 
 from vl4ad_ros.bags.reader import BagReader
 from vl4ad_ros.bags.writer import BagWriter
-from vl4ad_ros.images import array_fields
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.images import array_fields
 
 IMAGE = "sensor_msgs/msg/Image"
 START = 1_700_000_000_123_456_789

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vl4ad_ros.overlay import OUTLINE, draw_legend, draw_overlay, draw_text
+from vl4ad_ros.io.drawing import OUTLINE, draw_legend, draw_overlay, draw_text
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
 

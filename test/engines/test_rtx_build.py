@@ -22,7 +22,7 @@ from vl4ad_ros.engines.tensorrt_library import TensorRtLibrary, load_library
 from vl4ad_ros.export.precision import write_float16_bundle
 from vl4ad_ros.export.tensorrt import build_engine, image_profile
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.resources import bundle_dirs
+from vl4ad_ros.io.resources import bundle_dirs
 
 
 @pytest.fixture(scope="module")

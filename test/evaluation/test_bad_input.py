@@ -31,7 +31,7 @@ from vl4ad_ros.evaluation.predictor import DetectorSpec
 from vl4ad_ros.evaluation.run import EvaluationSettings, evaluate, fingerprint, split
 from vl4ad_ros.evaluation.salvage import readable_bag
 from vl4ad_ros.evaluation.tally import Tally
-from vl4ad_ros.images import array_fields
+from vl4ad_ros.io.images import array_fields
 
 START_NS = 1_700_000_000_000_000_000
 STEP_NS = 100_000_000

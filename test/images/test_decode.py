@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rosbags.image import message_to_cvimage
 
-from vl4ad_ros.images import ENCODINGS, BadImageError, decode, decode_compressed, image_bytes
+from vl4ad_ros.io.images import ENCODINGS, BadImageError, decode, decode_compressed, image_bytes
 
 H, W = 16, 24
 RGB = (200, 120, 40)

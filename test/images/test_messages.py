@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from vl4ad_ros.images import array_fields, message_to_array, message_to_rgb
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.images import array_fields, message_to_array, message_to_rgb
 
 RGB = np.random.default_rng(0).integers(0, 256, (8, 10, 3), dtype=np.uint8)
 

@@ -11,8 +11,8 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
-from vl4ad_ros.images import image_bytes
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.images import image_bytes
 from vl4ad_ros.nodes import health, messages
 from vl4ad_ros.nodes.camera_info import rescale
 from vl4ad_ros.nodes.cdr import read_image

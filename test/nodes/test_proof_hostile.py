@@ -18,7 +18,7 @@ from rclpy.serialization import serialize_message
 from ros_harness import Client, image_message, map_pixels, parameters, plain, running
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from vl4ad_ros.images import ENCODINGS
+from vl4ad_ros.io.images import ENCODINGS
 
 MESSAGES = int(os.environ.get("VL4AD_HOSTILE", "300"))
 SEED = int(os.environ.get("VL4AD_SEED", "20240917"))

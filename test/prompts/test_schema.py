@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.resources import prompt_yaml, prompt_yamls
 from vl4ad_ros.prompts.schema import load_prompt_set
-from vl4ad_ros.resources import prompt_yaml, prompt_yamls
 
 
 def write(tmp_path: Path, text: str) -> Path:

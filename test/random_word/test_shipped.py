@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from vl4ad_ros.detector import Detector
+from vl4ad_ros.io.resources import bundle_dirs
 from vl4ad_ros.random_word.bundled import load_bundled
-from vl4ad_ros.resources import bundle_dirs
 
 
 @pytest.fixture(scope="module")

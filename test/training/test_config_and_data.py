@@ -11,7 +11,7 @@ from tiny_run import TABLE, make_config, plain_config, write_frames
 
 from vl4ad_ros.io.checked import read_yaml
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.resources import config_file
+from vl4ad_ros.io.resources import config_file
 from vl4ad_ros.training.config import DataSet, load_config
 from vl4ad_ros.training.data import ignored, load_data, table_of
 from vl4ad_ros.training.frames import FramePair, find_pairs, lone_labels, read_frame

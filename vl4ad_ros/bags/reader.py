@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 
-from vl4ad_ros.images import message_to_array, message_to_rgb
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.images import message_to_array, message_to_rgb
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 SUFFIXES = (".mcap", ".db3", ".bag")

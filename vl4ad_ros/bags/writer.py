@@ -12,8 +12,8 @@ from rosbags.interfaces import Connection
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer, WriterError
 from rosbags.typesys import Stores, get_typestore
 
-from vl4ad_ros.images import array_fields
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.images import array_fields
 
 
 class BagWriter:

@@ -247,7 +247,7 @@ def _need_gpu() -> None:
 
 def _save(path: Path | None, figures: dict[str, Any] | Sequence[Any]) -> int:
     if path is not None:
-        from vl4ad_ros.provenance import provenance
+        from vl4ad_ros.io.provenance import provenance
 
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"provenance": provenance(), "figures": figures}, indent=1) + "\n", encoding="utf-8")

@@ -90,8 +90,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     """
     import numpy as np
 
+    from vl4ad_ros.io.provenance import provenance
     from vl4ad_ros.nodes.bench_client import BenchClient
-    from vl4ad_ros.provenance import provenance
 
     with _detector(args) as process, BenchClient(args.width, args.height, args.encoding) as client:
         client.connect(process, DEADLINE_S)

@@ -15,7 +15,7 @@ from vl4ad_ros.scoring.names import DEFAULT_SCORING, METHODS, SCORINGS
 
 if TYPE_CHECKING:
     from vl4ad_ros.detector import Detector
-    from vl4ad_ros.media import Picture
+    from vl4ad_ros.io.media import Picture
     from vl4ad_ros.prompts.tensors import PromptTensors
 
 HELP = "find anomalies in pictures, folders and videos; write maps, masks, overlays and result.json"
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from vl4ad_ros.detector import Detector
-    from vl4ad_ros.media import find_inputs
+    from vl4ad_ros.io.media import find_inputs
 
     if args.threshold is not None and not 0 <= args.threshold <= 1:
         raise Vl4adError(f"--threshold must be between 0 and 1, got {args.threshold:g}.")
@@ -96,8 +96,8 @@ def _process(
 ) -> dict[str, Any]:
     """Process one picture, write its files and return what result.json says of it."""
     from vl4ad_ros.detector import anomaly_mask, upsample
-    from vl4ad_ros.media import write_mask, write_overlay, write_uncertainty
-    from vl4ad_ros.overlay import draw_overlay
+    from vl4ad_ros.io.drawing import draw_overlay
+    from vl4ad_ros.io.media import write_mask, write_overlay, write_uncertainty
     from vl4ad_ros.scoring.publish import image_score
 
     moments = [time.perf_counter()]
@@ -144,7 +144,7 @@ def _write_result(
 
     from vl4ad_ros.bundle import CARD
     from vl4ad_ros.io.hashing import sha256_file
-    from vl4ad_ros.provenance import provenance
+    from vl4ad_ros.io.provenance import provenance
 
     bundle = detector.bundle
     table = {name: [entry["latency_ms"][name] for entry in files] for name in ("preprocess", "engine", "postprocess")}

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
 
     from vl4ad_ros.bags.from_pictures import IMAGE_TOPIC, LABEL_TOPIC, write_pictures
     from vl4ad_ros.evaluation.image_files import read_label_values
-    from vl4ad_ros.media import VIDEOS, Video, find_inputs
+    from vl4ad_ros.io.media import VIDEOS, Video, find_inputs
 
     inputs = find_inputs(args.inputs)
     videos = [entry.path for entry in inputs if entry.path.suffix.lower() in VIDEOS]
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _label_files(folder: Path | None) -> dict[str, Path]:
     """Return the label images of a folder by the name that they share with their picture."""
-    from vl4ad_ros.media import PICTURES
+    from vl4ad_ros.io.media import PICTURES
 
     if folder is None:
         return {}

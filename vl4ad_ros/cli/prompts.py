@@ -56,8 +56,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _list(args: argparse.Namespace) -> int:
     from vl4ad_ros.bundle import ModelBundle
+    from vl4ad_ros.io.resources import bundle_dirs, prompt_yamls
     from vl4ad_ros.prompts.schema import load_prompt_set
-    from vl4ad_ros.resources import bundle_dirs, prompt_yamls
 
     if args.bundle is None:
         print("shipped")
@@ -75,9 +75,9 @@ def _list(args: argparse.Namespace) -> int:
 
 def _inspect(args: argparse.Namespace) -> int:
     from vl4ad_ros.bundle import ModelBundle
+    from vl4ad_ros.io.resources import prompt_yaml
     from vl4ad_ros.prompts.compiled import load_compiled
     from vl4ad_ros.prompts.schema import load_prompt_set
-    from vl4ad_ros.resources import prompt_yaml
 
     if args.bundle is not None:
         _show_compiled(ModelBundle.load(args.bundle, verify=False).load_prompt_set(args.set))
@@ -121,9 +121,9 @@ def _show_compiled(compiled: CompiledPromptSet) -> None:
 def _compile(args: argparse.Namespace) -> int:
     from vl4ad_ros.bundle import PROMPTS, ModelBundle, write_card
     from vl4ad_ros.io.hashing import sha256_file, sha256_text
+    from vl4ad_ros.io.resources import prompt_yaml
     from vl4ad_ros.prompts.compiled import load_compiled
     from vl4ad_ros.prompts.schema import load_prompt_set
-    from vl4ad_ros.resources import prompt_yaml
 
     path = prompt_yaml(args.set)
     prompts = load_prompt_set(path)

@@ -15,7 +15,7 @@ from vl4ad_ros.bags.reader import BagImage, BagReader
 from vl4ad_ros.evaluation.frames import Fault, Frame, fault_sentences
 from vl4ad_ros.evaluation.image_files import LabelMapping
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.provenance import sha256_tree
+from vl4ad_ros.io.provenance import sha256_tree
 
 NS = 1_000_000_000
 # Labels as this package's drives have them: 0, 1, 255.

@@ -15,7 +15,7 @@ from vl4ad_ros.detector import anomaly_mask
 from vl4ad_ros.evaluation.frames import FrameSource
 from vl4ad_ros.evaluation.pictures import encode_jpeg
 from vl4ad_ros.evaluation.predictor import DetectorSpec, RecordedSpec
-from vl4ad_ros.overlay import draw_overlay
+from vl4ad_ros.io.drawing import draw_overlay
 
 PREFIX = "/evaluation"
 IMAGE = "sensor_msgs/msg/CompressedImage"

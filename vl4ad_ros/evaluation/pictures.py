@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.evaluation.frames import Frame
+from vl4ad_ros.io.drawing import draw_overlay
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.overlay import draw_overlay
 
 TRUTH = (60, 255, 60)
 PANEL_WIDTH = 640

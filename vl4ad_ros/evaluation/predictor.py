@@ -15,7 +15,7 @@ from vl4ad_ros.detector import Detector, upsample
 from vl4ad_ros.evaluation.frames import Frame
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.hashing import sha256_file
-from vl4ad_ros.resources import bundle_dir
+from vl4ad_ros.io.resources import bundle_dir
 from vl4ad_ros.scoring.names import DEFAULT_SCORING
 
 

@@ -228,7 +228,7 @@ def evaluate_on_one_thread(part: Part) -> Tally:
 
 def about_run(source: FrameSource, predictor: dict[str, Any], settings: EvaluationSettings) -> dict[str, Any]:
     """Return what `result.json` says of a run besides its figures."""
-    from vl4ad_ros.provenance import provenance
+    from vl4ad_ros.io.provenance import provenance
 
     return {
         **provenance(),

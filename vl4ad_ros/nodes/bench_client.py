@@ -15,8 +15,8 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import Float64
 
-from vl4ad_ros.images import image_bytes
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.images import image_bytes
 from vl4ad_ros.nodes.memory import keep_large_buffers
 from vl4ad_ros.nodes.qos import BEST_EFFORT, OUTPUT, create_publisher, create_subscription
 from vl4ad_ros.nodes.stats import STAGES

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header, String
 
-from vl4ad_ros.images import HOST_IS_BIG_ENDIAN, image_bytes
+from vl4ad_ros.io.images import HOST_IS_BIG_ENDIAN, image_bytes
 from vl4ad_ros.nodes.cdr import image_with_room
 from vl4ad_ros.nodes.regions import Region
 from vl4ad_ros.prompts.compiled import CompiledPromptSet

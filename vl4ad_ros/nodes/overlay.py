@@ -19,8 +19,9 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
-from vl4ad_ros.images import BadImageError, decode, decode_compressed
+from vl4ad_ros.io.drawing import draw_legend, draw_overlay, draw_text
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.images import BadImageError, decode, decode_compressed
 from vl4ad_ros.nodes import messages
 from vl4ad_ros.nodes.complaints import Complaints
 from vl4ad_ros.nodes.declare import declare, read
@@ -31,7 +32,6 @@ from vl4ad_ros.nodes.qos import LATCHED, OUTPUT, create_publisher, profile
 from vl4ad_ros.nodes.regions import Region
 from vl4ad_ros.nodes.spin import run_node
 from vl4ad_ros.nodes.stats import Rate
-from vl4ad_ros.overlay import draw_legend, draw_overlay, draw_text
 
 NAME = "overlay"
 # What waits for its results at most: two seconds at 30 Hz, less for large images.

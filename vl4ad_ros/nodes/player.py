@@ -25,7 +25,7 @@ from std_msgs.msg import Header
 
 from vl4ad_ros.bags.reader import BagReader, is_bag
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.media import Video
+from vl4ad_ros.io.media import Video
 from vl4ad_ros.nodes.messages import map_image
 from vl4ad_ros.nodes.qos import OUTPUT, QUEUE, create_publisher
 

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.resources import config_file
+from vl4ad_ros.io.resources import config_file
 
 # As config/fastdds.xml has it; each process takes one such segment.
 SEGMENT_BYTES = 32 << 20

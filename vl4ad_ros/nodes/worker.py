@@ -13,8 +13,8 @@ from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
 from vl4ad_ros.detector import Detector
-from vl4ad_ros.images import BadImageError, decode, decode_compressed
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.images import BadImageError, decode, decode_compressed
 from vl4ad_ros.nodes import pipeline
 from vl4ad_ros.nodes.camera import Camera
 from vl4ad_ros.nodes.cdr import read_image

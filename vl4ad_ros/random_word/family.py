@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from vl4ad_ros.io.checked import Checked, read_yaml, validate
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.resources import roots
+from vl4ad_ros.io.resources import roots
 
 SLOT = "{}"
 _CONFIG = "config/random_word"

@@ -14,8 +14,8 @@ from pydantic import Field, model_validator
 
 from vl4ad_ros.io.checked import Checked
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.resources import config_file
 from vl4ad_ros.random_word.family import PromptFamily
-from vl4ad_ros.resources import config_file
 
 NORMAL, ANOMALOUS = 0, 1
 BUILT_IN = "built-in"

@@ -17,7 +17,7 @@ from vl4ad_ros.evaluation.frames import Frame
 from vl4ad_ros.evaluation.layouts import layout
 from vl4ad_ros.evaluation.pictures import TRUTH, encode_jpeg, fit_width
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics, PixelResult
-from vl4ad_ros.overlay import draw_overlay
+from vl4ad_ros.io.drawing import draw_overlay
 from vl4ad_ros.prompts.compiled import CompiledPromptSet
 from vl4ad_ros.prompts.tensors import PromptTensors, pack
 

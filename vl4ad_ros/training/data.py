@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.resources import prompt_yaml
 from vl4ad_ros.prompts.schema import PromptSet, load_prompt_set
-from vl4ad_ros.resources import prompt_yaml
 from vl4ad_ros.training.config import DataSet, NamedObjects, TrainConfig
 from vl4ad_ros.training.cutouts import Cutouts, make_cutouts
 from vl4ad_ros.training.frames import Frames, load_frames, refuse

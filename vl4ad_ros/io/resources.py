@@ -18,7 +18,7 @@ def roots() -> Iterator[Path]:
     The source tree (editable installs), then `share/vl4ad_ros` of each ROS 2 prefix (colcon), then that of the Python
     prefix (pip).
     """
-    source_tree = Path(__file__).resolve().parent.parent
+    source_tree = Path(__file__).resolve().parents[2]
     if (source_tree / "package.xml").is_file():
         yield source_tree
     prefixes = [p for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
