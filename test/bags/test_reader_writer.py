@@ -7,8 +7,8 @@ import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from vl4ad_ros.bags.reader import BagReader
-from vl4ad_ros.bags.writer import BagWriter
+from vl4ad_ros.io.bag_reader import BagReader
+from vl4ad_ros.io.bag_writer import BagWriter
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.images import array_fields
 

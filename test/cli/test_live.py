@@ -16,10 +16,10 @@ import cv2
 import numpy as np
 import pytest
 
-from vl4ad_ros.bags.reader import BagReader
-from vl4ad_ros.bags.writer import BagWriter
 from vl4ad_ros.cli.live_run import Child, LiveProcesses
 from vl4ad_ros.cli.main import main
+from vl4ad_ros.io.bag_reader import BagReader
+from vl4ad_ros.io.bag_writer import BagWriter
 from vl4ad_ros.io.errors import Vl4adError
 
 pytest.importorskip("rclpy", reason="rclpy is not installed (pip install 'vl4ad_ros[ros]')")

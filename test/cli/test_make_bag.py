@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from vl4ad_ros.bags.reader import BagReader
 from vl4ad_ros.cli.main import main
+from vl4ad_ros.io.bag_reader import BagReader
 
 
 @pytest.fixture

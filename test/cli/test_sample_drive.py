@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from vl4ad_ros.bags.reader import BagReader
 from vl4ad_ros.cli.main import main
+from vl4ad_ros.io.bag_reader import BagReader
 
 
 def test_a_drive_is_written_as_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vl4ad_ros.bags.reader import BagReader
 from vl4ad_ros.drive.anomalies import ANOMALIES
 from vl4ad_ros.drive.camera import Camera
 from vl4ad_ros.drive.quads import Air, Frame, Quad, Texture
@@ -16,6 +15,7 @@ from vl4ad_ros.drive.render import ANOMALY, NORMAL, SPEED, VOID, Drive
 from vl4ad_ros.drive.road import LANES, Road
 from vl4ad_ros.drive.weather import WEATHERS, Forecast
 from vl4ad_ros.drive.world import World
+from vl4ad_ros.io.bag_reader import BagReader
 from vl4ad_ros.io.errors import Vl4adError
 
 CLEAR = Air(np.ones(3, np.float32), np.zeros(3, np.float32), 0.0)

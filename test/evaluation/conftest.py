@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vl4ad_ros.bags.writer import BagWriter
+from vl4ad_ros.io.bag_writer import BagWriter
 
 START_NS = 1_700_000_000_000_000_000
 STEP_NS = 100_000_000

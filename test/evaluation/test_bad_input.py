@@ -18,9 +18,6 @@ from numpy.typing import NDArray
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from vl4ad_ros.bags.reader import BagReader
-from vl4ad_ros.bags.sqlite_scan import scan_sqlite
-from vl4ad_ros.bags.writer import BagWriter
 from vl4ad_ros.cli.main import main
 from vl4ad_ros.evaluation import run as run_module
 from vl4ad_ros.evaluation.bag_source import BagSource
@@ -31,7 +28,10 @@ from vl4ad_ros.evaluation.predictor import DetectorSpec
 from vl4ad_ros.evaluation.run import EvaluationSettings, evaluate, fingerprint, split
 from vl4ad_ros.evaluation.salvage import readable_bag
 from vl4ad_ros.evaluation.tally import Tally
+from vl4ad_ros.io.bag_reader import BagReader
+from vl4ad_ros.io.bag_writer import BagWriter
 from vl4ad_ros.io.images import array_fields
+from vl4ad_ros.io.sqlite_scan import scan_sqlite
 
 START_NS = 1_700_000_000_000_000_000
 STEP_NS = 100_000_000

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vl4ad_ros.bags.reader import BagReader
-from vl4ad_ros.bags.writer import BagWriter
 from vl4ad_ros.cli.main import main
 from vl4ad_ros.evaluation.bag_source import BagSource
 from vl4ad_ros.evaluation.live_statistics import latencies, live_statistics, read_recorded, read_sent
 from vl4ad_ros.evaluation.predictor import DetectorSpec
+from vl4ad_ros.io.bag_reader import BagReader
+from vl4ad_ros.io.bag_writer import BagWriter
 from vl4ad_ros.io.errors import Vl4adError
 
 START_NS = 1_700_000_000_000_000_000

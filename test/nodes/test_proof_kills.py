@@ -13,7 +13,7 @@ from pathlib import Path
 from ros_harness import DEADLINE_S, EARS, Client, Process, environment, image_message, parameters, plain, running
 from std_msgs.msg import String
 
-from vl4ad_ros.bags.writer import BagWriter
+from vl4ad_ros.io.bag_writer import BagWriter
 from vl4ad_ros.nodes.qos import LATCHED
 
 DETECTOR = "vl4ad_ros.nodes.detector"

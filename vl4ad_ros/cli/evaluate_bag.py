@@ -73,8 +73,8 @@ def _record(args: argparse.Namespace, bag_path: Path) -> tuple[Path, Path]:
     """Replay the bag through a running detector; return the recording and the log of what was sent."""
     import shutil
 
-    from vl4ad_ros.bags.reader import BagReader
     from vl4ad_ros.cli.live_run import run_live
+    from vl4ad_ros.io.bag_reader import BagReader
 
     with BagReader(bag_path) as bag:
         if args.label_topic is not None:

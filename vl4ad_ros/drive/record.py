@@ -9,9 +9,9 @@ from pathlib import Path
 
 import cv2
 
-from vl4ad_ros.bags.writer import BagWriter
 from vl4ad_ros.drive.camera import FOCAL_PER_WIDTH
 from vl4ad_ros.drive.render import Drive, DriveFrame
+from vl4ad_ros.io.bag_writer import BagWriter
 
 IMAGE_TOPIC = "/camera/image_raw"
 INFO_TOPIC = "/camera/camera_info"

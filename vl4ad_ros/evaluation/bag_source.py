@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.bags.reader import BagImage, BagReader
 from vl4ad_ros.evaluation.frames import Fault, Frame, fault_sentences
 from vl4ad_ros.evaluation.image_files import LabelMapping
+from vl4ad_ros.io.bag_reader import BagImage, BagReader
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.provenance import sha256_tree
 

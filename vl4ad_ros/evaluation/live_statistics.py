@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vl4ad_ros.bags.reader import BagReader
 from vl4ad_ros.evaluation.result import percentiles
+from vl4ad_ros.io.bag_reader import BagReader
 from vl4ad_ros.io.errors import Vl4adError
 
 NS = 1_000_000_000

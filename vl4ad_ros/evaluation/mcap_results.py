@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.bags.writer import BagWriter
 from vl4ad_ros.detector import anomaly_mask
 from vl4ad_ros.evaluation.frames import FrameSource
 from vl4ad_ros.evaluation.pictures import encode_jpeg
 from vl4ad_ros.evaluation.predictor import DetectorSpec, RecordedSpec
+from vl4ad_ros.io.bag_writer import BagWriter
 from vl4ad_ros.io.drawing import draw_overlay
 
 PREFIX = "/evaluation"

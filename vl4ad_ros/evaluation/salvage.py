@@ -6,11 +6,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from vl4ad_ros.bags.mcap_scan import scan_mcap
-from vl4ad_ros.bags.reader import IMAGE_TYPES, BagReader, storage_files
-from vl4ad_ros.bags.sqlite_scan import scan_sqlite
-from vl4ad_ros.bags.writer import BagWriter
+from vl4ad_ros.io.bag_reader import IMAGE_TYPES, BagReader, storage_files
+from vl4ad_ros.io.bag_writer import BagWriter
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.mcap_scan import scan_mcap
+from vl4ad_ros.io.sqlite_scan import scan_sqlite
 
 Message = tuple[str, str, int, bytes]
 

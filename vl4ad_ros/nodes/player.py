@@ -23,7 +23,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from vl4ad_ros.bags.reader import BagReader, is_bag
+from vl4ad_ros.io.bag_reader import BagReader, is_bag
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.media import Video
 from vl4ad_ros.nodes.messages import map_image

@@ -22,7 +22,7 @@ from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
-from vl4ad_ros.bags.writer import BagWriter
+from vl4ad_ros.io.bag_writer import BagWriter
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.nodes.guard import GuardedExecutor
 from vl4ad_ros.nodes.input_topic import InputTopic

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.bags.writer import BagWriter
+from vl4ad_ros.io.bag_writer import BagWriter
 from vl4ad_ros.io.errors import Vl4adError
 
 IMAGE_TOPIC = "/camera/image_raw"

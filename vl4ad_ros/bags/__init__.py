@@ -1,1 +1,0 @@
-"""Reading and writing rosbag2 recordings (sqlite3 and MCAP) without ROS."""
