@@ -17,10 +17,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from vl4ad_ros.bundle import PROMPTS, BundleCard, InputSpec, write_card
 from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.prompts.schema import PromptSet
-from vl4ad_ros.prompts.tensors import PromptLimits
+from vl4ad_ros.runtime.bundle import PROMPTS, BundleCard, InputSpec, write_card
+from vl4ad_ros.runtime.prompt_tensors import PromptLimits
 
 STRIDE = 4
 LIMITS = PromptLimits(concepts=16, columns=8, concepts_per_column=4)

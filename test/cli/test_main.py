@@ -15,7 +15,7 @@ from vl4ad_ros.bench.gpu import FORMS
 from vl4ad_ros.cli import main as cli
 from vl4ad_ros.engines.factory import BACKENDS
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.scoring.names import METHODS, SCORINGS
+from vl4ad_ros.runtime.score_names import METHODS, SCORINGS
 
 
 def fake(monkeypatch: pytest.MonkeyPatch, run: Any) -> None:

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from mock_bundle import ColourEncoder
 
-from vl4ad_ros.bundle import ModelBundle
 from vl4ad_ros.cli.main import main
 from vl4ad_ros.io.hashing import sha256_file
 from vl4ad_ros.io.resources import prompt_yamls
-from vl4ad_ros.prompts.compiled import load_compiled
 from vl4ad_ros.prompts.templates import VILD
+from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.runtime.prompt_set import load_compiled
 
 YAML = """
 name: lights

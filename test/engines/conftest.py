@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from mask_bundle import write_mask_bundle
 
-from vl4ad_ros.bundle import ModelBundle
+from vl4ad_ros.runtime.bundle import ModelBundle
 
 
 @pytest.fixture(scope="session")

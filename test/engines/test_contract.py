@@ -12,7 +12,6 @@ import pytest
 from fake_tensorrt import FakeCuda, fake_library
 from mask_bundle import HEIGHT, WIDTH
 
-from vl4ad_ros.bundle import ModelBundle
 from vl4ad_ros.engines.cuda import CudaDevice
 from vl4ad_ros.engines.engine_card import ENGINES
 from vl4ad_ros.engines.factory import BACKENDS, create_engine
@@ -22,7 +21,8 @@ from vl4ad_ros.engines.tensorrt_library import load_library
 from vl4ad_ros.export.compare import TOLERANCES, compare, every_setting, noise_batches
 from vl4ad_ros.export.tensorrt import build_engine, image_profile
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.prompts.tensors import PromptTensors, pack
+from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.runtime.prompt_tensors import PromptTensors, pack
 
 SIMULATED = "tensorrt on a stand-in GPU"
 

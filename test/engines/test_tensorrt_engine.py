@@ -10,7 +10,6 @@ import pytest
 from fake_tensorrt import FakeCuda, fake_library
 from mock_bundle import STRIDE
 
-from vl4ad_ros.bundle import ModelBundle, write_card
 from vl4ad_ros.detector import Detector
 from vl4ad_ros.engines.cuda import CudaDevice
 from vl4ad_ros.engines.engine_card import Gpu, card_path, engine_path, load_engine_card, stale_part
@@ -21,6 +20,7 @@ from vl4ad_ros.export.ensure import ensure_engine
 from vl4ad_ros.export.tensorrt import build_engine, image_profile
 from vl4ad_ros.export.verify import verify_engine
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.runtime.bundle import ModelBundle, write_card
 
 
 class Rig:

@@ -19,9 +19,9 @@ from vl4ad_ros.prompts.class_encoder import class_encoder_id
 from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.prompts.encoders import create_encoder
 from vl4ad_ros.prompts.schema import PromptSet
-from vl4ad_ros.prompts.tensors import PromptLimits, PromptTensors, pack
+from vl4ad_ros.runtime.prompt_tensors import PromptLimits, PromptTensors, pack
+from vl4ad_ros.runtime.score_names import SCORINGS
 from vl4ad_ros.scoring import reference
-from vl4ad_ros.scoring.names import SCORINGS
 
 LIMITS = PromptLimits(concepts=12, columns=6, concepts_per_column=3)
 

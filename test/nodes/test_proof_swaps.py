@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from ros_harness import Client, image_message, map_pixels, parameters, plain, running
 
-from vl4ad_ros.bundle import PROMPTS, BundleCard, InputSpec, write_card
-from vl4ad_ros.prompts.compiled import CompiledPromptSet
+from vl4ad_ros.runtime.bundle import PROMPTS, BundleCard, InputSpec, write_card
+from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
 
 SWAPS = int(os.environ.get("VL4AD_SWAPS", "100"))
 SETS = 12

@@ -11,10 +11,10 @@ from safetensors.numpy import save_file
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.prompts.compile import average_templates, compile_prompt_set
-from vl4ad_ros.prompts.compiled import CompiledPromptSet, load_compiled
 from vl4ad_ros.prompts.schema import PromptSet
 from vl4ad_ros.prompts.templates import VILD
-from vl4ad_ros.prompts.tensors import PromptLimits, pack
+from vl4ad_ros.runtime.prompt_set import CompiledPromptSet, load_compiled
+from vl4ad_ros.runtime.prompt_tensors import PromptLimits, pack
 
 
 @pytest.fixture

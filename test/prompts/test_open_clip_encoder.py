@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.prompts.compile import assemble, compile_prompt_set
-from vl4ad_ros.prompts.compiled import CompiledPromptSet
 from vl4ad_ros.prompts.encoders import create_encoder
 from vl4ad_ros.prompts.schema import PromptSet
+from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
 from vl4ad_ros.scoring.reference import anomaly_score, column_cosines
 
 RANDOM = "open_clip:ViT-S-32-alt/random"

@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import pytest
 
-from vl4ad_ros.bundle import ModelBundle
 from vl4ad_ros.cli.evaluate_bag import _parameters
 from vl4ad_ros.cli.main import command_parser, main
 from vl4ad_ros.detector import Detector
@@ -21,6 +20,7 @@ from vl4ad_ros.nodes.parameters import PARAMETERS
 from vl4ad_ros.nodes.state import FrameState, next_state
 from vl4ad_ros.random_word.bundled import install, load_bundled
 from vl4ad_ros.random_word.network import RandomWordNetwork, load_network, untrained_network
+from vl4ad_ros.runtime.bundle import ModelBundle
 
 RED = np.zeros((64, 96, 3), np.uint8)
 RED[..., 0] = 255

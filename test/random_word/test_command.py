@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from toy_text import ToyEncoder, toy_family
 
-from vl4ad_ros.bundle import ModelBundle
 from vl4ad_ros.cli.main import main
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.prompts import encoders
 from vl4ad_ros.random_word.bundled import install
 from vl4ad_ros.random_word.network import load_network, untrained_network
+from vl4ad_ros.runtime.bundle import ModelBundle
 
 
 @pytest.fixture

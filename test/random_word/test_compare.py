@@ -11,9 +11,9 @@ import pytest
 from mock_bundle import ColourEncoder
 from numpy.typing import NDArray
 
-from vl4ad_ros.bundle import ModelBundle
 from vl4ad_ros.cli.main import main
 from vl4ad_ros.prompts import encoders
+from vl4ad_ros.runtime.bundle import ModelBundle
 
 
 class Reader(ColourEncoder):

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vl4ad_ros.bundle import ModelBundle
 from vl4ad_ros.cli.main import main
 from vl4ad_ros.detector import Detector
 from vl4ad_ros.evaluation.predictor import DetectorSpec
@@ -19,7 +18,8 @@ from vl4ad_ros.nodes.state import next_state
 from vl4ad_ros.random_word.bundled import install
 from vl4ad_ros.random_word.network import cosine_network
 from vl4ad_ros.random_word.thresholds import Scene, choices, choose_thresholds, put_on_card
-from vl4ad_ros.scoring.names import SCORINGS
+from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.runtime.score_names import SCORINGS
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.prompts.compiled import CompiledPromptSet
-from vl4ad_ros.prompts.tensors import PromptLimits, PromptTensors, pack
-from vl4ad_ros.scoring.names import SCORINGS
-from vl4ad_ros.scoring.publish import image_score, to_uncertainty
+from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
+from vl4ad_ros.runtime.prompt_tensors import PromptLimits, PromptTensors, pack
+from vl4ad_ros.runtime.score_names import SCORINGS
+from vl4ad_ros.runtime.uncertainty import image_score, to_uncertainty
 from vl4ad_ros.scoring.reference import anomaly_score, class_posterior, column_cosines
 
 LIMITS = PromptLimits(concepts=12, columns=8, concepts_per_column=6)

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vl4ad_ros.bench.timing import measure
-from vl4ad_ros.bundle import PROMPTS, BundleCard, InputSpec, ModelBundle, write_card
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.prompts.compiled import CompiledPromptSet
-from vl4ad_ros.prompts.tensors import PromptLimits
+from vl4ad_ros.runtime.bundle import PROMPTS, BundleCard, InputSpec, ModelBundle, write_card
+from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
+from vl4ad_ros.runtime.prompt_tensors import PromptLimits
 
 if TYPE_CHECKING:
     from torch import nn
@@ -178,7 +178,7 @@ def _measure_form(queue: Any, form: str, case: GpuCase, bundle_path: str, batch:
         before = _gpu_bytes(case)
         started = time.monotonic()
         engine, row = open_form(form, case, bundle, batch)
-        from vl4ad_ros.prompts.tensors import pack
+        from vl4ad_ros.runtime.prompt_tensors import pack
 
         prompts = pack(bundle.load_prompt_set(), bundle.card.prompt_limits, bundle.card.temperature)
         size = (bundle.card.input.height, bundle.card.input.width)

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vl4ad_ros.bundle import ModelBundle
 from vl4ad_ros.engines.protocol import EngineInfo
 from vl4ad_ros.engines.torch import TorchEngine
-from vl4ad_ros.prompts.tensors import PromptTensors
+from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 
 
 class MixedPrecision(nn.Module):

@@ -142,8 +142,8 @@ def _resolution(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from vl4ad_ros.bench.resolution import DenseMasks, Masks, NetworkMasks, compare_resolution
-    from vl4ad_ros.bundle import ModelBundle
-    from vl4ad_ros.prompts.tensors import pack
+    from vl4ad_ros.runtime.bundle import ModelBundle
+    from vl4ad_ros.runtime.prompt_tensors import pack
 
     if args.every < 1 or not args.sharpness > 0:
         raise Vl4adError("--every must be at least 1, --sharpness above 0.")
@@ -178,7 +178,7 @@ def _resolution(args: argparse.Namespace) -> int:
 
 def _engine(args: argparse.Namespace) -> int:
     from vl4ad_ros.bench.engines import bench_backends
-    from vl4ad_ros.bundle import ModelBundle
+    from vl4ad_ros.runtime.bundle import ModelBundle
 
     bundle = ModelBundle.load(args.bundle)
     rows = bench_backends(

@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Draw (or take) a drive, play it live, evaluate, report."""
-    from vl4ad_ros.bundle import ModelBundle
+    from vl4ad_ros.runtime.bundle import ModelBundle
 
     started = time.monotonic()
     if args.bag is None and (args.topic or args.label_topic):

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from vl4ad_ros.cli.random_word_options import add_random_word, random_word_network
 from vl4ad_ros.engines.factory import BACKENDS
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.scoring.names import DEFAULT_SCORING, METHODS, SCORINGS
+from vl4ad_ros.runtime.score_names import DEFAULT_SCORING, METHODS, SCORINGS
 
 if TYPE_CHECKING:
     from vl4ad_ros.detector import Detector
     from vl4ad_ros.io.media import Picture
-    from vl4ad_ros.prompts.tensors import PromptTensors
+    from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 
 HELP = "find anomalies in pictures, folders and videos; write maps, masks, overlays and result.json"
 RESULT = "result.json"
@@ -98,7 +98,7 @@ def _process(
     from vl4ad_ros.detector import anomaly_mask, upsample
     from vl4ad_ros.io.drawing import draw_overlay
     from vl4ad_ros.io.media import write_mask, write_overlay, write_uncertainty
-    from vl4ad_ros.scoring.publish import image_score
+    from vl4ad_ros.runtime.uncertainty import image_score
 
     moments = [time.perf_counter()]
     prepared = detector.preprocess(picture.image)
@@ -142,9 +142,9 @@ def _write_result(
 ) -> None:
     import numpy as np
 
-    from vl4ad_ros.bundle import CARD
     from vl4ad_ros.io.hashing import sha256_file
     from vl4ad_ros.io.provenance import provenance
+    from vl4ad_ros.runtime.bundle import CARD
 
     bundle = detector.bundle
     table = {name: [entry["latency_ms"][name] for entry in files] for name in ("preprocess", "engine", "postprocess")}

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from vl4ad_ros.io.errors import Vl4adError
 
 if TYPE_CHECKING:
-    from vl4ad_ros.bundle import ModelBundle
     from vl4ad_ros.engines.engine_card import EngineCard
+    from vl4ad_ros.runtime.bundle import ModelBundle
 
 HELP = "export a network to an ONNX bundle, or a bundle to a TensorRT engine"
 
@@ -77,8 +77,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _onnx(args: argparse.Namespace) -> int:
-    from vl4ad_ros.bundle import CARD, ModelBundle
     from vl4ad_ros.export.precision import write_float16_bundle
+    from vl4ad_ros.runtime.bundle import CARD, ModelBundle
 
     if (args.source / CARD).is_file():
         if args.precision != "float16":
@@ -92,7 +92,7 @@ def _onnx(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace, out: Path, with_network: bool) -> ModelBundle:
     from vl4ad_ros.export.network import export_network
-    from vl4ad_ros.prompts.tensors import PromptLimits
+    from vl4ad_ros.runtime.prompt_tensors import PromptLimits
 
     if min(args.concepts, args.columns, args.concepts_per_class) < 1:
         raise Vl4adError("--concepts, --columns and --concepts-per-class must be at least 1.")
@@ -124,9 +124,9 @@ def _report(bundle: ModelBundle) -> int:
 
 
 def _tensorrt(args: argparse.Namespace) -> int:
-    from vl4ad_ros.bundle import ModelBundle
     from vl4ad_ros.engines.tensorrt_library import load_library
     from vl4ad_ros.export.tensorrt import build_engine, image_profile
+    from vl4ad_ros.runtime.bundle import ModelBundle
 
     if args.max_batch < 1 or (args.workspace_mib is not None and args.workspace_mib < 1):
         raise Vl4adError("--max-batch and --workspace-mib must be at least 1.")

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
             f"An import needs torch, open_clip and transformers ({error}); get them with: "
             "pip install 'vl4ad_ros[export]'."
         ) from error
-    from vl4ad_ros.prompts.compiled import load_compiled
+    from vl4ad_ros.runtime.prompt_set import load_compiled
 
     imported = import_head(args.checkpoint, heads_beside(args.verify) if args.verify else None)
     sizes = imported.head.config

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from vl4ad_ros.bundle import ModelBundle
-    from vl4ad_ros.prompts.compiled import CompiledPromptSet
     from vl4ad_ros.prompts.schema import PromptSet
+    from vl4ad_ros.runtime.bundle import ModelBundle
+    from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
 
 HELP = "list, inspect and compile prompt sets"
 
@@ -55,9 +55,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    from vl4ad_ros.bundle import ModelBundle
     from vl4ad_ros.io.resources import bundle_dirs, prompt_yamls
     from vl4ad_ros.prompts.schema import load_prompt_set
+    from vl4ad_ros.runtime.bundle import ModelBundle
 
     if args.bundle is None:
         print("shipped")
@@ -74,10 +74,10 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _inspect(args: argparse.Namespace) -> int:
-    from vl4ad_ros.bundle import ModelBundle
     from vl4ad_ros.io.resources import prompt_yaml
-    from vl4ad_ros.prompts.compiled import load_compiled
     from vl4ad_ros.prompts.schema import load_prompt_set
+    from vl4ad_ros.runtime.bundle import ModelBundle
+    from vl4ad_ros.runtime.prompt_set import load_compiled
 
     if args.bundle is not None:
         _show_compiled(ModelBundle.load(args.bundle, verify=False).load_prompt_set(args.set))
@@ -119,11 +119,11 @@ def _show_compiled(compiled: CompiledPromptSet) -> None:
 
 
 def _compile(args: argparse.Namespace) -> int:
-    from vl4ad_ros.bundle import PROMPTS, ModelBundle, write_card
     from vl4ad_ros.io.hashing import sha256_file, sha256_text
     from vl4ad_ros.io.resources import prompt_yaml
-    from vl4ad_ros.prompts.compiled import load_compiled
     from vl4ad_ros.prompts.schema import load_prompt_set
+    from vl4ad_ros.runtime.bundle import PROMPTS, ModelBundle, write_card
+    from vl4ad_ros.runtime.prompt_set import load_compiled
 
     path = prompt_yaml(args.set)
     prompts = load_prompt_set(path)
@@ -228,7 +228,7 @@ def _read_embeddings(prompts: PromptSet, path: Path) -> NDArray[np.float32]:
 
 def _check_fit(compiled: CompiledPromptSet, bundle: ModelBundle) -> None:
     """Refuse a set that the bundle's graph cannot take, before it is written into the bundle."""
-    from vl4ad_ros.prompts.tensors import pack
+    from vl4ad_ros.runtime.prompt_tensors import pack
 
     if compiled.dim != bundle.card.embedding_dim:
         raise Vl4adError(

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from vl4ad_ros.bundle import ModelBundle
     from vl4ad_ros.detector import Detector
     from vl4ad_ros.prompts.encoders import TextEncoder
     from vl4ad_ros.random_word.config import TrainSettings
     from vl4ad_ros.random_word.network import RandomWordNetwork
+    from vl4ad_ros.runtime.bundle import ModelBundle
 
 HELP = "train and evaluate the random-word method (text-only training)"
 
@@ -142,8 +142,8 @@ def _most_images(args: argparse.Namespace) -> list[NDArray[np.uint8]]:
 
 def _check_install(bundle: ModelBundle, name: str) -> None:
     """Check that a network can be put into a bundle, before there is one to lose."""
-    from vl4ad_ros.bundle import CARD
     from vl4ad_ros.random_word.bundled import check_takes, network_path
+    from vl4ad_ros.runtime.bundle import CARD
 
     check_takes(bundle, name)
     check_output(network_path(bundle, name))
@@ -163,12 +163,12 @@ def _close(
 
 
 def _train(args: argparse.Namespace) -> None:
-    from vl4ad_ros.bundle import ModelBundle
     from vl4ad_ros.detector import Detector
     from vl4ad_ros.random_word.bundled import install
     from vl4ad_ros.random_word.embed import cache_folder
     from vl4ad_ros.random_word.family import load_family
     from vl4ad_ros.random_word.training import prepare, train
+    from vl4ad_ros.runtime.bundle import ModelBundle
 
     if args.bundle is None and args.output is None:
         raise Vl4adError("Name a bundle to install the network into (--bundle), or a file to write (--output).")
@@ -226,8 +226,8 @@ def _gap(args: argparse.Namespace) -> None:
 def _thresholds(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from vl4ad_ros.bundle import ModelBundle
     from vl4ad_ros.random_word.thresholds import choose_thresholds, put_on_card, scenes_of_run
+    from vl4ad_ros.runtime.bundle import ModelBundle
 
     bundle = ModelBundle.load(args.bundle)
     scenes = scenes_of_run(args.config, args.data_root)
@@ -239,9 +239,9 @@ def _thresholds(args: argparse.Namespace) -> None:
 
 
 def _inspect(args: argparse.Namespace) -> None:
-    from vl4ad_ros.bundle import ModelBundle
     from vl4ad_ros.random_word.bundled import load_bundled
     from vl4ad_ros.random_word.network import load_network
+    from vl4ad_ros.runtime.bundle import ModelBundle
 
     path = Path(args.network)
     is_file = path.suffix == ".safetensors"
@@ -254,13 +254,13 @@ def _compare(args: argparse.Namespace) -> None:
         raise Vl4adError(f"--seeds and --stride must be at least 1, got {args.seeds} and {args.stride}.")
     if importlib.util.find_spec("onnx") is None:
         raise Vl4adError("'vl4ad random-word compare' needs onnx; get it with: pip install 'vl4ad_ros[export]'.")
-    from vl4ad_ros.bundle import ModelBundle
     from vl4ad_ros.detector import Detector
     from vl4ad_ros.evaluation.datasets import DatasetSource
     from vl4ad_ros.evaluation.layouts import layout
     from vl4ad_ros.random_word.compare import compare, make_variants, table, visual_mean_of
     from vl4ad_ros.random_word.embed import cache_folder
     from vl4ad_ros.random_word.split_engine import SplitEngine
+    from vl4ad_ros.runtime.bundle import ModelBundle
 
     outputs = [args.output / name for name in ("compare.md", "compare.json")]
     for path in outputs:

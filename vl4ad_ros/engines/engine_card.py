@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from vl4ad_ros.bundle import ModelBundle
 from vl4ad_ros.io.checked import Checked, read_json, validate
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.hashing import sha256_file
+from vl4ad_ros.runtime.bundle import ModelBundle
 
 ENGINES = "engines"
 NOT_CHECKED = "not checked: no GPU here"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from vl4ad_ros.bundle import ModelBundle
 from vl4ad_ros.engines.protocol import Engine
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.runtime.bundle import ModelBundle
 
 _ONNX_RUNTIME = ("onnxruntime", "onnxruntime-cuda")
 _TENSORRT = ("tensorrt", "tensorrt_rtx")

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.bundle import ModelBundle
 from vl4ad_ros.engines.protocol import GRAPH_INPUTS, GRAPH_OUTPUT, EngineInfo, check_images
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.prompts.tensors import PromptTensors
+from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 

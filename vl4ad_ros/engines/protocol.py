@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.prompts.tensors import PromptTensors
+from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 
 GRAPH_INPUTS: tuple[str, ...] = ("image", "text_embeddings", "class_concepts", "class_mask", "settings")
 GRAPH_OUTPUT = "score"

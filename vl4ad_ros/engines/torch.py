@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.bundle import ModelBundle
 from vl4ad_ros.engines.protocol import EngineInfo, check_images
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.prompts.tensors import PromptTensors
+from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 
 if TYPE_CHECKING:
     from torch import nn

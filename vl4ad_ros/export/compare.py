@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.bundle import BundleCard, InputSpec
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.prompts.compiled import CompiledPromptSet
-from vl4ad_ros.prompts.tensors import PromptTensors, pack
 from vl4ad_ros.random_word.network import untrained_network
-from vl4ad_ros.scoring.names import SCORINGS
-from vl4ad_ros.scoring.publish import to_uncertainty
+from vl4ad_ros.runtime.bundle import BundleCard, InputSpec
+from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
+from vl4ad_ros.runtime.prompt_tensors import PromptTensors, pack
+from vl4ad_ros.runtime.score_names import SCORINGS
+from vl4ad_ros.runtime.uncertainty import to_uncertainty
 
 TOLERANCES = {"float32": 2e-3, "float16": 2e-2}
 """Largest difference of two published maps that is accepted, by the graph's precision (docs/export.md)."""

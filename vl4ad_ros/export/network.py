@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from vl4ad_ros.bundle import BundleCard, InputSpec, ModelBundle
 from vl4ad_ros.export.bundle import write_bundle
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.network.checkpoint import load_network
-from vl4ad_ros.prompts.compiled import CompiledPromptSet, load_compiled
-from vl4ad_ros.prompts.tensors import PromptLimits
+from vl4ad_ros.runtime.bundle import BundleCard, InputSpec, ModelBundle
+from vl4ad_ros.runtime.prompt_set import CompiledPromptSet, load_compiled
+from vl4ad_ros.runtime.prompt_tensors import PromptLimits
 
 
 def export_network(

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vl4ad_ros.bundle import InputSpec, ModelBundle
 from vl4ad_ros.engines.cuda import CudaDevice
 from vl4ad_ros.engines.engine_card import NOT_CHECKED, EngineCard, Gpu, ImageProfile, engine_path
 from vl4ad_ros.engines.tensorrt_library import TensorRtLibrary, load_library
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.hashing import sha256_file
+from vl4ad_ros.runtime.bundle import InputSpec, ModelBundle
 
 Progress = Callable[[str, int, int], None]
 """Called with the phase's name, the steps done and the steps in all."""

@@ -10,12 +10,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from vl4ad_ros.bundle import ModelBundle
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.network.checkpoint import CONFIG, load_network, save_network
 from vl4ad_ros.network.model import VL4ADNetwork
 from vl4ad_ros.network.small import SmallNetwork
 from vl4ad_ros.network.small_detector import SmallDetector
+from vl4ad_ros.runtime.bundle import ModelBundle
 
 FOLDER = "network"
 SMALL = "small.safetensors"

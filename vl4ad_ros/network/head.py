@@ -119,7 +119,7 @@ class SegmentationHead(nn.Module):
         Args:
             prediction: Of this head.
             text_embeddings: [P, D], unit rows.
-            class_concepts: int [C, L], rows of `text_embeddings` per class (`vl4ad_ros.prompts.tensors`).
+            class_concepts: int [C, L], rows of `text_embeddings` per class (`vl4ad_ros.runtime.prompt_tensors`).
 
         Returns:
             [B, N, C + 1].

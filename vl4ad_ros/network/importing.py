@@ -28,8 +28,8 @@ from vl4ad_ros.network.fcclip import (
 from vl4ad_ros.network.fcclip_sizes import head_config
 from vl4ad_ros.network.head import SegmentationHead
 from vl4ad_ros.network.model import VL4ADNetwork
-from vl4ad_ros.prompts.compiled import CompiledPromptSet
 from vl4ad_ros.prompts.open_clip_encoder import reason
+from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
 
 TEXT_TOWER = "text_encoder.safetensors"
 """CLIP's text tower, in open_clip's own names, beside the network."""

@@ -104,7 +104,7 @@ class VL4ADNetwork(nn.Module):
             text_embeddings: float [P, D], unit rows.
             class_concepts: int [C, L].
             class_mask: float [2, C].
-            settings: float [8]; all four as `vl4ad_ros.prompts.tensors` packs them.
+            settings: float [8]; all four as `vl4ad_ros.runtime.prompt_tensors` packs them.
             random_word_rows: float [H + 1, D], with the next one the second method's weights, or None.
             random_word_head: float [3, H + 1], or None; both as `RandomWordNetwork.graph_inputs` gives them.
 

@@ -43,7 +43,7 @@ class SmallDetector(nn.Module):
             text_embeddings: [P,D], unit rows.
             class_concepts: int [C,L].
             class_mask: [2,C].
-            settings: [8]; all four as `vl4ad_ros.prompts.tensors` packs them.
+            settings: [8]; all four as `vl4ad_ros.runtime.prompt_tensors` packs them.
             random_word_rows: [H+1,D] or None; see `vl4ad_ros.random_word.graph`.
             random_word_head: [3,H+1] or None.
 

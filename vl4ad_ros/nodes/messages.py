@@ -16,7 +16,7 @@ from std_msgs.msg import Header, String
 from vl4ad_ros.io.images import HOST_IS_BIG_ENDIAN, image_bytes
 from vl4ad_ros.nodes.cdr import image_with_room
 from vl4ad_ros.nodes.regions import Region
-from vl4ad_ros.prompts.compiled import CompiledPromptSet
+from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
 
 
 def find_vision_msgs() -> Any | None:

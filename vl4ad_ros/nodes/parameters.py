@@ -8,7 +8,7 @@ from typing import Any
 
 from vl4ad_ros.engines.factory import BACKENDS
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.scoring.names import METHODS, SCORINGS
+from vl4ad_ros.runtime.score_names import METHODS, SCORINGS
 
 Value = bool | int | float | str | list[str]
 RELIABILITIES = ("auto", "reliable", "best_effort")

@@ -15,7 +15,7 @@ from vl4ad_ros.detector import Detector, anomaly_mask, upsample
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.nodes.regions import Region, find_regions
 from vl4ad_ros.nodes.state import FrameState
-from vl4ad_ros.scoring.publish import to_uncertainty
+from vl4ad_ros.runtime.uncertainty import to_uncertainty
 
 
 class RoiMask:

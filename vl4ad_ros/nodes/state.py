@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vl4ad_ros.detector import Detector
-from vl4ad_ros.prompts.tensors import PromptTensors
+from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.bundle import RANDOM_WORDS, BundleCard, ModelBundle, write_card
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.random_word.network import DEFAULT, RandomWordNetwork, graph_shapes, load_network
+from vl4ad_ros.runtime.bundle import RANDOM_WORDS, BundleCard, ModelBundle, write_card
 
 METHOD = "random_word"
 

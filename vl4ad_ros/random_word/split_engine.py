@@ -15,10 +15,10 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from vl4ad_ros.bundle import ModelBundle
 from vl4ad_ros.engines.protocol import GRAPH_OUTPUT, EngineInfo, check_images
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.prompts.tensors import PromptTensors
+from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 
 IMAGE = "image"
 _TYPES = {

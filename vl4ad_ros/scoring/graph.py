@@ -1,6 +1,6 @@
 """The scores as a PyTorch graph over the padded prompt inputs: exportable, and what every engine runs.
 
-Inputs as `vl4ad_ros.prompts.tensors` packs them; definitions as in `vl4ad_ros.scoring.reference`.
+Inputs as `vl4ad_ros.runtime.prompt_tensors` packs them; definitions as in `vl4ad_ros.scoring.reference`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from vl4ad_ros.scoring.names import SCORINGS
+from vl4ad_ros.runtime.score_names import SCORINGS
 
 # Stands for minus infinity where a column takes no part; finite, so that nothing turns into NaN, also in float16.
 _NEVER = -1.0e4

@@ -18,8 +18,8 @@ from vl4ad_ros.evaluation.layouts import layout
 from vl4ad_ros.evaluation.pictures import TRUTH, encode_jpeg, fit_width
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics, PixelResult
 from vl4ad_ros.io.drawing import draw_overlay
-from vl4ad_ros.prompts.compiled import CompiledPromptSet
-from vl4ad_ros.prompts.tensors import PromptTensors, pack
+from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
+from vl4ad_ros.runtime.prompt_tensors import PromptTensors, pack
 
 # Distinct scores kept apart per step: the error through binning is reported and stays below 1e-4.
 DISTINCT = 1 << 21

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from vl4ad_ros.bundle import BundleCard, InputSpec, ModelBundle, write_card
 from vl4ad_ros.export.bundle import write_bundle
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.resources import prompt_yaml
@@ -18,9 +17,10 @@ from vl4ad_ros.network.checkpoint import save_network
 from vl4ad_ros.network.small import PIXEL_MEAN, PIXEL_STD
 from vl4ad_ros.network.small_detector import SmallDetector
 from vl4ad_ros.prompts.compile import compile_file
-from vl4ad_ros.prompts.compiled import CompiledPromptSet
 from vl4ad_ros.prompts.encoders import CLASSES_PREFIX, create_encoder
-from vl4ad_ros.prompts.tensors import PromptLimits
+from vl4ad_ros.runtime.bundle import BundleCard, InputSpec, ModelBundle, write_card
+from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
+from vl4ad_ros.runtime.prompt_tensors import PromptLimits
 from vl4ad_ros.training.checkpoint import BEST, Checkpoint, load_checkpoint
 from vl4ad_ros.training.config import TrainConfig
 from vl4ad_ros.training.data import RunData, label_table

@@ -9,7 +9,7 @@ from vl4ad_ros.io.resources import prompt_yaml
 from vl4ad_ros.prompts.compile import assemble, concept_texts
 from vl4ad_ros.prompts.encoders import TextEncoder
 from vl4ad_ros.prompts.schema import load_prompt_set
-from vl4ad_ros.prompts.tensors import pack
+from vl4ad_ros.runtime.prompt_tensors import pack
 from vl4ad_ros.training.config import Export, TrainConfig
 from vl4ad_ros.training.data import RunData
 from vl4ad_ros.training.export import LIMITS

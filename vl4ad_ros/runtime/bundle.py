@@ -14,8 +14,8 @@ from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.hashing import sha256_file, sha256_text
 from vl4ad_ros.io.resources import bundle_dir
 from vl4ad_ros.onnx_files import external_data
-from vl4ad_ros.prompts.compiled import CompiledPromptSet, load_compiled
-from vl4ad_ros.prompts.tensors import PromptLimits
+from vl4ad_ros.runtime.prompt_set import CompiledPromptSet, load_compiled
+from vl4ad_ros.runtime.prompt_tensors import PromptLimits
 
 CARD = "card.json"
 PROMPTS = "prompts"
@@ -81,7 +81,7 @@ class BundleCard(Checked):
         sha256: File name -> SHA-256 of every other file of the bundle, those with the graph's weights among them.
     """
 
-    format: Literal["vl4ad_ros.bundle/1"] = "vl4ad_ros.bundle/1"
+    format: Literal["vl4ad_ros.runtime.bundle/1"] = "vl4ad_ros.runtime.bundle/1"
     name: str = Field(min_length=1)
     description: str = ""
     onnx: Annotated[FileName, Field(pattern=r"\.onnx$")] = "model.onnx"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.scoring.names import check_scoring
+from vl4ad_ros.runtime.score_names import check_scoring
 
 IMAGE_SHARE = 0.01
 """Share of a picture's pixels that its image score looks at."""
