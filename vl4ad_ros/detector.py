@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from vl4ad_ros.engines.factory import create_engine
 from vl4ad_ros.engines.protocol import Engine
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.random_word.bundled import METHOD, graph_inputs, load_bundled
-from vl4ad_ros.random_word.network import DEFAULT, RandomWordNetwork
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors, pack
+from vl4ad_ros.runtime.random_word_files import METHOD, graph_inputs, load_bundled
+from vl4ad_ros.runtime.random_word_network import DEFAULT, RandomWordNetwork
 from vl4ad_ros.runtime.score_names import DEFAULT_SCORING
 from vl4ad_ros.runtime.uncertainty import to_uncertainty
 

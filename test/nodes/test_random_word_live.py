@@ -13,8 +13,8 @@ from mock_bundle import ColourEncoder, red_uncertainty
 from ros_harness import Client, image_message, map_pixels, parameters, plain, running
 
 from vl4ad_ros.io.hashing import sha256_file
-from vl4ad_ros.random_word.bundled import install
-from vl4ad_ros.random_word.network import load_network, untrained_network
+from vl4ad_ros.runtime.random_word_files import install
+from vl4ad_ros.runtime.random_word_network import load_network, untrained_network
 
 REMAP = ("-r", "image:=/camera/image", "-r", "camera_info:=/camera/camera_info")
 

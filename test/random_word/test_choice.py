@@ -18,9 +18,9 @@ from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.hashing import sha256_file
 from vl4ad_ros.nodes.parameters import PARAMETERS
 from vl4ad_ros.nodes.state import FrameState, next_state
-from vl4ad_ros.random_word.bundled import install, load_bundled
-from vl4ad_ros.random_word.network import RandomWordNetwork, load_network, untrained_network
 from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.runtime.random_word_files import install, load_bundled
+from vl4ad_ros.runtime.random_word_network import RandomWordNetwork, load_network, untrained_network
 
 RED = np.zeros((64, 96, 3), np.uint8)
 RED[..., 0] = 255

@@ -14,9 +14,9 @@ from toy_text import ToyEncoder, toy_family
 from vl4ad_ros.cli.main import main
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.prompts import encoders
-from vl4ad_ros.random_word.bundled import install
-from vl4ad_ros.random_word.network import load_network, untrained_network
 from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.runtime.random_word_files import install
+from vl4ad_ros.runtime.random_word_network import load_network, untrained_network
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_mistakes_of_evaluate_are_found_before_the_model_is_loaded(
 
 
 def test_an_interrupted_write_keeps_the_network_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vl4ad_ros.random_word import network as module
+    from vl4ad_ros.runtime import random_word_network as module
 
     path = tmp_path / "n.safetensors"
     untrained_network(3, "mock:rgb").save(path)

@@ -17,11 +17,11 @@ from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.network.small import SmallNetwork
 from vl4ad_ros.network.small_detector import SmallDetector
 from vl4ad_ros.prompts.compile import compile_prompt_set
-from vl4ad_ros.random_word.bundled import graph_inputs, install, load_bundled
 from vl4ad_ros.random_word.graph import add_to_dense, blend, mean_probability
-from vl4ad_ros.random_word.network import RandomWordNetwork, graph_shapes
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors, pack
+from vl4ad_ros.runtime.random_word_files import graph_inputs, install, load_bundled
+from vl4ad_ros.runtime.random_word_network import RandomWordNetwork, graph_shapes
 from vl4ad_ros.runtime.score_names import SCORINGS
 from vl4ad_ros.runtime.uncertainty import to_uncertainty
 

@@ -78,7 +78,7 @@ def evaluate(work: Path, data: str, *arguments: str, weights: int = 1) -> dict[s
 
 
 def test_each_weights_file_has_embeddings_of_its_own(networks: list[Path], work: Path) -> None:
-    from vl4ad_ros.random_word.network import load_network
+    from vl4ad_ros.runtime.random_word_network import load_network
 
     one, two = (load_network(path) for path in networks)
     assert one.encoder_id == two.encoder_id == ENCODER

@@ -10,7 +10,7 @@ import pytest
 
 from vl4ad_ros.detector import Detector
 from vl4ad_ros.io.resources import bundle_dirs
-from vl4ad_ros.random_word.bundled import load_bundled
+from vl4ad_ros.runtime.random_word_files import load_bundled
 
 
 @pytest.fixture(scope="module")

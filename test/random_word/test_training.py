@@ -11,9 +11,9 @@ from toy_text import ANOMALOUS_WORDS, NORMAL_WORDS, ToyEncoder, toy_family
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.random_word.config import TrainSettings
 from vl4ad_ros.random_word.embed import embed
-from vl4ad_ros.random_word.network import RandomWordNetwork, cosine_network, load_network
 from vl4ad_ros.random_word.prompts import WordSettings
 from vl4ad_ros.random_word.training import Embedded, TextData, coverage, prepare, train, validate_network
+from vl4ad_ros.runtime.random_word_network import RandomWordNetwork, cosine_network, load_network
 
 SETTINGS = TrainSettings(
     samples=300, validation_samples=80, epochs=25, hidden=16, batch=64, rate=5e-3, text_encoder=ToyEncoder.id

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.random_word.clip_detector import ClipWindowDetector, image_tower
-from vl4ad_ros.random_word.network import RandomWordNetwork
 from vl4ad_ros.random_word.windows import harmonic_map, harmonic_mean, window_index, wrap_tower
+from vl4ad_ros.runtime.random_word_network import RandomWordNetwork
 
 DIM = 16
 ID = "open_clip:test/random"

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from vl4ad_ros.detector import Detector
     from vl4ad_ros.prompts.encoders import TextEncoder
     from vl4ad_ros.random_word.config import TrainSettings
-    from vl4ad_ros.random_word.network import RandomWordNetwork
     from vl4ad_ros.runtime.bundle import ModelBundle
+    from vl4ad_ros.runtime.random_word_network import RandomWordNetwork
 
 HELP = "train and evaluate the random-word method (text-only training)"
 
@@ -142,8 +142,8 @@ def _most_images(args: argparse.Namespace) -> list[NDArray[np.uint8]]:
 
 def _check_install(bundle: ModelBundle, name: str) -> None:
     """Check that a network can be put into a bundle, before there is one to lose."""
-    from vl4ad_ros.random_word.bundled import check_takes, network_path
     from vl4ad_ros.runtime.bundle import CARD
+    from vl4ad_ros.runtime.random_word_files import check_takes, network_path
 
     check_takes(bundle, name)
     check_output(network_path(bundle, name))
@@ -164,11 +164,11 @@ def _close(
 
 def _train(args: argparse.Namespace) -> None:
     from vl4ad_ros.detector import Detector
-    from vl4ad_ros.random_word.bundled import install
     from vl4ad_ros.random_word.embed import cache_folder
     from vl4ad_ros.random_word.family import load_family
     from vl4ad_ros.random_word.training import prepare, train
     from vl4ad_ros.runtime.bundle import ModelBundle
+    from vl4ad_ros.runtime.random_word_files import install
 
     if args.bundle is None and args.output is None:
         raise Vl4adError("Name a bundle to install the network into (--bundle), or a file to write (--output).")
@@ -213,7 +213,7 @@ def _train(args: argparse.Namespace) -> None:
 
 def _gap(args: argparse.Namespace) -> None:
     from vl4ad_ros.detector import Detector
-    from vl4ad_ros.random_word.bundled import install, load_bundled
+    from vl4ad_ros.runtime.random_word_files import install, load_bundled
 
     detector = Detector.open(args.bundle)
     network = load_bundled(detector.bundle, args.name)
@@ -239,9 +239,9 @@ def _thresholds(args: argparse.Namespace) -> None:
 
 
 def _inspect(args: argparse.Namespace) -> None:
-    from vl4ad_ros.random_word.bundled import load_bundled
-    from vl4ad_ros.random_word.network import load_network
     from vl4ad_ros.runtime.bundle import ModelBundle
+    from vl4ad_ros.runtime.random_word_files import load_bundled
+    from vl4ad_ros.runtime.random_word_network import load_network
 
     path = Path(args.network)
     is_file = path.suffix == ".safetensors"

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
     from vl4ad_ros.random_word.clip_detector import ClipWindowDetector, image_tower
     from vl4ad_ros.random_word.compare import prompt_guided
     from vl4ad_ros.random_word.family import load_family
-    from vl4ad_ros.random_word.network import load_network
+    from vl4ad_ros.runtime.random_word_network import load_network
 
     _check(args)
     data = _data(args)

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.random_word.network import untrained_network
 from vl4ad_ros.runtime.bundle import BundleCard, InputSpec
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors, pack
+from vl4ad_ros.runtime.random_word_network import untrained_network
 from vl4ad_ros.runtime.score_names import SCORINGS
 from vl4ad_ros.runtime.uncertainty import to_uncertainty
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from vl4ad_ros.engines.protocol import GRAPH_INPUTS, GRAPH_OUTPUT
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.random_word.network import graph_shapes as random_word_shapes
 from vl4ad_ros.runtime.bundle import InputSpec
 from vl4ad_ros.runtime.prompt_tensors import PromptLimits, PromptTensors
+from vl4ad_ros.runtime.random_word_network import graph_shapes as random_word_shapes
 from vl4ad_ros.runtime.score_names import SETTINGS_SIZE
 
 if TYPE_CHECKING:

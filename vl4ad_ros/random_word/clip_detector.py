@@ -14,8 +14,8 @@ from torch import Tensor
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.random_word.gap import Reference, close_gap, directions
-from vl4ad_ros.random_word.network import RandomWordNetwork
 from vl4ad_ros.random_word.windows import WindowTower, harmonic_map, harmonic_mean, scales, wrap_tower
+from vl4ad_ros.runtime.random_word_network import RandomWordNetwork
 
 ImageScore = Literal["whole", "max", "mean"]
 _SMALLEST = 1e-6  # Keeps harmonic means finite.

@@ -18,10 +18,10 @@ from vl4ad_ros.random_word.config import TrainSettings
 from vl4ad_ros.random_word.embed import Progress, embed
 from vl4ad_ros.random_word.family import PromptFamily, load_family
 from vl4ad_ros.random_word.gap import Reference, close_gap, directions, mean_visual_embedding
-from vl4ad_ros.random_word.network import RandomWordNetwork, cosine_network
 from vl4ad_ros.random_word.prompts import ANOMALOUS, NORMAL, WordSettings, every_prompt
 from vl4ad_ros.random_word.training import prepare, train
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors
+from vl4ad_ros.runtime.random_word_network import RandomWordNetwork, cosine_network
 
 COSINE_TEMPERATURE = 0.07
 """WinCLIP's, as anomalib's code has it; a monotone map of the score, so AP and FPR95 do not depend on it."""

@@ -10,8 +10,8 @@ from vl4ad_ros.io.checked import Checked, read_yaml, validate
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.resources import roots
 from vl4ad_ros.prompts.encoders import MINILM_ID
-from vl4ad_ros.random_word.network import GRAPH_HIDDEN
 from vl4ad_ros.random_word.prompts import WordSettings
+from vl4ad_ros.runtime.random_word_network import GRAPH_HIDDEN
 
 
 class TrainSettings(Checked):

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.engines.protocol import Engine
-from vl4ad_ros.random_word.bundled import graph_inputs
-from vl4ad_ros.random_word.network import RandomWordNetwork
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors, pack
+from vl4ad_ros.runtime.random_word_files import graph_inputs
+from vl4ad_ros.runtime.random_word_network import RandomWordNetwork
 
 Reference = Literal["normal", "all"]
 Progress = Callable[[int, int], None]

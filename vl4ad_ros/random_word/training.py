@@ -22,8 +22,8 @@ from vl4ad_ros.prompts.encoders import TextEncoder
 from vl4ad_ros.random_word.config import TrainSettings
 from vl4ad_ros.random_word.embed import Progress, embed
 from vl4ad_ros.random_word.family import PromptFamily
-from vl4ad_ros.random_word.network import RandomWordNetwork
 from vl4ad_ros.random_word.prompts import ANOMALOUS, NORMAL, Prompts, generate, load_words, mix, split
+from vl4ad_ros.runtime.random_word_network import RandomWordNetwork
 
 EpochReport = Callable[[int, float, float], None]
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.random_word.network import DEFAULT, RandomWordNetwork, graph_shapes, load_network
 from vl4ad_ros.runtime.bundle import RANDOM_WORDS, BundleCard, ModelBundle, write_card
+from vl4ad_ros.runtime.random_word_network import DEFAULT, RandomWordNetwork, graph_shapes, load_network
 
 METHOD = "random_word"
 
