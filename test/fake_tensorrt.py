@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from vl4ad_ros.engines.tensorrt_library import TensorRtLibrary
+from vl4ad_ros.runtime.tensorrt_library import TensorRtLibrary
 
 
 class FakeCuda:

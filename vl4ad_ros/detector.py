@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.engines.factory import create_engine
-from vl4ad_ros.engines.protocol import Engine
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.runtime.engine import Engine
+from vl4ad_ros.runtime.engine_factory import create_engine
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors, pack
 from vl4ad_ros.runtime.random_word_files import METHOD, graph_inputs, load_bundled
 from vl4ad_ros.runtime.random_word_network import DEFAULT, RandomWordNetwork
@@ -47,7 +47,7 @@ class Detector:
 
         Args:
             bundle: Name of an installed bundle, or a folder.
-            backend: One of `vl4ad_ros.engines.factory.BACKENDS`.
+            backend: One of `vl4ad_ros.runtime.engine_factory.BACKENDS`.
             threads: CPU threads (ONNX Runtime); 0 lets the library choose.
             device_id: Number of the GPU.
             auto_build: Whether a missing or stale TensorRT engine is built here, which takes minutes; the log says why.
@@ -58,7 +58,7 @@ class Detector:
         """
         loaded = ModelBundle.load(bundle)
         if auto_build and backend.startswith("tensorrt"):
-            from vl4ad_ros.export.ensure import ensure_engine
+            from vl4ad_ros.runtime.tensorrt_ensure import ensure_engine
 
             ensure_engine(loaded, backend, max_batch, device_id)
         return cls(loaded, create_engine(loaded, backend, threads, device_id))

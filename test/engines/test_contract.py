@@ -12,17 +12,17 @@ import pytest
 from fake_tensorrt import FakeCuda, fake_library
 from mask_bundle import HEIGHT, WIDTH
 
-from vl4ad_ros.engines.cuda import CudaDevice
-from vl4ad_ros.engines.engine_card import ENGINES
-from vl4ad_ros.engines.factory import BACKENDS, create_engine
-from vl4ad_ros.engines.protocol import Engine
-from vl4ad_ros.engines.tensorrt import TensorRtEngine
-from vl4ad_ros.engines.tensorrt_library import load_library
-from vl4ad_ros.export.compare import TOLERANCES, compare, every_setting, noise_batches
-from vl4ad_ros.export.tensorrt import build_engine, image_profile
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.runtime.cuda import CudaDevice
+from vl4ad_ros.runtime.engine import Engine
+from vl4ad_ros.runtime.engine_card import ENGINES
+from vl4ad_ros.runtime.engine_factory import BACKENDS, create_engine
+from vl4ad_ros.runtime.graph_compare import TOLERANCES, compare, every_setting, noise_batches
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors, pack
+from vl4ad_ros.runtime.tensorrt_builder import build_engine, image_profile
+from vl4ad_ros.runtime.tensorrt_engine import TensorRtEngine
+from vl4ad_ros.runtime.tensorrt_library import load_library
 
 SIMULATED = "tensorrt on a stand-in GPU"
 

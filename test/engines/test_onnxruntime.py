@@ -11,9 +11,9 @@ from mock_bundle import red_uncertainty
 from onnx import TensorProto, helper
 
 from vl4ad_ros.detector import Detector, anomaly_mask, upsample
-from vl4ad_ros.engines.factory import create_engine
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import CARD, ModelBundle, write_card
+from vl4ad_ros.runtime.engine_factory import create_engine
 
 
 def solid(red: int, green: int, blue: int, height: int = 64, width: int = 96) -> np.ndarray:

@@ -14,15 +14,15 @@ from fake_tensorrt import FakeCuda
 from onnx import TensorProto, helper, numpy_helper
 from tiny_network import tiny_card, write_tiny_bundle
 
-from vl4ad_ros.engines.cuda import CudaDevice
-from vl4ad_ros.engines.engine_card import NOT_CHECKED, engine_path, load_engine_card
-from vl4ad_ros.engines.tensorrt import TensorRtEngine
-from vl4ad_ros.engines.tensorrt_library import TensorRtLibrary, load_library
 from vl4ad_ros.export.precision import write_float16_bundle
-from vl4ad_ros.export.tensorrt import build_engine, image_profile
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.resources import bundle_dirs
 from vl4ad_ros.runtime.bundle import InputSpec, ModelBundle, write_card
+from vl4ad_ros.runtime.cuda import CudaDevice
+from vl4ad_ros.runtime.engine_card import NOT_CHECKED, engine_path, load_engine_card
+from vl4ad_ros.runtime.tensorrt_builder import build_engine, image_profile
+from vl4ad_ros.runtime.tensorrt_engine import TensorRtEngine
+from vl4ad_ros.runtime.tensorrt_library import TensorRtLibrary, load_library
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = ("vl4ad_ros/engines/tensorrt_library.py", "vl4ad_ros/engines/tensorrt.py", "vl4ad_ros/export/tensorrt.py")
+MODULES = (
+    "vl4ad_ros/runtime/tensorrt_library.py",
+    "vl4ad_ros/runtime/tensorrt_engine.py",
+    "vl4ad_ros/runtime/tensorrt_builder.py",
+)
 
 
 def mended_stubs(target: Path) -> Path:

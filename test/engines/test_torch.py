@@ -12,13 +12,13 @@ from mask_bundle import mask_network
 from mock_bundle import LIMITS
 from tiny_network import HEIGHT, WIDTH, TinyMaskNetwork
 
-from vl4ad_ros.engines.factory import create_engine
-from vl4ad_ros.engines.torch import TorchEngine
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.network.bundled import load_bundled_network, save_bundled_network
 from vl4ad_ros.network.small import SmallNetwork
 from vl4ad_ros.network.small_detector import SmallDetector
+from vl4ad_ros.network.torch_engine import TorchEngine
 from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.runtime.engine_factory import create_engine
 from vl4ad_ros.runtime.prompt_tensors import pack
 
 

@@ -9,12 +9,12 @@ from mask_bundle import mask_network
 from mock_bundle import ColourEncoder, mock_prompt_sets
 
 from vl4ad_ros.cli.main import USAGE_ERROR, main
-from vl4ad_ros.engines.engine_card import load_engine_card
-from vl4ad_ros.engines.tensorrt_library import load_library
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.network.checkpoint import save_network
 from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.runtime.engine_card import load_engine_card
+from vl4ad_ros.runtime.tensorrt_library import load_library
 
 
 @pytest.fixture(scope="module")

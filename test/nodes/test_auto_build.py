@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from ros_harness import Client, parameters, running
 
-from vl4ad_ros.engines.cuda import CudaDevice
-from vl4ad_ros.engines.tensorrt_library import load_library
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.runtime.cuda import CudaDevice
+from vl4ad_ros.runtime.tensorrt_library import load_library
 
 
 @pytest.fixture

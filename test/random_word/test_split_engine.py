@@ -9,10 +9,10 @@ import pytest
 from mock_bundle import write_mock_bundle
 
 from vl4ad_ros.detector import Detector
-from vl4ad_ros.engines.onnxruntime import OnnxRuntimeEngine
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.random_word.split_engine import SplitEngine
 from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.runtime.onnxruntime_engine import OnnxRuntimeEngine
 from vl4ad_ros.runtime.random_word_network import untrained_network
 
 

@@ -24,7 +24,7 @@ from vl4ad_ros.runtime.prompt_tensors import PromptLimits
 if TYPE_CHECKING:
     from torch import nn
 
-    from vl4ad_ros.engines.protocol import Engine
+    from vl4ad_ros.runtime.engine import Engine
 
 FORMS: tuple[str, ...] = (
     "torch-eager",
@@ -137,15 +137,15 @@ def open_form(form: str, case: GpuCase, bundle: ModelBundle, batch: int) -> tupl
     started = time.monotonic()
     cuda = case.device == "cuda"
     if form.startswith("tensorrt"):
-        from vl4ad_ros.engines.tensorrt import TensorRtEngine
-        from vl4ad_ros.export.tensorrt import build_engine, image_profile
+        from vl4ad_ros.runtime.tensorrt_builder import build_engine, image_profile
+        from vl4ad_ros.runtime.tensorrt_engine import TensorRtEngine
 
         if not cuda:
             raise Vl4adError(f"{form} runs on NVIDIA GPUs only.")
         card = build_engine(bundle, form, image_profile(bundle.card.input, batch))
         return TensorRtEngine(bundle, form), {"build_s": card.build_seconds, "engine_mb": card.engine_bytes / 1e6}
     if form == "onnxruntime":
-        from vl4ad_ros.engines.onnxruntime import OnnxRuntimeEngine
+        from vl4ad_ros.runtime.onnxruntime_engine import OnnxRuntimeEngine
 
         return OnnxRuntimeEngine(bundle, case.device), {"build_s": round(time.monotonic() - started, 1)}
     return _open_torch(form, case, bundle), {}
@@ -155,7 +155,7 @@ def _open_torch(form: str, case: GpuCase, bundle: ModelBundle) -> Engine:
     import torch
 
     from vl4ad_ros.bench.torch_forms import CudaGraphEngine, MixedPrecision
-    from vl4ad_ros.engines.torch import TorchEngine
+    from vl4ad_ros.network.torch_engine import TorchEngine
 
     if case.device == "cuda" and not torch.cuda.is_available():
         raise Vl4adError(f"PyTorch {torch.__version__} finds no NVIDIA GPU here.")
@@ -205,7 +205,7 @@ def _measure_form(queue: Any, form: str, case: GpuCase, bundle_path: str, batch:
 def _gpu_bytes(case: GpuCase) -> int | None:
     if case.device != "cuda":
         return None
-    from vl4ad_ros.engines.cuda import CudaDevice
+    from vl4ad_ros.runtime.cuda import CudaDevice
 
     device = CudaDevice()
     try:

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vl4ad_ros.engines.protocol import EngineInfo
-from vl4ad_ros.engines.torch import TorchEngine
+from vl4ad_ros.network.torch_engine import TorchEngine
 from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.runtime.engine import EngineInfo
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 
 

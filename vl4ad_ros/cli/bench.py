@@ -18,7 +18,7 @@ HELP = "measure speed and memory: scoring, resolution, engine, gpu, ros"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     from vl4ad_ros.bench.gpu import FORMS
-    from vl4ad_ros.engines.factory import BACKENDS
+    from vl4ad_ros.runtime.engine_factory import BACKENDS
 
     modes = parser.add_subparsers(dest="mode", metavar="MODE", required=True)
     scoring = modes.add_parser("scoring", help="Eq. 2 on the masks against upsampling them first")
@@ -238,7 +238,7 @@ def _gpu(args: argparse.Namespace) -> int:
 
 def _need_gpu() -> None:
     """Say at once that there is no GPU, before minutes of exporting."""
-    from vl4ad_ros.engines.cuda import CudaDevice
+    from vl4ad_ros.runtime.cuda import CudaDevice
 
     device = CudaDevice()
     print(f"{device.gpu()} {device.versions()}", file=sys.stderr)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vl4ad_ros.cli.random_word_options import add_random_word, random_word_network
-from vl4ad_ros.engines.factory import BACKENDS
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.runtime.engine_factory import BACKENDS
 from vl4ad_ros.runtime.score_names import DEFAULT_SCORING, METHODS, SCORINGS
 
 if TYPE_CHECKING:

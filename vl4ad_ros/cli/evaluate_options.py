@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def add_detector(parser: argparse.ArgumentParser) -> None:
     """Declare how the detector is opened."""
-    from vl4ad_ros.engines.factory import BACKENDS
+    from vl4ad_ros.runtime.engine_factory import BACKENDS
     from vl4ad_ros.runtime.score_names import SCORINGS
 
     group = parser.add_argument_group("detector")

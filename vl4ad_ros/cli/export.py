@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from vl4ad_ros.io.errors import Vl4adError
 
 if TYPE_CHECKING:
-    from vl4ad_ros.engines.engine_card import EngineCard
     from vl4ad_ros.runtime.bundle import ModelBundle
+    from vl4ad_ros.runtime.engine_card import EngineCard
 
 HELP = "export a network to an ONNX bundle, or a bundle to a TensorRT engine"
 
@@ -124,9 +124,9 @@ def _report(bundle: ModelBundle) -> int:
 
 
 def _tensorrt(args: argparse.Namespace) -> int:
-    from vl4ad_ros.engines.tensorrt_library import load_library
-    from vl4ad_ros.export.tensorrt import build_engine, image_profile
     from vl4ad_ros.runtime.bundle import ModelBundle
+    from vl4ad_ros.runtime.tensorrt_builder import build_engine, image_profile
+    from vl4ad_ros.runtime.tensorrt_library import load_library
 
     if args.max_batch < 1 or (args.workspace_mib is not None and args.workspace_mib < 1):
         raise Vl4adError("--max-batch and --workspace-mib must be at least 1.")
@@ -156,9 +156,9 @@ def _tensorrt(args: argparse.Namespace) -> int:
 
 def _verify(bundle: ModelBundle, card: EngineCard, device: int) -> EngineCard:
     """Check the engine where a GPU is; without one its card says that it was not."""
-    from vl4ad_ros.engines.cuda import CudaDevice
-    from vl4ad_ros.engines.tensorrt import TensorRtEngine
-    from vl4ad_ros.export.verify import verify_engine
+    from vl4ad_ros.runtime.cuda import CudaDevice
+    from vl4ad_ros.runtime.engine_verify import verify_engine
+    from vl4ad_ros.runtime.tensorrt_engine import TensorRtEngine
 
     try:
         cuda = CudaDevice(device)

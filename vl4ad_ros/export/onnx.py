@@ -13,9 +13,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from vl4ad_ros.engines.protocol import GRAPH_INPUTS, GRAPH_OUTPUT
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import InputSpec
+from vl4ad_ros.runtime.engine import GRAPH_INPUTS, GRAPH_OUTPUT
 from vl4ad_ros.runtime.prompt_tensors import PromptLimits, PromptTensors
 from vl4ad_ros.runtime.random_word_network import graph_shapes as random_word_shapes
 from vl4ad_ros.runtime.score_names import SETTINGS_SIZE

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vl4ad_ros.engines.factory import BACKENDS
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.runtime.engine_factory import BACKENDS
 from vl4ad_ros.runtime.score_names import METHODS, SCORINGS
 
 Value = bool | int | float | str | list[str]

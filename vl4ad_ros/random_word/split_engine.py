@@ -15,9 +15,9 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from vl4ad_ros.engines.protocol import GRAPH_OUTPUT, EngineInfo, check_images
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.runtime.engine import GRAPH_OUTPUT, EngineInfo, check_images
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 
 IMAGE = "image"

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.engines.protocol import EngineInfo, check_images
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.runtime.engine import EngineInfo, check_images
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 
 if TYPE_CHECKING:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from vl4ad_ros.engines.cuda import CudaDevice
-from vl4ad_ros.engines.engine_card import ImageProfile, card_path, engine_path, load_engine_card, stale_part
-from vl4ad_ros.engines.tensorrt_library import TensorRtLibrary, load_library
-from vl4ad_ros.export.tensorrt import build_engine, image_profile
 from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.runtime.cuda import CudaDevice
+from vl4ad_ros.runtime.engine_card import ImageProfile, card_path, engine_path, load_engine_card, stale_part
+from vl4ad_ros.runtime.tensorrt_builder import build_engine, image_profile
+from vl4ad_ros.runtime.tensorrt_library import TensorRtLibrary, load_library
 
 _logger = logging.getLogger("vl4ad_ros.tensorrt")
 

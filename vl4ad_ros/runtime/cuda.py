@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.engines.engine_card import Gpu
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.runtime.engine_card import Gpu
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vl4ad_ros.engines.cuda import CudaDevice
-from vl4ad_ros.engines.engine_card import NOT_CHECKED, EngineCard, Gpu, ImageProfile, engine_path
-from vl4ad_ros.engines.tensorrt_library import TensorRtLibrary, load_library
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.hashing import sha256_file
 from vl4ad_ros.runtime.bundle import InputSpec, ModelBundle
+from vl4ad_ros.runtime.cuda import CudaDevice
+from vl4ad_ros.runtime.engine_card import NOT_CHECKED, EngineCard, Gpu, ImageProfile, engine_path
+from vl4ad_ros.runtime.tensorrt_library import TensorRtLibrary, load_library
 
 Progress = Callable[[str, int, int], None]
 """Called with the phase's name, the steps done and the steps in all."""
@@ -87,7 +87,7 @@ def build_engine(
         progress: Called while building.
 
     Returns:
-        The card; `check` is `NOT_CHECKED` (see `vl4ad_ros.export.verify`).
+        The card; `check` is `NOT_CHECKED` (see `vl4ad_ros.runtime.engine_verify`).
 
     Raises:
         Vl4adError: If the library or, for `tensorrt`, a GPU is missing, the graph has an operator that it cannot

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from vl4ad_ros.engines.protocol import Engine
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.runtime.engine import Engine
 
 _ONNX_RUNTIME = ("onnxruntime", "onnxruntime-cuda")
 _TENSORRT = ("tensorrt", "tensorrt_rtx")
@@ -26,15 +26,15 @@ def create_engine(bundle: ModelBundle, backend: str = "onnxruntime", threads: in
         Vl4adError: If the backend is unknown or not available here.
     """
     if backend in _ONNX_RUNTIME:
-        from vl4ad_ros.engines.onnxruntime import OnnxRuntimeEngine
+        from vl4ad_ros.runtime.onnxruntime_engine import OnnxRuntimeEngine
 
         return OnnxRuntimeEngine(bundle, "cuda" if backend.endswith("cuda") else "cpu", threads, device_id)
     if backend in _TENSORRT:
-        from vl4ad_ros.engines.tensorrt import TensorRtEngine
+        from vl4ad_ros.runtime.tensorrt_engine import TensorRtEngine
 
         return TensorRtEngine(bundle, backend, device_id)
     if backend in _TORCH:
-        from vl4ad_ros.engines.torch import TorchEngine
+        from vl4ad_ros.network.torch_engine import TorchEngine
 
         device = f"cuda:{device_id}" if backend.endswith("cuda") else "cpu"
         return TorchEngine(bundle, device, compiled="compile" in backend)

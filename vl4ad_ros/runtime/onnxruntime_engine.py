@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.engines.protocol import GRAPH_INPUTS, GRAPH_OUTPUT, EngineInfo, check_images
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.runtime.engine import GRAPH_INPUTS, GRAPH_OUTPUT, EngineInfo, check_images
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}

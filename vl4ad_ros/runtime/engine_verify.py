@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from vl4ad_ros.engines.engine_card import EngineCard, engine_path, load_engine_card
-from vl4ad_ros.engines.onnxruntime import OnnxRuntimeEngine
-from vl4ad_ros.engines.protocol import Engine
-from vl4ad_ros.export.compare import TOLERANCES, compare, every_setting, noise_batches
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.runtime.engine import Engine
+from vl4ad_ros.runtime.engine_card import EngineCard, engine_path, load_engine_card
+from vl4ad_ros.runtime.graph_compare import TOLERANCES, compare, every_setting, noise_batches
+from vl4ad_ros.runtime.onnxruntime_engine import OnnxRuntimeEngine
 
 
 def verify_engine(bundle: ModelBundle, engine: Engine, library: str) -> EngineCard:

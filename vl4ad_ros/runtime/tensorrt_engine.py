@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.engines.cuda import CudaDevice, RecordedGraph
-from vl4ad_ros.engines.engine_card import EngineCard, check_fresh, engine_path, load_engine_card
-from vl4ad_ros.engines.protocol import GRAPH_INPUTS, GRAPH_OUTPUT, EngineInfo, check_images
-from vl4ad_ros.engines.tensorrt_library import TensorRtLibrary, load_library
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.runtime.cuda import CudaDevice, RecordedGraph
+from vl4ad_ros.runtime.engine import GRAPH_INPUTS, GRAPH_OUTPUT, EngineInfo, check_images
+from vl4ad_ros.runtime.engine_card import EngineCard, check_fresh, engine_path, load_engine_card
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors
+from vl4ad_ros.runtime.tensorrt_library import TensorRtLibrary, load_library
 
 _MAX_RECORDED = 4
 """Image shapes whose CUDA graphs are kept, the least recent goes first; a rig has one or two."""

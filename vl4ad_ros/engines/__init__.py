@@ -1,1 +1,0 @@
-"""Inference backends behind one small protocol, one file per backend."""
