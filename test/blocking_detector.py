@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.detector import Detector
 from vl4ad_ros.nodes.detector import NAME, DetectorNode
 from vl4ad_ros.nodes.spin import run_node
 from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.engine_factory import create_engine
 
 GATE = Path(os.environ["VL4AD_GATE"])

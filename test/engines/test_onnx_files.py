@@ -14,11 +14,11 @@ from mock_bundle import mock_graph, red_uncertainty
 from onnx import helper
 from onnx.external_data_helper import set_external_data
 
-from vl4ad_ros.detector import Detector
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.hashing import sha256_file
 from vl4ad_ros.onnx_files import MESSAGES, external_data
 from vl4ad_ros.runtime.bundle import CARD, ModelBundle, write_card
+from vl4ad_ros.runtime.detector import Detector
 
 RED = np.full((64, 96, 3), (255, 0, 0), dtype=np.uint8)
 

@@ -10,9 +10,9 @@ import pytest
 from mock_bundle import red_uncertainty
 from onnx import TensorProto, helper
 
-from vl4ad_ros.detector import Detector, anomaly_mask, upsample
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import CARD, ModelBundle, write_card
+from vl4ad_ros.runtime.detector import Detector, anomaly_mask, upsample
 from vl4ad_ros.runtime.engine_factory import create_engine
 
 

@@ -10,10 +10,10 @@ import pytest
 from fake_tensorrt import FakeCuda, fake_library
 from mock_bundle import STRIDE
 
-from vl4ad_ros.detector import Detector
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import ModelBundle, write_card
 from vl4ad_ros.runtime.cuda import CudaDevice
+from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.engine_card import Gpu, card_path, engine_path, load_engine_card, stale_part
 from vl4ad_ros.runtime.engine_factory import create_engine
 from vl4ad_ros.runtime.engine_verify import verify_engine

@@ -22,7 +22,7 @@ def test_launch_files_are_python(path: Path) -> None:
 
 
 def test_the_parameter_file_names_known_parameters() -> None:
-    parameters = pytest.importorskip("vl4ad_ros.nodes.parameters")
+    parameters = pytest.importorskip("vl4ad_ros.runtime.settings")
     content = yaml.safe_load((ROOT / "config" / "detector.yaml").read_text(encoding="utf-8"))
     given = content["/**"]["ros__parameters"]
     assert given
@@ -57,7 +57,7 @@ def test_every_argument_has_a_sentence(path: Path) -> None:
 
 def test_the_arguments_that_are_parameters_have_their_types_and_no_default_of_their_own() -> None:
     """A default here would win over the parameter file, though nobody gave it."""
-    declared = pytest.importorskip("vl4ad_ros.nodes.parameters").BY_NAME
+    declared = pytest.importorskip("vl4ad_ros.runtime.settings").BY_NAME
     found = tables(ROOT / "launch" / "detector.launch.py")
     for name, type_name, _ in found["PARAMETERS"]:
         if name != "use_sim_time":

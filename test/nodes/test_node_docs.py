@@ -9,8 +9,8 @@ from pathlib import Path
 from rcl_interfaces.srv import DescribeParameters, GetParameters, ListParameters
 from ros_harness import ROOT, Client, parameters, running
 
-from vl4ad_ros.nodes.parameters import PARAMETERS
 from vl4ad_ros.nodes.topics import TOPICS
+from vl4ad_ros.runtime.settings import PARAMETERS
 
 # What every ROS node has besides.
 EVERY_NODE = {"/parameter_events", "/rosout", "/clock", "/detector/transition_event"}

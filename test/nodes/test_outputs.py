@@ -22,9 +22,9 @@ from std_msgs.msg import Header, String
 
 from vl4ad_ros.nodes import messages
 from vl4ad_ros.nodes.overlay import OverlayNode
-from vl4ad_ros.nodes.regions import Region
 from vl4ad_ros.nodes.stats import STAGES
 from vl4ad_ros.prompts.compile import compile_prompt_set
+from vl4ad_ros.runtime.regions import Region
 
 DETECTOR = "vl4ad_ros.nodes.detector"
 REMAP = ("-r", "image:=/camera/image", "-r", "camera_info:=/camera/camera_info")

@@ -18,9 +18,9 @@ from vl4ad_ros.nodes.camera_info import rescale
 from vl4ad_ros.nodes.cdr import read_image
 from vl4ad_ros.nodes.complaints import Complaints
 from vl4ad_ros.nodes.pairing import Pairing
-from vl4ad_ros.nodes.parameters import PARAMETERS, check_values
-from vl4ad_ros.nodes.regions import MAX_REGIONS, Region, find_regions
 from vl4ad_ros.nodes.stats import CameraStats, Summary
+from vl4ad_ros.runtime.regions import MAX_REGIONS, Region, find_regions
+from vl4ad_ros.runtime.settings import PARAMETERS, check_values
 
 
 def test_regions_are_the_connected_components_largest_first() -> None:

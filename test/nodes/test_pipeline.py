@@ -11,11 +11,11 @@ import pytest
 from mock_bundle import STRIDE, red_uncertainty
 from numpy.typing import NDArray
 
-from vl4ad_ros.detector import Detector
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.nodes.parameters import PARAMETERS
-from vl4ad_ros.nodes.pipeline import Job, RoiMask, Wanted, run
-from vl4ad_ros.nodes.state import FrameState, next_state
+from vl4ad_ros.runtime.detector import Detector
+from vl4ad_ros.runtime.frame_state import FrameState, next_state
+from vl4ad_ros.runtime.frames import Job, RoiMask, Wanted, run
+from vl4ad_ros.runtime.settings import PARAMETERS
 
 VALUES: dict[str, Any] = {parameter.name: parameter.default for parameter in PARAMETERS} | {"prompt_set": "traffic"}
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)

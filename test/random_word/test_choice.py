@@ -12,15 +12,15 @@ import pytest
 
 from vl4ad_ros.cli.evaluate_bag import _parameters
 from vl4ad_ros.cli.main import command_parser, main
-from vl4ad_ros.detector import Detector
 from vl4ad_ros.evaluation.predictor import DetectorSpec
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.hashing import sha256_file
-from vl4ad_ros.nodes.parameters import PARAMETERS
-from vl4ad_ros.nodes.state import FrameState, next_state
 from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.runtime.detector import Detector
+from vl4ad_ros.runtime.frame_state import FrameState, next_state
 from vl4ad_ros.runtime.random_word_files import install, load_bundled
 from vl4ad_ros.runtime.random_word_network import RandomWordNetwork, load_network, untrained_network
+from vl4ad_ros.runtime.settings import PARAMETERS
 
 RED = np.zeros((64, 96, 3), np.uint8)
 RED[..., 0] = 255

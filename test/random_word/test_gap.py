@@ -11,9 +11,9 @@ import torch
 from mock_bundle import STRIDE, write_mock_bundle
 from numpy.typing import NDArray
 
-from vl4ad_ros.detector import Detector
 from vl4ad_ros.random_word.gap import close_gap, directions, mean_visual_embedding
 from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.engine import EngineInfo
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 from vl4ad_ros.runtime.random_word_network import RandomWordNetwork

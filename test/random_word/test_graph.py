@@ -12,13 +12,13 @@ from mask_bundle import mask_network
 from mock_bundle import LIMITS, ColourEncoder, mock_prompt_sets
 from torch.utils.flop_counter import FlopCounterMode
 
-from vl4ad_ros.detector import Detector
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.network.small import SmallNetwork
 from vl4ad_ros.network.small_detector import SmallDetector
 from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.random_word.graph import add_to_dense, blend, mean_probability
 from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors, pack
 from vl4ad_ros.runtime.random_word_files import graph_inputs, install, load_bundled
 from vl4ad_ros.runtime.random_word_network import RandomWordNetwork, graph_shapes

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from vl4ad_ros.detector import Detector
 from vl4ad_ros.io.resources import bundle_dirs
+from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.random_word_files import load_bundled
 
 

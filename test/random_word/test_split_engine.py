@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from mock_bundle import write_mock_bundle
 
-from vl4ad_ros.detector import Detector
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.random_word.split_engine import SplitEngine
 from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.onnxruntime_engine import OnnxRuntimeEngine
 from vl4ad_ros.runtime.random_word_network import untrained_network
 

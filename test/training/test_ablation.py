@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from mock_bundle import ColourEncoder, mock_prompt_sets
 
-from vl4ad_ros.detector import Detector
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.prompts.schema import PromptSet
+from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.training.ablation import Row, Step, make_steps, names_only, plain, run_steps, table
 
 

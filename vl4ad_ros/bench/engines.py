@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from vl4ad_ros.bench.timing import measure
-from vl4ad_ros.detector import Detector
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.engine_factory import create_engine
 
 

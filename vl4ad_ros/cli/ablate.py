@@ -24,8 +24,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from tqdm import tqdm
 
-    from vl4ad_ros.detector import Detector
     from vl4ad_ros.io.errors import Vl4adError
+    from vl4ad_ros.runtime.detector import Detector
     from vl4ad_ros.training.ablation import Row, make_steps, plain, run_steps, table
 
     sets = {"road_anomaly": args.road_anomaly, "camvid_ood": args.camvid_ood}

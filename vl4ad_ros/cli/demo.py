@@ -114,8 +114,8 @@ def _own_bag(args: argparse.Namespace) -> DemoSource:
 
 def _suitable_rate(source: DemoSource, args: argparse.Namespace) -> float:
     """Return the speed at which this machine can follow: 1, or less where it is slower than the camera."""
-    from vl4ad_ros.detector import Detector
     from vl4ad_ros.io.bag_reader import BagReader
+    from vl4ad_ros.runtime.detector import Detector
 
     with BagReader(source.bag) as bag:
         first = next(bag.images(source.image_topic), None)

@@ -14,8 +14,8 @@ from vl4ad_ros.runtime.engine_factory import BACKENDS
 from vl4ad_ros.runtime.score_names import DEFAULT_SCORING, METHODS, SCORINGS
 
 if TYPE_CHECKING:
-    from vl4ad_ros.detector import Detector
     from vl4ad_ros.io.media import Picture
+    from vl4ad_ros.runtime.detector import Detector
     from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 
 HELP = "find anomalies in pictures, folders and videos; write maps, masks, overlays and result.json"
@@ -47,8 +47,8 @@ def run(args: argparse.Namespace) -> int:
     """Process the inputs."""
     from tqdm import tqdm
 
-    from vl4ad_ros.detector import Detector
     from vl4ad_ros.io.media import find_inputs
+    from vl4ad_ros.runtime.detector import Detector
 
     if args.threshold is not None and not 0 <= args.threshold <= 1:
         raise Vl4adError(f"--threshold must be between 0 and 1, got {args.threshold:g}.")
@@ -95,9 +95,9 @@ def _process(
     picture: Picture, detector: Detector, prompts: PromptTensors, threshold: float, args: argparse.Namespace
 ) -> dict[str, Any]:
     """Process one picture, write its files and return what result.json says of it."""
-    from vl4ad_ros.detector import anomaly_mask, upsample
     from vl4ad_ros.io.drawing import draw_overlay
     from vl4ad_ros.io.media import write_mask, write_overlay, write_uncertainty
+    from vl4ad_ros.runtime.detector import anomaly_mask, upsample
     from vl4ad_ros.runtime.uncertainty import image_score
 
     moments = [time.perf_counter()]

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from vl4ad_ros.detector import Detector
     from vl4ad_ros.prompts.encoders import TextEncoder
     from vl4ad_ros.random_word.config import TrainSettings
     from vl4ad_ros.runtime.bundle import ModelBundle
+    from vl4ad_ros.runtime.detector import Detector
     from vl4ad_ros.runtime.random_word_network import RandomWordNetwork
 
 HELP = "train and evaluate the random-word method (text-only training)"
@@ -163,11 +163,11 @@ def _close(
 
 
 def _train(args: argparse.Namespace) -> None:
-    from vl4ad_ros.detector import Detector
     from vl4ad_ros.random_word.embed import cache_folder
     from vl4ad_ros.random_word.family import load_family
     from vl4ad_ros.random_word.training import prepare, train
     from vl4ad_ros.runtime.bundle import ModelBundle
+    from vl4ad_ros.runtime.detector import Detector
     from vl4ad_ros.runtime.random_word_files import install
 
     if args.bundle is None and args.output is None:
@@ -212,7 +212,7 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def _gap(args: argparse.Namespace) -> None:
-    from vl4ad_ros.detector import Detector
+    from vl4ad_ros.runtime.detector import Detector
     from vl4ad_ros.runtime.random_word_files import install, load_bundled
 
     detector = Detector.open(args.bundle)
@@ -254,13 +254,13 @@ def _compare(args: argparse.Namespace) -> None:
         raise Vl4adError(f"--seeds and --stride must be at least 1, got {args.seeds} and {args.stride}.")
     if importlib.util.find_spec("onnx") is None:
         raise Vl4adError("'vl4ad random-word compare' needs onnx; get it with: pip install 'vl4ad_ros[export]'.")
-    from vl4ad_ros.detector import Detector
     from vl4ad_ros.evaluation.datasets import DatasetSource
     from vl4ad_ros.evaluation.layouts import layout
     from vl4ad_ros.random_word.compare import compare, make_variants, table, visual_mean_of
     from vl4ad_ros.random_word.embed import cache_folder
     from vl4ad_ros.random_word.split_engine import SplitEngine
     from vl4ad_ros.runtime.bundle import ModelBundle
+    from vl4ad_ros.runtime.detector import Detector
 
     outputs = [args.output / name for name in ("compare.md", "compare.json")]
     for path in outputs:

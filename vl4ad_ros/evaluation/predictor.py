@@ -10,12 +10,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.detector import Detector, upsample
 from vl4ad_ros.evaluation.frames import Frame
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.hashing import sha256_file
 from vl4ad_ros.io.resources import bundle_dir
 from vl4ad_ros.runtime.bundle import CARD
+from vl4ad_ros.runtime.detector import Detector, upsample
 from vl4ad_ros.runtime.score_names import DEFAULT_SCORING
 
 

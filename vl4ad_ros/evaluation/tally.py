@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.detector import anomaly_mask
 from vl4ad_ros.evaluation.component_metrics import Track
 from vl4ad_ros.evaluation.frames import Fault, Frame
 from vl4ad_ros.evaluation.levels import CALIBRATION_BINS, COARSE_BINS
@@ -19,6 +18,7 @@ from vl4ad_ros.evaluation.pictures import Gallery, thumbnail
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.npy_files import read_npz
+from vl4ad_ros.runtime.detector import anomaly_mask
 
 
 @dataclass

@@ -9,11 +9,11 @@ from typing import Any
 from rclpy.node import Node
 from std_msgs.msg import Header, String
 
-from vl4ad_ros.detector import Detector
 from vl4ad_ros.nodes import messages
 from vl4ad_ros.nodes.qos import LATCHED, create_publisher
-from vl4ad_ros.nodes.state import FrameState
 from vl4ad_ros.nodes.swaps import Swaps
+from vl4ad_ros.runtime.detector import Detector
+from vl4ad_ros.runtime.frame_state import FrameState
 
 
 class Announcer:

@@ -16,9 +16,9 @@ from vl4ad_ros.nodes import health, messages
 from vl4ad_ros.nodes.camera_info import rescale
 from vl4ad_ros.nodes.complaints import Complaints
 from vl4ad_ros.nodes.input_topic import InputTopic
-from vl4ad_ros.nodes.pipeline import Result, RoiMask, Wanted
 from vl4ad_ros.nodes.qos import OUTPUT, create_publisher
 from vl4ad_ros.nodes.stats import STAGES, CameraStats
+from vl4ad_ros.runtime.frames import Result, RoiMask, Wanted
 
 # Best-effort frames may overtake each other a little; a bag that starts over goes further back.
 JUMP_BACK_NS = 100_000_000

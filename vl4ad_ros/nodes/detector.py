@@ -15,7 +15,6 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter as RosParameter
 from std_msgs.msg import Header
 
-from vl4ad_ros.detector import Detector
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.nodes import health, messages
 from vl4ad_ros.nodes.announcer import Announcer
@@ -23,13 +22,14 @@ from vl4ad_ros.nodes.camera import Camera
 from vl4ad_ros.nodes.declare import declare, read
 from vl4ad_ros.nodes.guard import GuardedExecutor
 from vl4ad_ros.nodes.memory import give_back
-from vl4ad_ros.nodes.parameters import BY_NAME, PARAMETERS, check_values
-from vl4ad_ros.nodes.pipeline import RoiMask
 from vl4ad_ros.nodes.qos import QUEUE, create_publisher
 from vl4ad_ros.nodes.spin import run_node
-from vl4ad_ros.nodes.state import FrameState, next_state
 from vl4ad_ros.nodes.swaps import Swaps
 from vl4ad_ros.nodes.worker import Worker
+from vl4ad_ros.runtime.detector import Detector
+from vl4ad_ros.runtime.frame_state import FrameState, next_state
+from vl4ad_ros.runtime.frames import RoiMask
+from vl4ad_ros.runtime.settings import BY_NAME, PARAMETERS, check_values
 
 NAME = "detector"
 DIAGNOSTICS_PERIOD_S = 1.0
@@ -38,7 +38,7 @@ OpenDetector = Callable[[str, str, int, int, bool, int], Detector]
 
 
 class DetectorNode(LifecycleNode):
-    """Lifecycle node around `vl4ad_ros.detector.Detector`; its parameters are in `vl4ad_ros.nodes.parameters`."""
+    """Lifecycle node around `runtime.detector.Detector`; its parameters are in `runtime.settings`."""
 
     def __init__(self, open_detector: OpenDetector = Detector.open) -> None:
         """Declare the parameters, and start where `autostart` says so.

@@ -15,8 +15,8 @@ from std_msgs.msg import Header, String
 
 from vl4ad_ros.io.images import HOST_IS_BIG_ENDIAN, image_bytes
 from vl4ad_ros.nodes.cdr import image_with_room
-from vl4ad_ros.nodes.regions import Region
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
+from vl4ad_ros.runtime.regions import Region
 
 
 def find_vision_msgs() -> Any | None:

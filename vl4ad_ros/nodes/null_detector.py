@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.detector import Detector
 from vl4ad_ros.nodes.detector import NAME, DetectorNode
 from vl4ad_ros.nodes.spin import run_node
 from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.engine import EngineInfo, check_images
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 

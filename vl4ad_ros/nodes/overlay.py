@@ -27,11 +27,11 @@ from vl4ad_ros.nodes.complaints import Complaints
 from vl4ad_ros.nodes.declare import declare, read
 from vl4ad_ros.nodes.input_topic import InputTopic
 from vl4ad_ros.nodes.pairing import Pairing
-from vl4ad_ros.nodes.parameters import OVERLAY_PARAMETERS, check_values
 from vl4ad_ros.nodes.qos import LATCHED, OUTPUT, create_publisher, profile
-from vl4ad_ros.nodes.regions import Region
 from vl4ad_ros.nodes.spin import run_node
 from vl4ad_ros.nodes.stats import Rate
+from vl4ad_ros.runtime.regions import Region
+from vl4ad_ros.runtime.settings import OVERLAY_PARAMETERS, check_values
 
 NAME = "overlay"
 # What waits for its results at most: two seconds at 30 Hz, less for large images.

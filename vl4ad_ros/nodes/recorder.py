@@ -26,8 +26,8 @@ from vl4ad_ros.io.bag_writer import BagWriter
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.nodes.guard import GuardedExecutor
 from vl4ad_ros.nodes.input_topic import InputTopic
-from vl4ad_ros.nodes.parameters import RELIABILITIES
 from vl4ad_ros.nodes.qos import LATCHED, QUEUE
+from vl4ad_ros.runtime.settings import RELIABILITIES
 
 # Printed on standard output when everything that is recorded has a publisher and the prompt set has come.
 READY = "recording"

@@ -12,15 +12,15 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
-from vl4ad_ros.detector import Detector
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.images import BadImageError, decode, decode_compressed
-from vl4ad_ros.nodes import pipeline
 from vl4ad_ros.nodes.camera import Camera
 from vl4ad_ros.nodes.cdr import read_image
 from vl4ad_ros.nodes.messages import OutgoingMaps
 from vl4ad_ros.nodes.slots import Slots, Taken
-from vl4ad_ros.nodes.state import FrameState
+from vl4ad_ros.runtime import frames as pipeline
+from vl4ad_ros.runtime.detector import Detector
+from vl4ad_ros.runtime.frame_state import FrameState
 
 
 @dataclass(frozen=True)

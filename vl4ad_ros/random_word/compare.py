@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.detector import Detector, upsample
 from vl4ad_ros.evaluation.datasets import DatasetSource, require_whole
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
 from vl4ad_ros.prompts.encoders import TextEncoder
@@ -20,6 +19,7 @@ from vl4ad_ros.random_word.family import PromptFamily, load_family
 from vl4ad_ros.random_word.gap import Reference, close_gap, directions, mean_visual_embedding
 from vl4ad_ros.random_word.prompts import ANOMALOUS, NORMAL, WordSettings, every_prompt
 from vl4ad_ros.random_word.training import prepare, train
+from vl4ad_ros.runtime.detector import Detector, upsample
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 from vl4ad_ros.runtime.random_word_network import RandomWordNetwork, cosine_network
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.detector import Detector
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.random_word.compare import CELLS, DISTINCT
 from vl4ad_ros.random_word.split_engine import SplitEngine
 from vl4ad_ros.runtime.bundle import ModelBundle, threshold_key, write_card
+from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.random_word_files import METHOD, network_path
 from vl4ad_ros.runtime.score_names import DEFAULT_SCORING, SCORINGS
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from vl4ad_ros.detector import Detector
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
 from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.engine_factory import create_engine
 from vl4ad_ros.training.validate import SceneWithTruth, truth_map
 

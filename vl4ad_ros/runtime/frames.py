@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.detector import Detector, anomaly_mask, upsample
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.nodes.regions import Region, find_regions
-from vl4ad_ros.nodes.state import FrameState
+from vl4ad_ros.runtime.detector import Detector, anomaly_mask, upsample
+from vl4ad_ros.runtime.frame_state import FrameState
+from vl4ad_ros.runtime.regions import Region, find_regions
 from vl4ad_ros.runtime.uncertainty import to_uncertainty
 
 
