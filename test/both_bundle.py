@@ -8,11 +8,11 @@ import torch
 from mock_bundle import LIMITS, ColourEncoder, mock_prompt_sets
 from torch import Tensor, nn
 
-from vl4ad_ros.export.bundle import write_bundle
+from vl4ad_ros.network.bundle_writer import write_bundle
+from vl4ad_ros.network.random_word_graph import add_to_dense
+from vl4ad_ros.network.score_graph import dense_score
 from vl4ad_ros.prompts.compile import compile_prompt_set
-from vl4ad_ros.random_word.graph import add_to_dense
 from vl4ad_ros.runtime.bundle import BundleCard, InputSpec, ModelBundle
-from vl4ad_ros.scoring.graph import dense_score
 
 
 class Colours(nn.Module):

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from mock_bundle import LIMITS, ColourEncoder, mock_prompt_sets
 
-from vl4ad_ros.export.bundle import write_bundle
+from vl4ad_ros.network.bundle_writer import write_bundle
 from vl4ad_ros.network.config import HeadConfig, NetworkConfig
 from vl4ad_ros.network.model import VL4ADNetwork
 from vl4ad_ros.prompts.compile import compile_prompt_set

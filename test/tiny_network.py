@@ -9,10 +9,10 @@ import torch
 from mock_bundle import LIMITS, ColourEncoder, mock_prompt_sets
 from torch import Tensor, nn
 
-from vl4ad_ros.export.bundle import write_bundle
+from vl4ad_ros.network.bundle_writer import write_bundle
+from vl4ad_ros.network.score_graph import mask_score
 from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.runtime.bundle import BundleCard, InputSpec, ModelBundle
-from vl4ad_ros.scoring.graph import mask_score
 
 HEIGHT, WIDTH, STRIDE, QUERIES = 64, 96, 4, 6
 

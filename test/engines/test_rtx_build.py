@@ -14,9 +14,9 @@ from fake_tensorrt import FakeCuda
 from onnx import TensorProto, helper, numpy_helper
 from tiny_network import tiny_card, write_tiny_bundle
 
-from vl4ad_ros.export.precision import write_float16_bundle
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.resources import bundle_dirs
+from vl4ad_ros.network.precision import write_float16_bundle
 from vl4ad_ros.runtime.bundle import InputSpec, ModelBundle, write_card
 from vl4ad_ros.runtime.cuda import CudaDevice
 from vl4ad_ros.runtime.engine_card import NOT_CHECKED, engine_path, load_engine_card

@@ -12,9 +12,9 @@ from mock_bundle import LIMITS, ColourEncoder, mock_prompt_sets
 from tiny_network import HEIGHT, STRIDE, WIDTH, TinyMaskNetwork, tiny_card, write_tiny_bundle
 from torch import Tensor
 
-from vl4ad_ros.export.bundle import write_bundle
-from vl4ad_ros.export.onnx import export_onnx, run_torch
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.network.bundle_writer import write_bundle
+from vl4ad_ros.network.onnx_export import export_onnx, run_torch
 from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.engine_factory import create_engine

@@ -11,8 +11,8 @@ import pytest
 from mask_bundle import write_mask_bundle
 from tiny_network import write_tiny_bundle
 
-from vl4ad_ros.export.precision import FLOAT32_OPERATORS, float16_share, to_float16, write_float16_bundle
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.network.precision import FLOAT32_OPERATORS, float16_share, to_float16, write_float16_bundle
 from vl4ad_ros.runtime.bundle import ModelBundle, write_card
 from vl4ad_ros.runtime.detector import Detector
 

@@ -14,15 +14,15 @@ import torch.nn.functional as F
 from mask_bundle import HEIGHT, WIDTH, mask_network
 from mock_bundle import LIMITS, ColourEncoder, mock_prompt_sets
 
-from vl4ad_ros.export.network import export_network
 from vl4ad_ros.network import image_score
+from vl4ad_ros.network import score_reference as reference
 from vl4ad_ros.network.checkpoint import load_config, save_network
+from vl4ad_ros.network.export import export_network
 from vl4ad_ros.network.image_score import score_of_resized_classes, score_of_resized_masks
+from vl4ad_ros.network.score_graph import class_support, class_weights, support_score
 from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.score_names import SCORINGS, SETTINGS_SIZE
-from vl4ad_ros.scoring import reference
-from vl4ad_ros.scoring.graph import class_support, class_weights, support_score
 
 # Rows that are no multiple of any strip's.
 ROWS, COLUMNS, QUERIES, NUM_ID = 19, 9, 12, 4

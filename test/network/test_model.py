@@ -10,6 +10,7 @@ from transformers import Mask2FormerConfig
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerLoss, Mask2FormerTransformerModule
 
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.network import score_reference as reference
 from vl4ad_ros.network.backbone import ClipBackbone, LiteBackbone
 from vl4ad_ros.network.config import VL4AD_LITE, VL4AD_TINY, EnsembleConfig, HeadConfig, NetworkConfig
 from vl4ad_ros.network.head import Prediction, mask_pool
@@ -21,7 +22,6 @@ from vl4ad_ros.prompts.encoders import create_encoder
 from vl4ad_ros.prompts.schema import PromptSet
 from vl4ad_ros.runtime.prompt_tensors import PromptLimits, PromptTensors, pack
 from vl4ad_ros.runtime.score_names import SCORINGS
-from vl4ad_ros.scoring import reference
 
 LIMITS = PromptLimits(concepts=12, columns=6, concepts_per_column=3)
 

@@ -59,7 +59,7 @@ def test_core_imports_without_ros() -> None:
 
 
 # Modules of the vehicle rooms that are for the workshop: they need torch and are imported only there.
-TORCH_MODULES = {"vl4ad_ros.scoring.graph", "vl4ad_ros.network.torch_engine"}
+TORCH_MODULES = {"vl4ad_ros.network.score_graph", "vl4ad_ros.network.torch_engine"}
 
 
 def test_vehicle_path_imports_without_torch() -> None:

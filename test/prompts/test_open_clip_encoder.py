@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.network.score_reference import anomaly_score, column_cosines
 from vl4ad_ros.prompts.compile import assemble, compile_prompt_set
 from vl4ad_ros.prompts.encoders import create_encoder
 from vl4ad_ros.prompts.schema import PromptSet
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
-from vl4ad_ros.scoring.reference import anomaly_score, column_cosines
 
 RANDOM = "open_clip:ViT-S-32-alt/random"
 SOUP = "open_clip:convnext_large_d_320/laion2b_s29b_b131k_ft_soup"

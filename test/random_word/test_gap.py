@@ -11,13 +11,13 @@ import torch
 from mock_bundle import STRIDE, write_mock_bundle
 from numpy.typing import NDArray
 
+from vl4ad_ros.network.score_graph import mask_score
 from vl4ad_ros.random_word.gap import close_gap, directions, mean_visual_embedding
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.engine import EngineInfo
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 from vl4ad_ros.runtime.random_word_network import RandomWordNetwork
-from vl4ad_ros.scoring.graph import mask_score
 
 
 def network(dim: int = 3, hidden: int = 4) -> RandomWordNetwork:

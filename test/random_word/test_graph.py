@@ -13,10 +13,10 @@ from mock_bundle import LIMITS, ColourEncoder, mock_prompt_sets
 from torch.utils.flop_counter import FlopCounterMode
 
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.network.random_word_graph import add_to_dense, blend, mean_probability
 from vl4ad_ros.network.small import SmallNetwork
 from vl4ad_ros.network.small_detector import SmallDetector
 from vl4ad_ros.prompts.compile import compile_prompt_set
-from vl4ad_ros.random_word.graph import add_to_dense, blend, mean_probability
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors, pack

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.network.score_reference import anomaly_score, class_posterior, column_cosines
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
 from vl4ad_ros.runtime.prompt_tensors import PromptLimits, PromptTensors, pack
 from vl4ad_ros.runtime.score_names import SCORINGS
 from vl4ad_ros.runtime.uncertainty import image_score, to_uncertainty
-from vl4ad_ros.scoring.reference import anomaly_score, class_posterior, column_cosines
 
 LIMITS = PromptLimits(concepts=12, columns=8, concepts_per_column=6)
 COSINE = st.floats(-1, 1, width=32)
@@ -147,7 +147,7 @@ def test_mask_graph_equals_the_reference(
     seed: int, num_id: int, num_ood: int, scoring: str, temperature: float, with_void: bool
 ) -> None:
     torch = pytest.importorskip("torch", reason="the export extra is not installed")
-    from vl4ad_ros.scoring.graph import mask_score
+    from vl4ad_ros.network.score_graph import mask_score
 
     rng = np.random.default_rng(seed)
     prompts = random_set(rng, num_id, num_ood, temperature)
@@ -174,7 +174,7 @@ def test_dense_graph_is_one_query_per_pixel(
     seed: int, num_id: int, num_ood: int, scoring: str, temperature: float
 ) -> None:
     torch = pytest.importorskip("torch", reason="the export extra is not installed")
-    from vl4ad_ros.scoring.graph import dense_score
+    from vl4ad_ros.network.score_graph import dense_score
 
     rng = np.random.default_rng(seed)
     prompts = random_set(rng, num_id, num_ood, temperature)

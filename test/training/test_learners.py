@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from tiny_run import SHAPE, make_config, make_text, make_trainer
 from toy_text import ToyEncoder
 
-from vl4ad_ros.export.onnx import run_torch
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.network.checkpoint import load_network
 from vl4ad_ros.network.config import VL4AD_TINY
+from vl4ad_ros.network.onnx_export import run_torch
 from vl4ad_ros.network.small import BATCH_NORM_EPS, InvertedResidual, LiteEncoder, load_encoder_weights
 from vl4ad_ros.network.small_detector import SmallDetector
 from vl4ad_ros.runtime.bundle import ModelBundle

@@ -68,8 +68,8 @@ def prepare_bundle(case: GpuCase, size: tuple[int, int], folder: Path) -> ModelB
     """
     import onnx
 
-    from vl4ad_ros.export.onnx import export_onnx, save_onnx
-    from vl4ad_ros.export.precision import to_float16
+    from vl4ad_ros.network.onnx_export import export_onnx, save_onnx
+    from vl4ad_ros.network.precision import to_float16
 
     path = folder / f"{Path(case.network).name}-{size[0]}x{size[1]}-{case.precision}"
     if (path / "card.json").is_file():

@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _onnx(args: argparse.Namespace) -> int:
-    from vl4ad_ros.export.precision import write_float16_bundle
+    from vl4ad_ros.network.precision import write_float16_bundle
     from vl4ad_ros.runtime.bundle import CARD, ModelBundle
 
     if (args.source / CARD).is_file():
@@ -91,7 +91,7 @@ def _onnx(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace, out: Path, with_network: bool) -> ModelBundle:
-    from vl4ad_ros.export.network import export_network
+    from vl4ad_ros.network.export import export_network
     from vl4ad_ros.runtime.prompt_tensors import PromptLimits
 
     if min(args.concepts, args.columns, args.concepts_per_class) < 1:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from vl4ad_ros.network.backbone import ClipBackbone
 from vl4ad_ros.network.config import EnsembleConfig
 from vl4ad_ros.network.head import MAX_LOGIT_SCALE, Prediction, mask_pool
+from vl4ad_ros.network.score_graph import column_cosines
 from vl4ad_ros.runtime.score_names import SCORINGS
-from vl4ad_ros.scoring.graph import column_cosines
 
 # A concept counts as one of the training vocabulary above this cosine: the same text, up to float16 rounding.
 SAME_CONCEPT = 0.998

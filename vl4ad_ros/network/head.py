@@ -12,7 +12,7 @@ from transformers.models.mask2former.modeling_mask2former import Mask2FormerMLPP
 
 from vl4ad_ros.network.config import HeadConfig
 from vl4ad_ros.network.decoder import DecoderState, PixelDecoder, QueryDecoder
-from vl4ad_ros.scoring.graph import column_cosines
+from vl4ad_ros.network.score_graph import column_cosines
 
 MAX_LOGIT_SCALE = 100.0
 

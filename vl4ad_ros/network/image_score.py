@@ -23,8 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vl4ad_ros.network.score_graph import class_support, row_strips, support_score
 from vl4ad_ros.runtime.score_names import SCORINGS
-from vl4ad_ros.scoring.graph import class_support, row_strips, support_score
 
 FACTOR = 4
 """Network input pixels per mask pixel, along a side."""

@@ -14,8 +14,8 @@ from vl4ad_ros.network.config import NetworkConfig
 from vl4ad_ros.network.ensemble import VocabularyEnsemble
 from vl4ad_ros.network.head import Prediction, SegmentationHead
 from vl4ad_ros.network.image_score import FACTOR, score_of_resized_classes, score_of_resized_masks
-from vl4ad_ros.random_word.graph import blend, mean_probability
-from vl4ad_ros.scoring.graph import class_support, class_weights, support_score
+from vl4ad_ros.network.random_word_graph import blend, mean_probability
+from vl4ad_ros.network.score_graph import class_support, class_weights, support_score
 
 
 class VL4ADNetwork(nn.Module):

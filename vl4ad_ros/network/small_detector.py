@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vl4ad_ros.network.random_word_graph import add_to_dense
+from vl4ad_ros.network.score_graph import dense_score
 from vl4ad_ros.network.small import SmallNetwork
-from vl4ad_ros.random_word.graph import add_to_dense
-from vl4ad_ros.scoring.graph import dense_score
 
 
 class SmallDetector(nn.Module):
@@ -44,7 +44,7 @@ class SmallDetector(nn.Module):
             class_concepts: int [C,L].
             class_mask: [2,C].
             settings: [8]; all four as `vl4ad_ros.runtime.prompt_tensors` packs them.
-            random_word_rows: [H+1,D] or None; see `vl4ad_ros.random_word.graph`.
+            random_word_rows: [H+1,D] or None; see `vl4ad_ros.network.random_word_graph`.
             random_word_head: [3,H+1] or None.
 
         Returns:

@@ -101,7 +101,7 @@ class RandomWordNetwork:
         return replace(self, shift=moved, card={**self.card, "gap": dict(note)}, name="", sha256="")
 
     def graph_inputs(self) -> dict[str, NDArray[np.float32]]:
-        """Return the network as inputs of the graph; see `vl4ad_ros.random_word.graph`.
+        """Return the network as inputs of the graph; see `vl4ad_ros.network.random_word_graph`.
 
         Returns:
             `random_word_rows` float32 [GRAPH_HIDDEN + 1, D]: rows whose dot products with v the graph needs (W1^T, then

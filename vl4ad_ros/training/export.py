@@ -10,9 +10,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from vl4ad_ros.export.bundle import write_bundle
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.resources import prompt_yaml
+from vl4ad_ros.network.bundle_writer import write_bundle
 from vl4ad_ros.network.checkpoint import save_network
 from vl4ad_ros.network.small import PIXEL_MEAN, PIXEL_STD
 from vl4ad_ros.network.small_detector import SmallDetector

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from vl4ad_ros.export.bundle import write_bundle
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.network.bundle_writer import write_bundle
 from vl4ad_ros.network.checkpoint import load_network
 from vl4ad_ros.runtime.bundle import BundleCard, InputSpec, ModelBundle
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet, load_compiled

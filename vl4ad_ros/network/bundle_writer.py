@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.export.onnx import export_onnx, run_onnx, run_torch
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.network.onnx_export import export_onnx, run_onnx, run_torch
 from vl4ad_ros.runtime.bundle import PROMPTS, BundleCard, ModelBundle, write_card
 from vl4ad_ros.runtime.graph_compare import TOLERANCES, compare, every_setting, noise_batches
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet

@@ -1,6 +1,6 @@
 """The scores as a PyTorch graph over the padded prompt inputs: exportable, and what every engine runs.
 
-Inputs as `vl4ad_ros.runtime.prompt_tensors` packs them; definitions as in `vl4ad_ros.scoring.reference`.
+Inputs as `vl4ad_ros.runtime.prompt_tensors` packs them; definitions as in `vl4ad_ros.network.score_reference`.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def export_onnx(
         limits: P, C and L.
         opset: ONNX opset, >= 18.
         random_word: Whether the graph gets the random-word method: the network then takes two more inputs
-            (`vl4ad_ros.random_word.graph`).
+            (`vl4ad_ros.network.random_word_graph`).
 
     Raises:
         Vl4adError: If the network cannot be exported, the graph is larger than ONNX's 2 GB, or breaks the contract.

@@ -1,1 +1,0 @@
-"""From a torch network to what the vehicle runs: ONNX graphs, model bundles, TensorRT engines."""

@@ -1,1 +1,0 @@
-"""The anomaly scores: definitions, NumPy reference, graph form, and the published map."""
