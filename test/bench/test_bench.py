@@ -12,10 +12,10 @@ import torch
 from mask_bundle import mask_network
 from mock_bundle import write_mock_bundle
 
-from vl4ad_ros.bench.resolution import FORMS
-from vl4ad_ros.bench.scoring import ScoringCase, compare_scoring, make_form
-from vl4ad_ros.bench.table import gpu_table
-from vl4ad_ros.bench.timing import measure
+from vl4ad_ros.cli.bench_resolution import FORMS
+from vl4ad_ros.cli.bench_scoring import ScoringCase, compare_scoring, make_form
+from vl4ad_ros.cli.bench_table import gpu_table
+from vl4ad_ros.cli.bench_timing import measure
 from vl4ad_ros.cli.main import USAGE_ERROR, main
 from vl4ad_ros.network.checkpoint import save_network
 

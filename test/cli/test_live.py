@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 import pytest
 
-from vl4ad_ros.cli.live_run import Child, LiveProcesses
 from vl4ad_ros.cli.main import main
+from vl4ad_ros.evaluation.live_run import Child, LiveProcesses
 from vl4ad_ros.io.bag_reader import BagReader
 from vl4ad_ros.io.bag_writer import BagWriter
 from vl4ad_ros.io.errors import Vl4adError

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from vl4ad_ros import __version__
-from vl4ad_ros.bench.gpu import FORMS
 from vl4ad_ros.cli import main as cli
+from vl4ad_ros.cli.bench_gpu import FORMS
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.engine_factory import BACKENDS
 from vl4ad_ros.runtime.score_names import METHODS, SCORINGS

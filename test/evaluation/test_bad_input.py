@@ -273,7 +273,7 @@ def test_calibrate_takes_what_is_left_and_says_so(
 def test_a_live_run_plays_what_is_left(
     mock_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vl4ad_ros.cli import live_run
+    from vl4ad_ros.evaluation import live_run
     from vl4ad_ros.io.errors import Vl4adError
 
     bag = write_bag(tmp_path / "bag", 8, shape=(128, 192))

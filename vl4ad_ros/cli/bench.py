@@ -17,7 +17,7 @@ HELP = "measure speed and memory: scoring, resolution, engine, gpu, ros"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    from vl4ad_ros.bench.gpu import FORMS
+    from vl4ad_ros.cli.bench_gpu import FORMS
     from vl4ad_ros.runtime.engine_factory import BACKENDS
 
     modes = parser.add_subparsers(dest="mode", metavar="MODE", required=True)
@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _scoring(args: argparse.Namespace) -> int:
-    from vl4ad_ros.bench.scoring import ScoringCase, compare_scoring
+    from vl4ad_ros.cli.bench_scoring import ScoringCase, compare_scoring
 
     case = ScoringCase(
         queries=args.queries,
@@ -141,7 +141,7 @@ def _described(form: str) -> str:
 def _resolution(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from vl4ad_ros.bench.resolution import DenseMasks, Masks, NetworkMasks, compare_resolution
+    from vl4ad_ros.cli.bench_resolution import DenseMasks, Masks, NetworkMasks, compare_resolution
     from vl4ad_ros.runtime.bundle import ModelBundle
     from vl4ad_ros.runtime.prompt_tensors import pack
 
@@ -177,7 +177,7 @@ def _resolution(args: argparse.Namespace) -> int:
 
 
 def _engine(args: argparse.Namespace) -> int:
-    from vl4ad_ros.bench.engines import bench_backends
+    from vl4ad_ros.cli.bench_engines import bench_backends
     from vl4ad_ros.runtime.bundle import ModelBundle
 
     bundle = ModelBundle.load(args.bundle)
@@ -205,8 +205,8 @@ def _engine(args: argparse.Namespace) -> int:
 
 
 def _gpu(args: argparse.Namespace) -> int:
-    from vl4ad_ros.bench.gpu import FORMS, GpuCase, run_gpu_bench
-    from vl4ad_ros.bench.table import gpu_table
+    from vl4ad_ros.cli.bench_gpu import FORMS, GpuCase, run_gpu_bench
+    from vl4ad_ros.cli.bench_table import gpu_table
 
     unknown = [form for form in args.forms if form not in FORMS]
     if unknown:

@@ -141,8 +141,8 @@ def _play_and_report(source: DemoSource, out: Path, args: argparse.Namespace) ->
     """Run live, evaluate what was recorded, write the report; return its path and the headline figures."""
     from tqdm import tqdm
 
-    from vl4ad_ros.cli.live_run import run_live
     from vl4ad_ros.evaluation.bag_source import BagSource
+    from vl4ad_ros.evaluation.live_run import run_live
     from vl4ad_ros.evaluation.live_statistics import latencies, live_statistics, read_recorded, read_sent
     from vl4ad_ros.evaluation.predictor import RecordedSpec
     from vl4ad_ros.evaluation.report import headline, write_report

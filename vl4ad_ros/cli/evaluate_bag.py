@@ -73,7 +73,7 @@ def _record(args: argparse.Namespace, bag_path: Path) -> tuple[Path, Path]:
     """Replay the bag through a running detector; return the recording and the log of what was sent."""
     import shutil
 
-    from vl4ad_ros.cli.live_run import run_live
+    from vl4ad_ros.evaluation.live_run import run_live
     from vl4ad_ros.io.bag_reader import BagReader
 
     with BagReader(bag_path) as bag:

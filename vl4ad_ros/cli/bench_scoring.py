@@ -12,7 +12,7 @@ import resource
 from dataclasses import dataclass
 from typing import Any
 
-from vl4ad_ros.bench.timing import Timing, measure
+from vl4ad_ros.cli.bench_timing import Timing, measure
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vl4ad_ros.bench.timing import measure
+from vl4ad_ros.cli.bench_timing import measure
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import PROMPTS, BundleCard, InputSpec, ModelBundle, write_card
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
@@ -154,7 +154,7 @@ def open_form(form: str, case: GpuCase, bundle: ModelBundle, batch: int) -> tupl
 def _open_torch(form: str, case: GpuCase, bundle: ModelBundle) -> Engine:
     import torch
 
-    from vl4ad_ros.bench.torch_forms import CudaGraphEngine, MixedPrecision
+    from vl4ad_ros.cli.bench_torch_forms import CudaGraphEngine, MixedPrecision
     from vl4ad_ros.network.torch_engine import TorchEngine
 
     if case.device == "cuda" and not torch.cuda.is_available():

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vl4ad_ros.bench.gpu import BASELINE
+from vl4ad_ros.cli.bench_gpu import BASELINE
 
 
 def gpu_table(rows: Sequence[dict[str, Any]]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vl4ad_ros.bench.timing import measure
+from vl4ad_ros.cli.bench_timing import measure
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.detector import Detector

@@ -1,1 +1,0 @@
-"""Measurements of speed and memory; the figures in README.md and docs/bench.md come from here."""
