@@ -14,8 +14,8 @@ from pathlib import Path
 import onnx
 
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.onnx_files import external_data
 from vl4ad_ros.network.onnx_export import check_contract, run_onnx, save_onnx
-from vl4ad_ros.onnx_files import external_data
 from vl4ad_ros.runtime.bundle import PROMPTS, ModelBundle, write_card
 from vl4ad_ros.runtime.graph_compare import TOLERANCES, compare, every_setting, noise_batches
 
