@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT / "test"))
 import reaper  # noqa: E402 - needs the path above
 from mock_bundle import write_mock_bundle  # noqa: E402
 
-from vl4ad_ros.cli.domain import own_environment  # noqa: E402
+from vl4ad_ros.evaluation.domain import own_environment  # noqa: E402
 
 # No two runs (of one machine, or workers of one run) hear each other. Set before any context exists: Fast DDS reads it
 # once. Live runs of `vl4ad demo` and `vl4ad bench ros` in this process are in the same domain.

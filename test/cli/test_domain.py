@@ -6,11 +6,11 @@ import socket
 import subprocess
 import sys
 
-from vl4ad_ros.cli.domain import DOMAINS, own_environment, reserve
+from vl4ad_ros.evaluation.domain import DOMAINS, own_environment, reserve
 
 HOLD = """
 import sys
-from vl4ad_ros.cli.domain import own_environment
+from vl4ad_ros.evaluation.domain import own_environment
 print(own_environment()["ROS_DOMAIN_ID"], flush=True)
 sys.stdin.read()
 """

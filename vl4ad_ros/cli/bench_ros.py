@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from vl4ad_ros.cli.domain import own_environment
+from vl4ad_ros.evaluation.domain import own_environment
 from vl4ad_ros.io.errors import Vl4adError
 
 DEADLINE_S = 60.0

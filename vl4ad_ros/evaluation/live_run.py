@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from vl4ad_ros.cli.domain import own_environment
+from vl4ad_ros.evaluation.domain import own_environment
 from vl4ad_ros.io.errors import Vl4adError
 
 READY = "recording"
