@@ -81,7 +81,7 @@ class BundleCard(Checked):
         sha256: File name -> SHA-256 of every other file of the bundle, those with the graph's weights among them.
     """
 
-    format: Literal["vl4ad_ros.runtime.bundle/1"] = "vl4ad_ros.runtime.bundle/1"
+    format: Literal["vl4ad_ros.bundle/1"] = "vl4ad_ros.bundle/1"
     name: str = Field(min_length=1)
     description: str = ""
     onnx: Annotated[FileName, Field(pattern=r"\.onnx$")] = "model.onnx"
