@@ -51,7 +51,6 @@ def test_engine_and_card(library: TensorRtLibrary, tiny: ModelBundle, tmp_path: 
         library,
         image_profile(bundle.card.input, 4),
         workspace_mib=512,
-        compute_capabilities=["8.6", "8.9"],
         progress=lambda *step: steps.append(step),
     )
     path = engine_path(bundle, "tensorrt_rtx")
@@ -60,7 +59,6 @@ def test_engine_and_card(library: TensorRtLibrary, tiny: ModelBundle, tmp_path: 
     assert card.library == "tensorrt_rtx"
     assert card.version == library.version
     assert card.gpu is None
-    assert card.compute_capabilities == ["8.6", "8.9"]
     assert card.check == NOT_CHECKED
     assert card.image.max_batch == 4
     assert card.onnx_sha256 == bundle.onnx_sha256
@@ -74,7 +72,7 @@ def test_the_shipped_bundle_builds(library: TensorRtLibrary, tmp_path: Path) -> 
         pytest.skip("this checkout has no models/vl4ad-small")
     shipped = ModelBundle.load("vl4ad-small")
     bundle = copy_of(shipped, tmp_path / "small")
-    card = build_engine(bundle, library, image_profile(bundle.card.input, 2), compute_capabilities=["8.9"])
+    card = build_engine(bundle, library, image_profile(bundle.card.input, 2))
     assert card.engine_bytes > 0.5 * bundle.onnx_path.stat().st_size
 
 
@@ -83,14 +81,14 @@ def test_the_mask_network_builds(library: TensorRtLibrary, mask_bundle: ModelBun
     bundle = copy_of(mask_bundle, tmp_path / "mask")
     kinds = {node.op_type for node in onnx.load(str(bundle.onnx_path)).graph.node}
     assert {"GridSample", "Softmax", "Sigmoid"} <= kinds
-    built = build_engine(bundle, library, image_profile(bundle.card.input, 2), compute_capabilities=["8.9"])
+    built = build_engine(bundle, library, image_profile(bundle.card.input, 2))
     assert built.engine_bytes > 1_000_000
 
 
 def test_the_mask_network_builds_in_float16(library: TensorRtLibrary, mask_bundle: ModelBundle, tmp_path: Path) -> None:
     half = write_float16_bundle(mask_bundle, tmp_path / "half")
     assert half.card.scores["float16_check"]["heavy_operators_in_float16"] > 0.7
-    built = build_engine(half, library, image_profile(half.card.input, 1), compute_capabilities=["8.9"])
+    built = build_engine(half, library, image_profile(half.card.input, 1))
     assert built.precision == "float16"
 
 
@@ -127,7 +125,7 @@ def test_a_network_that_bakes_its_size_in_is_refused(
         caplog.at_level(logging.CRITICAL),
         pytest.raises(Vl4adError, match=r"model\.onnx cannot run at all sizes .* 6144"),
     ):
-        build_engine(bundle, library, compute_capabilities=["8.9"])
+        build_engine(bundle, library)
     assert not engine_path(bundle, "tensorrt_rtx").exists()
 
 
@@ -150,8 +148,6 @@ def test_an_operator_it_cannot_take_is_named(library: TensorRtLibrary, tmp_path:
 
 def test_what_it_cannot_do_is_a_sentence(library: TensorRtLibrary, tiny: ModelBundle, tmp_path: Path) -> None:
     bundle = copy_of(tiny, tmp_path / "copy")
-    with pytest.raises(Vl4adError, match=r"cannot build for compute capability 5\.2: expected one of \['7\.5', "):
-        build_engine(bundle, library, compute_capabilities=["5.2"])
     with pytest.raises(Vl4adError, match="leave the timing cache out"):
         build_engine(bundle, library, timing_cache=tmp_path / "timing.cache")
     assert not engine_path(bundle, "tensorrt_rtx").exists()
@@ -171,7 +167,7 @@ NO_DRIVER = re.compile(r"IRuntime::deserializeCudaEngine: Error Code 1: Cuda Run
 def test_a_built_engine_is_loaded_up_to_the_driver(library: TensorRtLibrary, tiny: ModelBundle, tmp_path: Path) -> None:
     """Without a GPU, TensorRT reads the engine's header and length and then asks for the driver; with one it loads."""
     bundle = copy_of(tiny, tmp_path / "copy")
-    build_engine(bundle, library, compute_capabilities=["8.9"])
+    build_engine(bundle, library)
     plan = engine_path(bundle, "tensorrt_rtx").read_bytes()
     said = loaded(library, plan)
     assert not said or NO_DRIVER.match(said), said
@@ -186,7 +182,7 @@ def test_the_backend_loads_a_built_engine_up_to_the_driver(
 ) -> None:
     """The node's own way to the engine: card, freshness, runtime, deserialisation, on a stand-in for the GPU alone."""
     bundle = copy_of(tiny, tmp_path / "copy")
-    build_engine(bundle, library, compute_capabilities=["8.9"])
+    build_engine(bundle, library)
     if not loaded(library, engine_path(bundle, "tensorrt_rtx").read_bytes()):
         pytest.skip("a GPU is here: the contract test runs the engine")
     with pytest.raises(Vl4adError, match=rf"tensorrt_rtx cannot load \S+\.engine: {NO_DRIVER.pattern}"):
@@ -200,7 +196,7 @@ def test_nothing_runs_without_a_gpu(library: TensorRtLibrary, tiny: ModelBundle,
     except Vl4adError:
         pass
     bundle = copy_of(tiny, tmp_path / "copy")
-    build_engine(bundle, library, compute_capabilities=["8.9"])
+    build_engine(bundle, library)
     with pytest.raises(Vl4adError, match=r"No NVIDIA GPU can be used here \("):
         TensorRtEngine(bundle, library)
 

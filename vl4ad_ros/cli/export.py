@@ -52,13 +52,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
     engine.add_argument("--workspace-mib", type=int, help="limit of TensorRT's scratch memory")
     engine.add_argument("--timing-cache", type=Path, help="tensorrt: file that keeps kernel timings between builds")
-    engine.add_argument(
-        "--compute-capability",
-        nargs="+",
-        default=[],
-        metavar="X.Y",
-        help="tensorrt_rtx: GPUs to build for; all if none",
-    )
     engine.add_argument("--device", type=int, default=0, help="number of the GPU")
     engine.add_argument("--build-only", action="store_true", help="do not check the engine against ONNX Runtime")
 
@@ -139,7 +132,6 @@ def _tensorrt(args: argparse.Namespace) -> int:
             library,
             image,
             args.workspace_mib,
-            args.compute_capability,
             args.timing_cache,
             args.device,
             progress=progress.show,

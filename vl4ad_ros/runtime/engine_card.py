@@ -79,7 +79,7 @@ class EngineCard(Checked):
     library: Literal["tensorrt", "tensorrt_rtx"]
     version: str
     gpu: Gpu | None
-    compute_capabilities: list[str]
+    compute_capabilities: list[str] = Field(default_factory=list)
     precision: str
     image: ImageProfile
     workspace_mib: int | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +64,6 @@ def build_engine(
     library: TensorRtLibrary | str = "auto",
     image: ImageProfile | None = None,
     workspace_mib: int | None = None,
-    compute_capabilities: Sequence[str] = (),
     timing_cache: Path | None = None,
     device_id: int = 0,
     cuda: CudaDevice | None = None,
@@ -80,7 +79,6 @@ def build_engine(
         library: A loaded library, its name, or `auto`.
         image: Image shapes; by default `image_profile(bundle.card.input)`.
         workspace_mib: Limit of the scratch memory in MiB.
-        compute_capabilities: For `tensorrt_rtx`: what to build for, e.g. `8.9`; by default all that it supports.
         timing_cache: For `tensorrt`: file that keeps kernel timings from one build to the next.
         device_id: Number of the GPU, for `tensorrt`.
         cuda: The GPU, if it is already open.
@@ -96,15 +94,13 @@ def build_engine(
     library = load_library(library) if isinstance(library, str) else library
     image = image or image_profile(bundle.card.input)
     gpu = _gpu(library, device_id, cuda)
-    if compute_capabilities and not library.is_rtx:
-        raise Vl4adError("Only tensorrt_rtx builds for named compute capabilities; tensorrt builds for the GPU here.")
     path = engine_path(bundle, library.name)
     part = path.with_suffix(".part")
     try:
         path.parent.mkdir(exist_ok=True)
         part.touch()  # before the minutes that a build takes
         started = time.monotonic()
-        plan = _build(bundle, library, image, workspace_mib, compute_capabilities, timing_cache, progress)
+        plan = _build(bundle, library, image, workspace_mib, timing_cache, progress)
         seconds = time.monotonic() - started
         part.write_bytes(plan)
         part.replace(path)
@@ -123,7 +119,6 @@ def build_engine(
         library="tensorrt_rtx" if library.is_rtx else "tensorrt",
         version=library.version,
         gpu=gpu,
-        compute_capabilities=list(compute_capabilities),
         precision=bundle.card.precision,
         image=image,
         workspace_mib=workspace_mib,
@@ -155,7 +150,6 @@ def _build(
     library: TensorRtLibrary,
     image: ImageProfile,
     workspace_mib: int | None,
-    compute_capabilities: Sequence[str],
     timing_cache: Path | None,
     progress: Progress | None,
 ) -> bytes:
@@ -185,7 +179,6 @@ def _build(
     )
     if config.add_optimization_profile(profile) < 0:
         raise Vl4adError(f"{library.name} refuses the image shapes {image}: {library.last_errors()}.")
-    _set_compute_capabilities(library, config, compute_capabilities)
     cache = _open_timing_cache(library, config, timing_cache)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
@@ -200,24 +193,6 @@ def _build(
 def _parser_error(error: Any) -> str:
     where = f"{error.node_operator()} '{error.node_name()}': " if error.node_operator() else ""
     return where + " ".join(str(error.desc()).split())
-
-
-def _set_compute_capabilities(library: TensorRtLibrary, config: Any, wanted: Sequence[str]) -> None:
-    if not wanted:
-        return
-    known = {
-        f"{name[2:-1]}.{name[-1]}": value
-        for name, value in vars(library.module.ComputeCapability).items()
-        if name.startswith("SM")
-    }
-    config.num_compute_capabilities = len(wanted)
-    for index, capability in enumerate(wanted):
-        if capability not in known:
-            raise Vl4adError(
-                f"{library.name} {library.version} cannot build for compute capability {capability}: "
-                f"expected one of {sorted(known, key=float)}."
-            )
-        config.set_compute_capability(known[capability], index)
 
 
 def _open_timing_cache(library: TensorRtLibrary, config: Any, path: Path | None) -> Any:
