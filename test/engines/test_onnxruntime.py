@@ -12,8 +12,10 @@ from onnx import TensorProto, helper
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import CARD, ModelBundle, write_card
-from vl4ad_ros.runtime.detector import Detector, anomaly_mask, upsample
+from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.engine_factory import create_engine
+from vl4ad_ros.runtime.frame_state import FrameState
+from vl4ad_ros.runtime.frames import Job, anomaly_mask, upsample
 
 
 def solid(red: int, green: int, blue: int, height: int = 64, width: int = 96) -> np.ndarray:
@@ -46,9 +48,9 @@ def test_batch_equals_single_frames(mock_bundle: Path) -> None:
     detector = Detector.open(mock_bundle)
     prompts = detector.prompts("traffic_ood")
     images = [solid(255, 0, 0), solid(10, 200, 30), solid(0, 0, 255)]
-    batch = detector.infer(images, prompts)
-    for index, image in enumerate(images):
-        np.testing.assert_array_equal(batch[index], detector.infer([image], prompts)[0])
+    batch = detector.process([Job(image) for image in images], FrameState(prompts))
+    for image, result in zip(images, batch, strict=True):
+        np.testing.assert_array_equal(result.uncertainty, detector.detect(image, prompts))
 
 
 def test_scoring_and_temperature_reach_the_graph(mock_bundle: Path) -> None:

@@ -135,5 +135,5 @@ def test_a_bundle_with_the_score_at_the_input_s_size(resize: Literal["classes", 
     detector = Detector.open(bundle.path)
     image = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     for scoring in SCORINGS:
-        scores = detector.infer([image], detector.prompts(scoring=scoring))
-        assert scores.shape == (1, HEIGHT, WIDTH)
+        scores = detector.detect(image, detector.prompts(scoring=scoring), "mask")
+        assert scores.shape == (HEIGHT, WIDTH)

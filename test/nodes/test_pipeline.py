@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.frame_state import FrameState, next_state
-from vl4ad_ros.runtime.frames import Job, RoiMask, Wanted, run
+from vl4ad_ros.runtime.frames import Job, RoiMask, Wanted
 from vl4ad_ros.runtime.settings import PARAMETERS
 
 VALUES: dict[str, Any] = {parameter.name: parameter.default for parameter in PARAMETERS} | {"prompt_set": "traffic"}
@@ -56,7 +56,7 @@ class CountingEngine:
 def test_frames_of_one_network_size_run_as_a_batch_and_keep_their_order(detector: Detector) -> None:
     counting = CountingEngine(detector.engine)
     jobs = [Job(plain(RED, 64, 96)), Job(plain(BLUE, 96, 64)), Job(plain(BLUE, 128, 192)), Job(plain(GREEN, 64, 96))]
-    results = run(Detector(detector.bundle, counting), jobs, state(detector))
+    results = Detector(detector.bundle, counting).process(jobs, state(detector))
     assert sorted(counting.calls) == [1, 3]
     for job, result in zip(jobs, results, strict=True):
         assert result.uncertainty.shape == job.image.shape[:2]
@@ -69,7 +69,7 @@ def test_output_sizes(detector: Detector) -> None:
     network = detector.bundle.network_size(128, 192)
     sizes = {"input": (128, 192), "network": network, "mask": (network[0] // STRIDE, network[1] // STRIDE)}
     for name, size in sizes.items():
-        (result,) = run(detector, [Job(image)], state(detector, output_size=name))
+        (result,) = detector.process([Job(image)], state(detector, output_size=name))
         assert result.uncertainty.shape == size
         assert result.mask is not None
         assert result.mask.shape == size
@@ -77,9 +77,9 @@ def test_output_sizes(detector: Detector) -> None:
 
 def test_only_what_is_wanted_is_made(detector: Detector) -> None:
     image = plain(BLUE, 64, 96)
-    (result,) = run(detector, [Job(image, Wanted(uncertainty=True, mask=False))], state(detector))
+    (result,) = detector.process([Job(image, Wanted(uncertainty=True, mask=False))], state(detector))
     assert (result.mask, result.regions) == (None, None)
-    (result,) = run(detector, [Job(image, Wanted(False, False, regions=True))], state(detector, threshold=0.4))
+    (result,) = detector.process([Job(image, Wanted(False, False, regions=True))], state(detector, threshold=0.4))
     assert result.regions is not None
     assert [region.area for region in result.regions] == [64 * 96]
     assert not Wanted(False, False, False).anything
@@ -90,7 +90,7 @@ def test_region_of_interest(detector: Detector, tmp_path: Path) -> None:
     roi[:, 6:] = 255  # look at the right half
     cv2.imwrite(str(tmp_path / "roi.png"), roi)
     job = Job(plain(BLUE, 64, 96), Wanted(regions=True), RoiMask(str(tmp_path / "roi.png")))
-    (result,) = run(detector, [job], state(detector, threshold=0.0))
+    (result,) = detector.process([job], state(detector, threshold=0.0))
     assert result.uncertainty[:, :48].max() == 0
     assert result.uncertainty[:, 48:] == pytest.approx(0.5, abs=1e-5)
     assert result.mask is not None

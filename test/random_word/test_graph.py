@@ -153,7 +153,7 @@ def test_installed_network_runs_through_the_detector(both_bundle: Path) -> None:
         colours = image[::4, ::4].astype(np.float32) + 1e-6
         p = network.probability(colours / np.linalg.norm(colours, axis=2, keepdims=True))
         maps = {
-            method: detector.infer([image], detector.prompts(method=method))[0]
+            method: detector.detect(image, detector.prompts(method=method), "mask")
             for method in ("vl4ad", "random_word", "both")
         }
         np.testing.assert_allclose(maps["random_word"], p, atol=1e-5)

@@ -34,7 +34,7 @@ def test_both_is_the_mean_of_the_two_on_a_picture(detector: Detector) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (12, 20, 3)).astype(np.uint8)
     image = np.asarray(cv2.resize(picture, (640, 352), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
     maps = {
-        method: detector.infer([image], detector.prompts(method=method))[0]
+        method: detector.detect(image, detector.prompts(method=method), "mask")
         for method in ("vl4ad", "random_word", "both")
     }
     np.testing.assert_allclose(maps["both"], (maps["vl4ad"] + maps["random_word"]) / 2, atol=1e-4)

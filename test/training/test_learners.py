@@ -115,7 +115,7 @@ def test_bundle_of_a_run_detects(tmp_path: Path, tiny_data: Path, monkeypatch: p
     detector = Detector.open(bundle.path)
     image = np.random.default_rng(0).integers(0, 256, (*SHAPE, 3), dtype=np.uint8)
     wanted = uncertainty_of(trainer, image)
-    assert np.abs(detector.infer([image], detector.prompts())[0] - wanted).max() < 1e-3
+    assert np.abs(detector.detect(image, detector.prompts(), "mask") - wanted).max() < 1e-3
     assert detector.detect(image, detector.prompts()).shape == SHAPE
 
 
@@ -191,7 +191,7 @@ def test_bundle_of_a_trained_mask_network_detects(
     assert (bundle.card.input.resize, bundle.card.num_queries, bundle.card.stride) == ("stretch", 64, 1)
     image = np.random.default_rng(0).integers(0, 256, (*SHAPE, 3), dtype=np.uint8)
     detector = Detector.open(bundle.path)
-    got = detector.infer([image], detector.prompts())[0]
+    got = detector.detect(image, detector.prompts(), "mask")
     with torch.no_grad():
         tensor = torch.from_numpy(image).permute(2, 0, 1)[None]
         support = trainer.averaged.learner.dense_logits(tensor, trainer.data.all_concepts()).exp()

@@ -16,7 +16,7 @@ from vl4ad_ros.runtime.score_names import DEFAULT_SCORING, METHODS, SCORINGS
 if TYPE_CHECKING:
     from vl4ad_ros.io.media import Picture
     from vl4ad_ros.runtime.detector import Detector
-    from vl4ad_ros.runtime.prompt_tensors import PromptTensors
+    from vl4ad_ros.runtime.frame_state import FrameState
 
 HELP = "find anomalies in pictures, folders and videos; write maps, masks, overlays and result.json"
 RESULT = "result.json"
@@ -55,10 +55,8 @@ def run(args: argparse.Namespace) -> int:
     inputs = find_inputs(args.inputs)
     detector = Detector.open(args.bundle, args.backend, args.threads)
     try:
-        network = detector.random_word(random_word_network(args), args.method)
-        prompts = detector.prompts(args.prompt_set, args.scoring, args.temperature, args.method, network)
-        own = detector.bundle.card.threshold(args.method, args.scoring)
-        threshold = own if args.threshold is None else args.threshold
+        network = random_word_network(args)
+        state = detector.state(args.prompt_set, args.scoring, args.temperature, args.method, network, args.threshold)
         try:
             args.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -70,14 +68,13 @@ def run(args: argparse.Namespace) -> int:
             for entry in inputs:
                 try:
                     for picture in entry.pictures():
-                        files.append(_process(picture, detector, prompts, threshold, args))
+                        files.append(_process(picture, detector, state, args))
                         bar.update()
                 except Vl4adError as error:  # One broken file does not stop the others.
                     named = str(entry.path) in str(error)
                     faults.append(str(error) if named else f"{entry.path}: {error}")
         seconds = time.perf_counter() - started
-        method = {"method": args.method, "random_word": None if network is None else network.summary()}
-        _write_result(args.out, detector, prompts, method, threshold, files, faults, seconds)
+        _write_result(args.out, detector, state, files, faults, seconds)
     finally:
         detector.close()
     print(f"{len(files)} pictures in {seconds:.1f} s; results in {args.out}")
@@ -91,24 +88,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _process(
-    picture: Picture, detector: Detector, prompts: PromptTensors, threshold: float, args: argparse.Namespace
-) -> dict[str, Any]:
+def _process(picture: Picture, detector: Detector, state: FrameState, args: argparse.Namespace) -> dict[str, Any]:
     """Process one picture, write its files and return what result.json says of it."""
     from vl4ad_ros.io.drawing import draw_overlay
     from vl4ad_ros.io.media import write_mask, write_overlay, write_uncertainty
-    from vl4ad_ros.runtime.detector import anomaly_mask, upsample
+    from vl4ad_ros.runtime.frames import Job
     from vl4ad_ros.runtime.uncertainty import image_score
 
-    moments = [time.perf_counter()]
-    prepared = detector.preprocess(picture.image)
-    moments.append(time.perf_counter())
-    scores = detector.infer([prepared], prompts)[0]
-    moments.append(time.perf_counter())
-    uncertainty = upsample(scores, *picture.image.shape[:2])
-    mask = anomaly_mask(uncertainty, threshold)
-    moments.append(time.perf_counter())
-    stages = zip(("preprocess", "engine", "postprocess"), moments, moments[1:], strict=False)
+    (result,) = detector.process([Job(picture.image)], state)
+    uncertainty, mask = result.uncertainty, result.mask
+    assert mask is not None
     written = {
         "uncertainty": write_uncertainty(args.out, picture.stem, uncertainty, args.format).name,
         "mask": write_mask(args.out, picture.stem, mask).name,
@@ -126,16 +115,14 @@ def _process(
         "image_score": image_score(uncertainty),
         "uncertainty_mean": float(uncertainty.mean()),
         "uncertainty_max": float(uncertainty.max()),
-        "latency_ms": {name: round(1e3 * (end - begin), 3) for name, begin, end in stages},
+        "latency_ms": {name: round(value, 3) for name, value in result.milliseconds.items()},
     }
 
 
 def _write_result(
     out: Path,
     detector: Detector,
-    prompts: PromptTensors,
-    method: dict[str, Any],
-    threshold: float,
+    state: FrameState,
     files: list[dict[str, Any]],
     faults: list[str],
     seconds: float,
@@ -146,7 +133,7 @@ def _write_result(
     from vl4ad_ros.io.provenance import provenance
     from vl4ad_ros.runtime.bundle import CARD
 
-    bundle = detector.bundle
+    bundle, prompts = detector.bundle, state.prompts
     table = {name: [entry["latency_ms"][name] for entry in files] for name in ("preprocess", "engine", "postprocess")}
     result = {
         "format": FORMAT,
@@ -155,9 +142,10 @@ def _write_result(
         "engine": detector.engine.info.as_dict(),
         "prompt_set": prompts.prompt_set.summary(),
         "scoring": prompts.scoring,
-        **method,
+        "method": state.method,
+        "random_word": state.random_word,
         "temperature": prompts.temperature,
-        "threshold": threshold,
+        "threshold": state.threshold,
         "seconds": round(seconds, 3),
         "latency_ms": {name: {"median": float(np.median(v)), "max": max(v)} for name, v in table.items() if v},
         "faults": faults,

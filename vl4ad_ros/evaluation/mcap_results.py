@@ -15,7 +15,7 @@ from vl4ad_ros.evaluation.pictures import encode_jpeg
 from vl4ad_ros.evaluation.predictor import DetectorSpec, RecordedSpec
 from vl4ad_ros.io.bag_writer import BagWriter
 from vl4ad_ros.io.drawing import draw_overlay
-from vl4ad_ros.runtime.detector import anomaly_mask
+from vl4ad_ros.runtime.frames import anomaly_mask
 
 PREFIX = "/evaluation"
 IMAGE = "sensor_msgs/msg/CompressedImage"

@@ -12,7 +12,7 @@ from vl4ad_ros.evaluation.component_metrics import FrameComponents, Track, match
 from vl4ad_ros.evaluation.frames import Frame
 from vl4ad_ros.evaluation.levels import LevelCounts, average_precision, count_levels, fpr_at_95
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.runtime.detector import anomaly_mask
+from vl4ad_ros.runtime.frames import anomaly_mask
 
 
 def measure(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +14,8 @@ from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.hashing import sha256_file
 from vl4ad_ros.io.resources import bundle_dir
 from vl4ad_ros.runtime.bundle import CARD
-from vl4ad_ros.runtime.detector import Detector, upsample
+from vl4ad_ros.runtime.detector import Detector
+from vl4ad_ros.runtime.frames import Job, Wanted, upsample
 from vl4ad_ros.runtime.score_names import DEFAULT_SCORING
 
 
@@ -70,20 +70,19 @@ class DetectorPredictor:
     """The detector, run in this process."""
 
     def __init__(self, spec: DetectorSpec) -> None:
-        self._spec = spec
         self._detector = Detector.open(spec.bundle, spec.backend, spec.threads)
-        network = self._detector.random_word(spec.random_word, spec.method)
-        self._random_word = None if network is None else network.summary()
-        self._prompts = self._detector.prompts(spec.prompt_set, spec.scoring, spec.temperature, spec.method, network)
+        self._state = self._detector.state(
+            spec.prompt_set, spec.scoring, spec.temperature, spec.method, spec.random_word
+        )
 
     @property
     def default_threshold(self) -> float:
         """The bundle's own threshold for the anomaly mask, of this method and score."""
-        return self._detector.bundle.card.threshold(self._spec.method, self._prompts.scoring)
+        return self._state.threshold
 
     def describe(self) -> dict[str, Any]:
         """Return bundle, engine, prompt set, random-word network and settings with their hashes."""
-        bundle, prompts = self._detector.bundle, self._prompts
+        bundle, prompts = self._detector.bundle, self._state.prompts
         return {
             "bundle": bundle.card.name,
             "card_sha256": sha256_file(bundle.path / CARD),
@@ -92,23 +91,18 @@ class DetectorPredictor:
             "prompt_set_version": prompts.prompt_set.version,
             "prompt_set_source_sha256": prompts.prompt_set.source_sha256,
             "scoring": prompts.scoring,
-            "method": self._spec.method,
-            "random_word": self._random_word,
+            "method": self._state.method,
+            "random_word": self._state.random_word,
             "temperature": prompts.temperature,
         }
 
     def predict(self, frame: Frame) -> tuple[NDArray[np.float32], dict[str, float]]:
-        """Run the detector; the stages are `preprocess`, `engine` (with the score's range), `upsample` and `total`."""
-        height, width = frame.image.shape[:2] if frame.labels is None else frame.labels.shape
-        start = time.perf_counter()
-        prepared = self._detector.preprocess(frame.image)
-        ready = time.perf_counter()
-        scores = self._detector.infer([prepared], self._prompts)[0]
-        inferred = time.perf_counter()
-        uncertainty = upsample(scores, height, width)
-        done = time.perf_counter()
-        stages = {"preprocess": ready - start, "engine": inferred - ready, "upsample": done - inferred}
-        return uncertainty, {name: 1e3 * s for name, s in {**stages, "total": done - start}.items()}
+        """Run the detector; the stages are `preprocess`, `engine`, `upsample` (to the published map) and `total`."""
+        size = frame.image.shape[:2] if frame.labels is None else frame.labels.shape
+        (result,) = self._detector.process([Job(frame.image, Wanted(mask=False), size=size)], self._state)
+        stages = dict(result.milliseconds)
+        stages["upsample"] = stages.pop("postprocess")
+        return result.uncertainty, {**stages, "total": sum(stages.values())}
 
     def close(self) -> None:
         """Free the engine."""

@@ -18,7 +18,7 @@ from vl4ad_ros.evaluation.pictures import Gallery, thumbnail
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.npy_files import read_npz
-from vl4ad_ros.runtime.detector import anomaly_mask
+from vl4ad_ros.runtime.frames import anomaly_mask
 
 
 @dataclass

@@ -18,16 +18,16 @@ from vl4ad_ros.nodes.camera import Camera
 from vl4ad_ros.nodes.cdr import read_image
 from vl4ad_ros.nodes.messages import OutgoingMaps
 from vl4ad_ros.nodes.slots import Slots, Taken
-from vl4ad_ros.runtime import frames as pipeline
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.frame_state import FrameState
+from vl4ad_ros.runtime.frames import Job
 
 
 @dataclass(frozen=True)
 class _Decoded:
     camera: Camera
     header: Header
-    job: pipeline.Job
+    job: Job
     outgoing: OutgoingMaps
     arrived: float
     began: float
@@ -122,11 +122,11 @@ class Worker:
             return None
         camera.check_stamp(message.header)
         outgoing = OutgoingMaps(message.header)
-        job = pipeline.Job(image, wanted, camera.roi, outgoing.room)
+        job = Job(image, wanted, camera.roi, outgoing.room)
         return _Decoded(camera, message.header, job, outgoing, taken.arrived, began, (time.monotonic() - began) * 1e3)
 
     def _process(self, decoded: Sequence[_Decoded], state: FrameState) -> None:
-        results = pipeline.run(self._detector, [one.job for one in decoded], state)
+        results = self._detector.process([one.job for one in decoded], state)
         for one, result in zip(decoded, results, strict=True):
             began = time.monotonic()
             self._before_publish(one.camera, one.header, state)

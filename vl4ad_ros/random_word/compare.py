@@ -19,7 +19,7 @@ from vl4ad_ros.random_word.family import PromptFamily, load_family
 from vl4ad_ros.random_word.gap import Reference, close_gap, directions, mean_visual_embedding
 from vl4ad_ros.random_word.prompts import ANOMALOUS, NORMAL, WordSettings, every_prompt
 from vl4ad_ros.random_word.training import prepare, train
-from vl4ad_ros.runtime.detector import Detector, upsample
+from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 from vl4ad_ros.runtime.random_word_network import RandomWordNetwork, cosine_network
 
@@ -144,9 +144,8 @@ def score_dataset(
     for number, frame in enumerate(source.frames(indices), start=1):
         if frame.labels is None:
             continue
-        prepared = detector.preprocess(frame.image)
         for one, collected in zip(prompts, metrics, strict=True):
-            collected.add(upsample(detector.infer([prepared], one)[0], *frame.labels.shape), frame.labels)
+            collected.add(detector.detect(frame.image, one, frame.labels.shape), frame.labels)
         if number % 10 == 0:
             say(f"{source.layout.title}: {number} of {len(indices)} frames")
     require_whole(source)

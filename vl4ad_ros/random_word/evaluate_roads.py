@@ -10,7 +10,7 @@ from typing import Any
 from vl4ad_ros.evaluation.datasets import DatasetSource
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
 from vl4ad_ros.random_word.clip_detector import ClipWindowDetector
-from vl4ad_ros.runtime.detector import upsample
+from vl4ad_ros.runtime.frames import upsample
 
 FIGURES = ("ap", "fpr95", "auroc", "error", "positives", "negatives")
 

@@ -1,10 +1,10 @@
-"""The detector without ROS: from camera images to uncertainty maps and anomaly masks."""
+"""The detector without ROS: from images to uncertainty maps, anomaly masks and regions, timed stage by stage."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -14,15 +14,18 @@ from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.engine import Engine
 from vl4ad_ros.runtime.engine_factory import create_engine
+from vl4ad_ros.runtime.frame_state import FrameState
+from vl4ad_ros.runtime.frames import Job, OutputSize, Result, Wanted, finish
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors, pack
 from vl4ad_ros.runtime.random_word_files import METHOD, graph_inputs, load_bundled
 from vl4ad_ros.runtime.random_word_network import DEFAULT, RandomWordNetwork
 from vl4ad_ros.runtime.score_names import DEFAULT_SCORING
-from vl4ad_ros.runtime.uncertainty import to_uncertainty
 
 
 class Detector:
-    """A bundle in an engine. Holds no prompt set: each call names the one that it uses, so that no frame can mix two.
+    """A model bundle in an engine.
+
+    It holds no prompt set: each call names the state that it uses, so that no frame can mix two.
 
     Attributes:
         bundle: The model bundle.
@@ -109,6 +112,34 @@ class Detector:
         network = load_bundled(self.bundle, name_or_path or DEFAULT)
         return None if method == "vl4ad" else network
 
+    def state(
+        self,
+        prompt_set: str | Path | None = None,
+        scoring: str = DEFAULT_SCORING,
+        temperature: float | None = None,
+        method: str = "vl4ad",
+        random_word: str | Path | None = None,
+        threshold: float | None = None,
+    ) -> FrameState:
+        """Return the state that frames are processed with: prompts and the mask's threshold.
+
+        Args:
+            prompt_set: As of `prompts`.
+            scoring: As of `prompts`.
+            temperature: As of `prompts`.
+            method: As of `prompts`.
+            random_word: As of `random_word`.
+            threshold: Of the anomaly mask, [0, 1]; None takes the bundle's own for the method and score.
+
+        Raises:
+            Vl4adError: As `prompts` and `random_word`.
+        """
+        network = self.random_word(random_word, method)
+        prompts = self.prompts(prompt_set, scoring, temperature, method, network)
+        own = self.bundle.card.threshold(method, prompts.scoring)
+        summary = None if network is None else network.summary()
+        return FrameState(prompts, own if threshold is None else threshold, method, summary)
+
     def _check_method(self, method: str) -> None:
         card = self.bundle.card
         for name in ("vl4ad", METHOD) if method == "both" else (method,):
@@ -134,62 +165,42 @@ class Detector:
             image = np.asarray(cv2.resize(image, half, interpolation=cv2.INTER_AREA), dtype=np.uint8)
         return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
-    def infer(self, inputs: Sequence[NDArray[np.uint8]], prompts: PromptTensors) -> NDArray[np.float32]:
-        """Run preprocessed images of one size as a batch.
+    def process(self, jobs: Sequence[Job], state: FrameState) -> list[Result]:
+        """Process frames with one state; frames whose network sizes agree run as one batch.
 
-        Returns:
-            Published uncertainty in [0, 1], float32 [B, h, w], at the score's resolution.
+        Raises:
+            Vl4adError: If an image is none, or the engine fails.
         """
-        batch = inputs[0][None] if len(inputs) == 1 else np.stack(inputs)
-        return to_uncertainty(self.engine.infer(batch, prompts), prompts.scoring, prompts.temperature)
+        groups: dict[tuple[int, int], list[int]] = {}
+        inputs: list[NDArray[np.uint8]] = []
+        began = time.perf_counter()
+        for index, job in enumerate(jobs):
+            inputs.append(self.preprocess(job.image))
+            groups.setdefault(inputs[-1].shape[:2], []).append(index)
+        preprocess_ms = (time.perf_counter() - began) * 1e3
+        results: dict[int, Result] = {}
+        for size, members in groups.items():
+            batch = inputs[members[0]][None] if len(members) == 1 else np.stack([inputs[index] for index in members])
+            began = time.perf_counter()
+            raw = self.engine.infer(batch, state.prompts)
+            stages = {"preprocess": preprocess_ms, "engine": (time.perf_counter() - began) * 1e3}
+            for score, index in zip(raw, members, strict=True):
+                results[index] = finish(score, jobs[index], size, state, stages)
+        return [results[index] for index in range(len(jobs))]
 
-    def detect(self, image: NDArray[np.uint8], prompts: PromptTensors) -> NDArray[np.float32]:
-        """Return the uncertainty map of one RGB image at the image's size, float32 [H, W] in [0, 1]."""
-        scores = self.infer([self.preprocess(image)], prompts)[0]
-        return upsample(scores, image.shape[0], image.shape[1])
+    def detect(
+        self, image: NDArray[np.uint8], prompts: PromptTensors, size: OutputSize = "input"
+    ) -> NDArray[np.float32]:
+        """Return the uncertainty map of one RGB image, float32 [H, W] in [0, 1].
+
+        Args:
+            image: RGB, uint8 [H, W, 3].
+            prompts: The prompt inputs.
+            size: Of the map: `input` (the image's), `network`, `mask` (the score's own), or rows and columns.
+        """
+        job = Job(image, Wanted(mask=False), size=size)
+        return self.process([job], FrameState(prompts))[0].uncertainty
 
     def close(self) -> None:
         """Free the engine."""
         self.engine.close()
-
-
-def upsample(
-    scores: NDArray[np.float32], height: int, width: int, into: NDArray[np.float32] | None = None
-) -> NDArray[np.float32]:
-    """Resize an uncertainty map bilinearly to height x width; the range stays.
-
-    Args:
-        scores: float32 [h, w].
-        height: Rows of the result.
-        width: Columns of the result.
-        into: Contiguous array [height, width] to write the result into; None makes one where it is needed.
-
-    Returns:
-        float32 [height, width]: `into` where it is given; else `scores` itself where that has the size.
-    """
-    if scores.shape == (height, width):
-        return scores if into is None else _kept(into, scores)
-    resized = cv2.resize(scores, (width, height), dst=into, interpolation=cv2.INTER_LINEAR)
-    return np.asarray(resized, dtype=np.float32) if into is None else _kept(into, resized)
-
-
-def anomaly_mask(
-    uncertainty: NDArray[np.float32], threshold: float, into: NDArray[np.uint8] | None = None
-) -> NDArray[np.uint8]:
-    """Return 255 where the uncertainty is at or above the threshold, else 0: uint8, same shape.
-
-    Args:
-        uncertainty: float32 [H, W].
-        threshold: In [0, 1].
-        into: As of `upsample`, uint8.
-    """
-    # OpenCV's type information lacks the comparison with a number.
-    mask = cv2.compare(uncertainty, float(threshold), cv2.CMP_GE, into)  # type: ignore[call-overload]
-    return np.asarray(mask, dtype=np.uint8) if into is None else _kept(into, mask)
-
-
-def _kept(into: NDArray[Any], result: Any) -> NDArray[Any]:
-    """Return `into` with a result that OpenCV was to write there; where it could not, it made an array of its own."""
-    if not np.shares_memory(into, result):
-        np.copyto(into, result)
-    return into

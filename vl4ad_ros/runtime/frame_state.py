@@ -1,13 +1,15 @@
-"""What one frame is processed with: an immutable object, replaced as a whole between frames. Knows no ROS type."""
+"""The state that a frame is processed with: an immutable object, replaced as a whole between frames."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors
+
+if TYPE_CHECKING:
+    from vl4ad_ros.runtime.detector import Detector
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,28 +17,28 @@ class FrameState:
     """The live settings in force. A frame takes one reference and uses only that, so that no frame can mix two.
 
     Attributes:
-        version: Counts up with each change that can alter a map, a mask or a region.
         prompts: The prompt set with scoring, method and temperature, ready for the graph.
+        threshold: Of the anomaly mask, [0, 1].
         method: Name of the anomaly method that the prompts were packed for.
         random_word: What identifies the random-word network among the prompts' inputs; None where the method has none.
-        threshold: Of the anomaly mask, [0, 1].
         output_size: `input`, `network` or `mask`.
         min_region_area: Pixels.
+        version: Counts up with each change that can alter a map, a mask or a region.
         max_rate: Frames per second and camera; 0 for no limit.
         enabled: Whether frames are processed at all.
         batch_wait_s: Patience for the frames of other cameras, seconds.
     """
 
-    version: int
     prompts: PromptTensors
-    method: str
-    random_word: Mapping[str, str] | None
-    threshold: float
-    output_size: str
-    min_region_area: int
-    max_rate: float
-    enabled: bool
-    batch_wait_s: float
+    threshold: float = 0.5
+    method: str = "vl4ad"
+    random_word: Mapping[str, str] | None = None
+    output_size: str = "input"
+    min_region_area: int = 0
+    version: int = 1
+    max_rate: float = 0.0
+    enabled: bool = True
+    batch_wait_s: float = 0.0
 
 
 _OF_THE_PROMPTS = ("prompt_set", "scoring", "method", "random_word", "temperature")
@@ -62,23 +64,23 @@ def next_state(
     def touched(names: tuple[str, ...]) -> bool:
         return previous is None or changed is None or bool(changed & set(names))
 
-    if previous is None or touched(_OF_THE_PROMPTS):
-        method = values["method"]
-        network = detector.random_word(values["random_word"] or None, method)
-        prompts = detector.prompts(
-            values["prompt_set"] or None, values["scoring"], values["temperature"] or None, method, network
-        )
-        random_word: Mapping[str, str] | None = None if network is None else network.summary()
-    else:
-        prompts, random_word = previous.prompts, previous.random_word
     threshold = float(values["threshold"])
-    version = 1 if previous is None else previous.version + int(touched(_OF_THE_RESULT))
-    return FrameState(
-        version=version,
-        prompts=prompts,
-        method=values["method"],
-        random_word=random_word,
-        threshold=threshold if threshold >= 0 else detector.bundle.card.threshold(values["method"], prompts.scoring),
+    own = None if threshold < 0 else threshold
+    if previous is None or touched(_OF_THE_PROMPTS):
+        state = detector.state(
+            values["prompt_set"] or None,
+            values["scoring"],
+            values["temperature"] or None,
+            values["method"],
+            values["random_word"] or None,
+            own,
+        )
+    else:
+        card, scoring = detector.bundle.card, previous.prompts.scoring
+        state = replace(previous, threshold=card.threshold(previous.method, scoring) if own is None else own)
+    return replace(
+        state,
+        version=1 if previous is None else previous.version + int(touched(_OF_THE_RESULT)),
         output_size=values["output_size"],
         min_region_area=int(values["min_region_area"]),
         max_rate=float(values["max_rate"]),

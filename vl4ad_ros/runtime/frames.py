@@ -1,18 +1,17 @@
-"""From RGB frames to maps, masks and regions, timed stage by stage. Knows no ROS type."""
+"""Frames and their results: what is asked for, and the steps from the score to map, mask and regions."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.runtime.detector import Detector, anomaly_mask, upsample
 from vl4ad_ros.runtime.frame_state import FrameState
 from vl4ad_ros.runtime.regions import Region, find_regions
 from vl4ad_ros.runtime.uncertainty import to_uncertainty
@@ -67,6 +66,9 @@ class Wanted:
         return self.uncertainty or self.mask or self.regions or self.others
 
 
+OutputSize: TypeAlias = "str | tuple[int, int]"
+"""`input` (the image's), `network`, `mask` (the score's own), or rows and columns."""
+
 Room = Callable[[str, tuple[int, int], type[np.generic]], NDArray[Any]]
 """Makes the array that an output is written into, of its name (`uncertainty`, `mask`), shape and type."""
 
@@ -86,12 +88,14 @@ class Job:
         wanted: Outputs to make.
         roi: Region of interest, or None.
         room: Where the outputs that are wanted are written.
+        size: Of the outputs; None takes the state's.
     """
 
     image: NDArray[np.uint8]
     wanted: Wanted = field(default_factory=Wanted)
     roi: RoiMask | None = None
     room: Room = own_room
+    size: OutputSize | None = None
 
 
 @dataclass(frozen=True)
@@ -114,42 +118,27 @@ class Result:
     milliseconds: dict[str, float]
 
 
-def run(detector: Detector, jobs: Sequence[Job], state: FrameState) -> list[Result]:
-    """Process frames with one state; frames whose network sizes agree run as one batch.
-
-    Raises:
-        Vl4adError: If the engine fails.
-    """
-    groups: dict[tuple[int, int], list[int]] = {}
-    inputs: list[NDArray[np.uint8]] = []
-    began = time.perf_counter()
-    for index, job in enumerate(jobs):
-        inputs.append(detector.preprocess(job.image))
-        groups.setdefault(inputs[-1].shape[:2], []).append(index)
-    preprocess_ms = (time.perf_counter() - began) * 1e3
-    results: dict[int, Result] = {}
-    for size, members in groups.items():
-        batch = inputs[members[0]][None] if len(members) == 1 else np.stack([inputs[index] for index in members])
-        began = time.perf_counter()
-        raw = detector.engine.infer(batch, state.prompts)
-        engine_ms = (time.perf_counter() - began) * 1e3
-        for score, index in zip(raw, members, strict=True):
-            results[index] = _finish(score, jobs[index], size, state, preprocess_ms, engine_ms)
-    return [results[index] for index in range(len(jobs))]
-
-
-def _finish(
+def finish(
     raw: NDArray[np.float32],
     job: Job,
     network_size: tuple[int, int],
     state: FrameState,
-    preprocess_ms: float,
-    engine_ms: float,
+    earlier: Mapping[str, float],
 ) -> Result:
+    """Turn a raw score float32 [h, w] into the outputs that are wanted.
+
+    Args:
+        raw: u, higher = more anomalous.
+        job: The frame.
+        network_size: Rows and columns that the network saw.
+        state: What the frame is processed with.
+        earlier: Milliseconds of the stages before.
+    """
     began = time.perf_counter()
     score = to_uncertainty(raw, state.prompts.scoring, state.prompts.temperature)
+    size = state.output_size if job.size is None else job.size
     sizes = {"input": job.image.shape[:2], "network": network_size, "mask": score.shape}
-    height, width = sizes[state.output_size]
+    height, width = sizes[size] if isinstance(size, str) else size
     wanted = job.wanted
     place = (job.room if wanted.uncertainty else own_room)("uncertainty", (height, width), np.float32)
     uncertainty = upsample(score, height, width, place)
@@ -162,6 +151,47 @@ def _finish(
         if mask is not None:
             job.roi.clear_outside(mask)
     regions = find_regions(mask, uncertainty, state.min_region_area) if mask is not None and wanted.regions else None
-    postprocess_ms = (time.perf_counter() - began) * 1e3
-    stages = {"preprocess": preprocess_ms, "engine": engine_ms, "postprocess": postprocess_ms}
+    stages = {**earlier, "postprocess": (time.perf_counter() - began) * 1e3}
     return Result(uncertainty, mask, regions, network_size, stages)
+
+
+def upsample(
+    scores: NDArray[np.float32], height: int, width: int, into: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """Resize an uncertainty map bilinearly to height x width; the range stays.
+
+    Args:
+        scores: float32 [h, w].
+        height: Rows of the result.
+        width: Columns of the result.
+        into: Contiguous array [height, width] to write the result into; None makes one where it is needed.
+
+    Returns:
+        float32 [height, width]: `into` where it is given; else `scores` itself where that has the size.
+    """
+    if scores.shape == (height, width):
+        return scores if into is None else _kept(into, scores)
+    resized = cv2.resize(scores, (width, height), dst=into, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(resized, dtype=np.float32) if into is None else _kept(into, resized)
+
+
+def anomaly_mask(
+    uncertainty: NDArray[np.float32], threshold: float, into: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """Return 255 where the uncertainty is at or above the threshold, else 0: uint8, same shape.
+
+    Args:
+        uncertainty: float32 [H, W].
+        threshold: In [0, 1].
+        into: As of `upsample`, uint8.
+    """
+    # OpenCV's type information lacks the comparison with a number.
+    mask = cv2.compare(uncertainty, float(threshold), cv2.CMP_GE, into)  # type: ignore[call-overload]
+    return np.asarray(mask, dtype=np.uint8) if into is None else _kept(into, mask)
+
+
+def _kept(into: NDArray[Any], result: Any) -> NDArray[Any]:
+    """Return `into` with a result that OpenCV was to write there; where it could not, it made an array of its own."""
+    if not np.shares_memory(into, result):
+        np.copyto(into, result)
+    return into

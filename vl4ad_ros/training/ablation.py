@@ -17,7 +17,7 @@ from vl4ad_ros.evaluation.layouts import layout
 from vl4ad_ros.evaluation.pictures import TRUTH, encode_jpeg, fit_width
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics, PixelResult
 from vl4ad_ros.io.drawing import draw_overlay
-from vl4ad_ros.runtime.detector import Detector, upsample
+from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors, pack
 
@@ -119,11 +119,9 @@ def run_steps(
     shown = {round(index) for index in np.linspace(0, len(source) - 1, min(PICTURES, len(source)))}
     for frame in source.frames(range(len(source))):
         assert frame.labels is not None
-        inputs = [detector.preprocess(frame.image) for detector in detectors]
         maps = []
         for step, collector in zip(steps, metrics, strict=True):
-            small = detectors[step.detector].infer([inputs[step.detector]], step.prompts)[0]
-            maps.append(upsample(small, *frame.labels.shape))
+            maps.append(detectors[step.detector].detect(frame.image, step.prompts, frame.labels.shape))
             collector.add(maps[-1], frame.labels)
         if pictures is not None and frame.index in shown:
             pictures.mkdir(parents=True, exist_ok=True)

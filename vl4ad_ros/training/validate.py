@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
-from vl4ad_ros.runtime.detector import upsample
+from vl4ad_ros.runtime.frames import upsample
 from vl4ad_ros.training.augment import UInt8
 from vl4ad_ros.training.config import DataSet
 from vl4ad_ros.training.data import RunData
