@@ -12,6 +12,9 @@ VERSION = "0.1.0"
 
 BASE = [
     "jinja2>=3.1",
+    "joblib>=1.4",
+    "matplotlib>=3.8",
+    "mcap>=1.2",
     "numpy>=1.26",
     "onnxruntime>=1.18",
     "opencv-python-headless>=4.9",

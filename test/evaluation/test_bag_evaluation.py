@@ -215,7 +215,10 @@ def test_recorded_results_give_latency_drops_and_the_offline_figures(
         sent[START_NS + frame.index * STEP_NS] = 5_000_000_000 + frame.index * STEP_NS
         if frame.index not in (4, 7):
             late = 250 if frame.index == 9 else 20
-            maps[frame.index] = (5_000_000_000 + frame.index * STEP_NS + late * MS, predictor.predict(frame)[0])
+            maps[frame.index] = (
+                5_000_000_000 + frame.index * STEP_NS + late * MS,
+                predictor.predict(frame).uncertainty,
+            )
     predictor.close()
     recording = record(tmp_path / "recording", maps)
     log = tmp_path / "sent.jsonl"

@@ -13,9 +13,9 @@ from PIL import Image
 
 from vl4ad_ros.cli.main import main
 from vl4ad_ros.evaluation.datasets import DatasetSource
-from vl4ad_ros.evaluation.image_files import COLOUR, LabelMapping, parse_values, read_label_values, read_rgb
 from vl4ad_ros.evaluation.layouts import LAYOUTS, find_pairs, layout
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.labels import COLOUR, LabelMapping, parse_values, read_label_values, read_rgb
 
 RED = np.full((12, 16, 3), (200, 30, 20), np.uint8)
 

@@ -1,9 +1,11 @@
-"""Pixel metrics against the golden values, against plain definitions, in parts, and with too little memory."""
+"""Pixel metrics against the golden values and plain definitions, exact and in bins, in one piece and in parts."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics, PixelResult
+from vl4ad_ros.evaluation.pixel_metrics import EXACT_PIXELS, PixelMetrics, PixelResult
 from vl4ad_ros.io.errors import Vl4adError
 
 
@@ -33,8 +35,10 @@ def plain(scores: NDArray[np.float32], labels: NDArray[np.uint8]) -> tuple[float
     return float(ap), float(auroc), float(fpr95), float(best_f1)
 
 
-def measure(frames: list[tuple[NDArray[np.floating], NDArray[np.uint8]]], **limits: int) -> PixelResult:
-    metrics = PixelMetrics(**limits)
+def measure(
+    frames: Sequence[tuple[NDArray[Any], NDArray[np.uint8]]], exact_pixels: int | None = EXACT_PIXELS
+) -> PixelResult:
+    metrics = PixelMetrics(exact_pixels)
     for scores, labels in frames:
         metrics.add(scores, labels)
     return metrics.result()
@@ -45,7 +49,8 @@ def random_frames(seed: int, count: int, size: int = 40) -> list[tuple[NDArray[n
     frames: list[tuple[NDArray[np.floating], NDArray[np.uint8]]] = []
     for _ in range(count):
         labels = rng.choice(np.array([0, 1, 255], np.uint8), size=(size, size), p=[0.8, 0.1, 0.1])
-        frames.append(((rng.normal(size=labels.shape) + labels % 255).astype(np.float32), labels))
+        scores = 1 / (1 + np.exp(-rng.normal(size=labels.shape) - labels % 255))
+        frames.append((scores.astype(np.float32), labels))
     return frames
 
 
@@ -80,70 +85,43 @@ def test_the_best_threshold_gives_the_best_f1() -> None:
     assert 2 * tp / (tp + fp + result.positives) == pytest.approx(result.best_f1, abs=1e-12)
 
 
-@pytest.mark.parametrize(
-    "limits", [{}, {"max_distinct": 300, "max_cells": 4000}, {"max_distinct": 4000, "max_cells": 1 << 18}]
-)
-def test_parts_merge_into_the_whole_in_any_order(limits: dict[str, int]) -> None:
+@pytest.mark.parametrize("limit", [None, 100, 5000])
+def test_parts_merge_into_the_whole_in_any_order(limit: int | None) -> None:
     frames = random_frames(1, 6)
-    whole = measure(frames, buffer=1000, **limits)
-    parts = []
-    for chunk in (frames[4:], frames[:1], frames[1:4]):
-        part = PixelMetrics(**limits)
+    whole = measure(frames, limit)
+    first, *rest = (PixelMetrics(limit) for _ in range(3))
+    for part, chunk in zip((first, *rest), (frames[4:], frames[:1], frames[1:4]), strict=True):
         for scores, labels in chunk:
             part.add(scores, labels)
-        parts.append(part)
-    first, *rest = parts
     for part in rest:
         first.merge(part)
     assert first.result() == whole
 
 
-def test_little_memory_costs_no_more_than_the_stated_error() -> None:
-    frames = random_frames(2, 5)
-    exact = measure(frames)
-    coarse = measure(frames, max_distinct=400, max_cells=6000, buffer=2000)
-    assert exact.error == 0
-    assert 0 < coarse.error < 0.1
-    for name in ("ap", "auroc", "fpr95"):
-        assert abs(getattr(coarse, name) - getattr(exact, name)) <= coarse.error
-
-
-def test_on_published_maps_the_grid_costs_less_than_a_millionth() -> None:
+def test_bins_cost_no_more_than_the_stated_error() -> None:
     rng = np.random.default_rng(6)
     frames: list[tuple[NDArray[np.floating], NDArray[np.uint8]]] = []
     for _ in range(3):
         scores = np.minimum(rng.beta(0.4, 3, (300, 300)) * 1.05, 1).astype(np.float32)
         frames.append((scores, (rng.random(scores.shape) < 0.3 * scores).astype(np.uint8)))
-    exact, grid = measure(frames), measure(frames, max_distinct=1000)
-    assert (exact.error, grid.positives) == (0, exact.positives)
-    assert grid.error < 1e-6
-    for name in ("ap", "auroc", "fpr95", "best_f1"):
-        assert abs(getattr(grid, name) - getattr(exact, name)) <= 1e-6
-    # Halves and more keep their own cell, so that a threshold up there is a score that occurred.
-    assert exact.best_f1_threshold == grid.best_f1_threshold or grid.best_f1_threshold < 0.5
-
-
-@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
-def test_any_range_and_outliers_fit_the_grid(scale: float) -> None:
-    rng = np.random.default_rng(7)
-    labels = (rng.random((90, 90)) < 0.2).astype(np.uint8)
-    scores = ((rng.normal(size=labels.shape) + labels) * scale).astype(np.float32)
-    scores[0, :4] = (-3e38, -0.0, 1e-40, 3e38)
-    exact = measure([(scores, labels)])
-    grid = measure([(scores, labels)], max_distinct=100)
-    assert (exact.error, grid.positives, grid.negatives) == (0, exact.positives, exact.negatives)
+    exact, binned = measure(frames, None), measure(frames, 0)
+    assert (exact.error, binned.positives, binned.negatives) == (0, exact.positives, exact.negatives)
+    assert 0 < binned.error < 1e-5
     for name in ("ap", "auroc", "fpr95"):
-        assert abs(getattr(grid, name) - getattr(exact, name)) <= grid.error < 1e-3
+        assert abs(getattr(binned, name) - getattr(exact, name)) <= binned.error
+    assert binned.best_f1_threshold == pytest.approx(exact.best_f1_threshold, abs=1e-6)
 
 
-@pytest.mark.parametrize("limits", [{}, {"max_distinct": 100}])
-def test_state_survives_storing(tmp_path: Path, limits: dict[str, int]) -> None:
-    metrics = PixelMetrics(**limits)
-    for scores, labels in random_frames(4, 2):
-        metrics.add(scores, labels)
-    np.savez(tmp_path / "state.npz", **metrics.state())  # type: ignore[arg-type]
-    with np.load(tmp_path / "state.npz") as stored:
-        assert PixelMetrics.from_state(dict(stored)).result() == metrics.result()
+def test_scores_of_any_type_and_range_are_exact() -> None:
+    rng = np.random.default_rng(7)
+    labels = (rng.random((40, 40)) < 0.2).astype(np.uint8)
+    whole = rng.permutation(labels.size).reshape(labels.shape) + 3 * labels
+    exact = measure([(whole.astype(np.float32), labels)])
+    for scores in (whole + 2**53, whole * 1e-300, whole * 1e300):
+        result = measure([(scores, labels)], None)
+        assert (result.ap, result.auroc, result.fpr95) == (exact.ap, exact.auroc, exact.fpr95)
+    threshold = measure([(whole + 2**53, labels)], None).best_f1_threshold
+    assert threshold == 2**53 + exact.best_f1_threshold
 
 
 def test_thinned_curve_keeps_both_ends() -> None:
@@ -178,6 +156,6 @@ def test_bad_frames_are_refused(scores: NDArray[np.float32], labels: NDArray[np.
         PixelMetrics().add(scores, labels)
 
 
-def test_numbers_beyond_float32_are_not_called_infinite() -> None:
-    with pytest.raises(Vl4adError, match="beyond float32"):
-        PixelMetrics().add(np.full((2, 2), 1e300), np.zeros((2, 2), np.uint8))
+def test_many_scores_outside_of_0_to_1_are_refused() -> None:
+    with pytest.raises(Vl4adError, match=r"\[0, 1\]"):
+        PixelMetrics(3).add(np.full((2, 2), 1.5), np.zeros((2, 2), np.uint8))

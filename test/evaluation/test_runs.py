@@ -1,25 +1,25 @@
-"""Parts, processes, a cluster and an interruption: always the result of one pass."""
+"""Several processes and a cluster: always the result of one pass."""
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vl4ad_ros.evaluation import run as run_module
 from vl4ad_ros.evaluation.datasets import DatasetSource
-from vl4ad_ros.evaluation.image_files import LabelMapping
 from vl4ad_ros.evaluation.layouts import folder_layout
-from vl4ad_ros.evaluation.predictor import DetectorPredictor, DetectorSpec
-from vl4ad_ros.evaluation.ray_cluster import on_cluster
-from vl4ad_ros.evaluation.result import EvaluationResult, finish
-from vl4ad_ros.evaluation.run import EvaluationSettings, Part, evaluate, split
-from vl4ad_ros.evaluation.tally import Tally
+from vl4ad_ros.evaluation.measure import Measurements
+from vl4ad_ros.evaluation.predictor import DetectorSpec
+from vl4ad_ros.evaluation.result import EvaluationResult, summarise_run
+from vl4ad_ros.evaluation.run import EvaluationSettings, evaluate
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.labels import LabelMapping
 
-SETTINGS = EvaluationSettings(threshold=0.5, track="obstacle")
+SETTINGS = EvaluationSettings(threshold=0.5, track="obstacle", region_overlap=True)
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def work(folder: Path, mock_bundle: Path) -> tuple[DatasetSource, DetectorSpec]:
     return source, DetectorSpec(str(mock_bundle), prompt_set="traffic_ood", threads=1)
 
 
-def result_of(tally: Tally) -> EvaluationResult:
-    return finish(tally, {"source": {}, "detector": {}, "settings": {}}, is_drive=False)
+def result_of(found: Measurements) -> EvaluationResult:
+    return summarise_run(found, {"source": {}, "detector": {}, "settings": {}}, is_drive=False)
 
 
 def content(result: EvaluationResult) -> dict[str, Any]:
@@ -50,51 +50,32 @@ def content(result: EvaluationResult) -> dict[str, Any]:
     }
 
 
-def test_parts_and_processes_equal_one_pass(work: tuple[DatasetSource, DetectorSpec], tmp_path: Path) -> None:
+def test_processes_equal_one_pass(work: tuple[DatasetSource, DetectorSpec]) -> None:
     source, spec = work
-    whole = evaluate(split(source, spec, SETTINGS, 1), tmp_path / "one")
-    parts = split(source, spec, SETTINGS, 4)
-    assert [list(part.indices) for part in parts] == [[0, 1], [2, 3, 4], [5, 6, 7], [8, 9]]
-    spread = evaluate(parts, tmp_path / "four", jobs=2)
-    assert content(result_of(whole)) == content(result_of(spread))
-    assert not (tmp_path / "four").exists()
+    seen: list[int] = []
+    spread = evaluate(source, spec, SETTINGS, jobs=2, progress=seen.append)
+    assert content(result_of(evaluate(source, spec, SETTINGS))) == content(result_of(spread))
+    assert sum(seen) == len(source)
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(
-    work: tuple[DatasetSource, DetectorSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_process_raises_reaches_the_caller(work: tuple[DatasetSource, DetectorSpec]) -> None:
     source, spec = work
-    parts = split(source, spec, SETTINGS, 3)
-    done: list[int] = []
-    broken = True
-    original = run_module.evaluate_part
-
-    def stumbling(part: Part, progress: run_module.Progress | None = None) -> Tally:
-        if broken and 9 in part.indices:
-            raise Vl4adError("the disk is full")
-        done.extend(part.indices)
-        return original(part, progress)
-
-    monkeypatch.setattr(run_module, "evaluate_part", stumbling)
-    with pytest.raises(Vl4adError, match="the disk is full"):
-        evaluate(parts, tmp_path / "work")
-    broken = False
-    resumed = evaluate(parts, tmp_path / "work")
-    # No part was done twice.
-    assert done == list(range(10))
-    assert content(result_of(resumed)) == content(result_of(evaluate(split(source, spec, SETTINGS, 1), tmp_path / "w")))
+    with pytest.raises(Vl4adError, match="There is no model bundle 'gone'"):
+        evaluate(source, replace(spec, bundle="gone"), SETTINGS, jobs=2)
 
 
-def test_a_changed_setting_does_not_reuse_finished_parts(work: tuple[DatasetSource, DetectorSpec]) -> None:
-    source, spec = work
-    (part,) = split(source, spec, SETTINGS, 1)
-    (other,) = split(source, spec, EvaluationSettings(threshold=0.6, track="obstacle"), 1)
-    (again,) = split(source, spec, SETTINGS, 1)
-    assert run_module.fingerprint(part) == run_module.fingerprint(again) != run_module.fingerprint(other)
+def test_a_process_that_was_killed_is_one_sentence(work: tuple[DatasetSource, DetectorSpec]) -> None:
+    class Dying:
+        def open(self) -> Any:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    source, _ = work
+    with pytest.raises(Vl4adError, match="fewer --jobs"):
+        evaluate(source, Dying(), SETTINGS, jobs=2)
 
 
 def test_a_ray_cluster_with_two_workers_equals_one_pass(
-    work: tuple[DatasetSource, DetectorSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    work: tuple[DatasetSource, DetectorSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ray = pytest.importorskip("ray", reason="ray is not installed (extra: ray)")
     from ray.cluster_utils import Cluster
@@ -106,47 +87,23 @@ def test_a_ray_cluster_with_two_workers_equals_one_pass(
     try:
         cluster.add_node(**small)
         cluster.wait_for_nodes()
-        spread = evaluate(split(source, spec, SETTINGS, 2), tmp_path / "ray", ray_address=cluster.address)
-        (part,) = split(source, spec, SETTINGS, 1)
-        broken = replace(part, predictor=replace(spec, bundle="gone"))
+        spread = evaluate(source, spec, SETTINGS, ray_address=cluster.address)
         with pytest.raises(Vl4adError, match="There is no model bundle 'gone'"):
-            dict(on_cluster({tmp_path / "part": broken}, cluster.address))
+            evaluate(source, replace(spec, bundle="gone"), SETTINGS, ray_address=cluster.address)
     finally:
         cluster.shutdown()
-    whole = evaluate(split(source, spec, SETTINGS, 1), tmp_path / "one")
-    assert content(result_of(whole)) == content(result_of(spread))
+    assert content(result_of(evaluate(source, spec, SETTINGS))) == content(result_of(spread))
     assert not ray.is_initialized()
 
 
-def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("ray", reason="ray is not installed (extra: ray)")
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    with pytest.raises(Vl4adError, match=r"The Ray cluster at 'auto' cannot be reached"):
-        dict(on_cluster({}, "auto"))
-
-
-def test_parts_beside_others_take_one_thread(
+def test_a_cluster_that_is_not_there_is_named(
     work: tuple[DatasetSource, DetectorSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("ray", reason="ray is not installed (extra: ray)")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     source, spec = work
-    threads: list[int] = []
-    opened = DetectorSpec.open
-
-    def noting(self: DetectorSpec) -> DetectorPredictor:
-        threads.append(self.threads)
-        return opened(self)
-
-    monkeypatch.setattr(DetectorSpec, "open", noting)
-    for given in (0, 2):
-        (part,) = split(source, replace(spec, threads=given), EvaluationSettings(0.5, limit=1), 1)
-        run_module.evaluate_on_one_thread(part)
-    assert threads == [1, 2]
-
-
-def test_a_damaged_part_is_named(tmp_path: Path) -> None:
-    (tmp_path / "part.npz").write_bytes(b"nothing")
-    with pytest.raises(Vl4adError, match=r"part\.npz: not a stored part"):
-        Tally.load(tmp_path / "part.npz")
+    with pytest.raises(Vl4adError, match=r"The Ray cluster at 'auto' cannot be reached"):
+        evaluate(source, spec, SETTINGS, ray_address="auto")
 
 
 def test_strides_and_limits() -> None:

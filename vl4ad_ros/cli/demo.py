@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _clear(out: Path) -> None:
     """Remove what an earlier demo left in the folder, and nothing else."""
-    for name in ("drive", "recording", "logs", "parts"):
+    for name in ("drive", "recording", "logs"):
         shutil.rmtree(out / name, ignore_errors=True)
     for name in (REPORT, "sent.jsonl", "result.json", "frames.jsonl", "histograms.npz"):
         (out / name).unlink(missing_ok=True)
@@ -146,8 +146,8 @@ def _play_and_report(source: DemoSource, out: Path, args: argparse.Namespace) ->
     from vl4ad_ros.evaluation.live_statistics import latencies, live_statistics, read_recorded, read_sent
     from vl4ad_ros.evaluation.predictor import RecordedSpec
     from vl4ad_ros.evaluation.report import headline, write_report
-    from vl4ad_ros.evaluation.result import finish, write_result
-    from vl4ad_ros.evaluation.run import EvaluationSettings, about_run, evaluate, split
+    from vl4ad_ros.evaluation.result import summarise_run, write_result
+    from vl4ad_ros.evaluation.run import EvaluationSettings, about_run, evaluate
 
     rate = _suitable_rate(source, args) if args.rate is None else args.rate
     live = run_live(
@@ -160,14 +160,10 @@ def _play_and_report(source: DemoSource, out: Path, args: argparse.Namespace) ->
     )
     settings = EvaluationSettings(threshold=float(detector["threshold"]))
     with tqdm(total=len(frames), unit="frame", desc="evaluating") as bar:
-
-        def done(number: int) -> None:
-            bar.update(number)
-
-        tally = evaluate(split(frames, RecordedSpec(), settings, 1), out / "parts", progress=done)
+        found = evaluate(frames, RecordedSpec(detector), settings, progress=bar.update)
     about = about_run(frames, detector, settings)
     statistics = live_statistics(sent, arrived) | {"play_rate": rate}
-    result = finish(tally, about, is_drive=True, live=statistics)
+    result = summarise_run(found, about, is_drive=True, live=statistics)
     write_result(out, result)
     write_report(out / REPORT, result)
     return out / REPORT, headline(result.summary)

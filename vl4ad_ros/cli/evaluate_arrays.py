@@ -53,28 +53,21 @@ def array_metrics(path: Path, threshold: float | None, track_name: str) -> dict[
 
     from vl4ad_ros.evaluation.component_metrics import match_components, summarise, track
     from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
-    from vl4ad_ros.evaluation.score_ranks import as_float32
 
     if threshold is not None and not np.isfinite(threshold):
         raise Vl4adError(f"--threshold must be a finite number, got {threshold}.")
     sizes = track(track_name)
-    labels, given = read_arrays(path)
-    scores, ranked = as_float32(given, labels)
-    metrics = PixelMetrics()
+    labels, scores = read_arrays(path)
+    metrics = PixelMetrics(None)
     for frame_scores, frame_labels in zip(scores, labels, strict=True):
         metrics.add(frame_scores, frame_labels)
     pixel = metrics.result().as_dict()
-    if ranked is not None:
-        for name in ("best_f1_threshold", "fpr95_threshold"):
-            pixel[name] = ranked.score(pixel[name])
-    else:
-        given = scores
     # The benchmark's evaluator takes scores above its threshold; the best F1's own score counts as above.
-    best = given.dtype.type(pixel["best_f1_threshold"]) if pixel["positives"] else np.float32("nan")
+    best = scores.dtype.type(pixel["best_f1_threshold"]) if pixel["positives"] else np.float32("nan")
     limit = threshold if threshold is not None else _below(best)
     components = summarise(
         match_components(frame_scores > limit, frame_labels, sizes)
-        for frame_scores, frame_labels in zip(given, labels, strict=True)
+        for frame_scores, frame_labels in zip(scores, labels, strict=True)
     )
     return {"frames": len(labels), **pixel, "track": track_name, "threshold": limit, **components.as_dict()}
 
@@ -108,4 +101,5 @@ def read_arrays(path: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
         raise Vl4adError(f"{path}: scores must be numbers, got {scores.dtype}.")
     if not np.isin(labels, (0, 1, 255)).all():
         raise Vl4adError(f"{path}: labels must be 0, 1 or 255, found {np.setdiff1d(labels, (0, 1, 255))[:5].tolist()}.")
-    return labels.astype(np.uint8), scores
+    # In float16 a threshold would be rounded before it is compared.
+    return labels.astype(np.uint8), scores.astype(np.float32) if scores.dtype == np.float16 else scores

@@ -13,8 +13,8 @@ from vl4ad_ros.io.errors import Vl4adError
 
 if TYPE_CHECKING:
     from vl4ad_ros.evaluation.frames import FrameSource
-    from vl4ad_ros.evaluation.image_files import LabelMapping
     from vl4ad_ros.evaluation.result import EvaluationResult
+    from vl4ad_ros.io.labels import LabelMapping
 
 HELP = "Measure the detector on a bag: in code (every frame), from a recording of a live run, or live (--live)."
 # A bag that can be opened, and a sentence on what was lost of the one given.
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _readable(args: argparse.Namespace) -> list[Bag]:
     """Return the bags, or what can be recovered of them into `--out`, and what is lost of each."""
-    from vl4ad_ros.evaluation.salvage import readable_bag
+    from vl4ad_ros.io.bag_recovery import readable_bag
 
     # By number: bags of several folders may have the same name.
     return [readable_bag(bag, args.out / "recovered" / str(number)) for number, bag in enumerate(args.bags)]
@@ -105,7 +105,7 @@ def _parameters(args: argparse.Namespace) -> dict[str, str]:
 
 def _mapping(args: argparse.Namespace) -> LabelMapping:
     """Return what the labels' values mean."""
-    from vl4ad_ros.evaluation.image_files import LabelMapping, parse_values
+    from vl4ad_ros.io.labels import LabelMapping, parse_values
 
     return LabelMapping(parse_values(args.anomaly), parse_values(args.void))
 
@@ -138,8 +138,8 @@ def _evaluate_recorded(args: argparse.Namespace, bags: list[Bag]) -> EvaluationR
 
     arrived, about = read_recorded(args.recorded)
     if args.sent is None:
-        return options.evaluate_source(args, _source(args, bags), RecordedSpec(), args.track, detector=about)
+        return options.evaluate_source(args, _source(args, bags), RecordedSpec(about), args.track)
     sent = read_sent(args.sent)
     source = _source(args, bags, latencies(sent, arrived))
     live = live_statistics(sent, arrived)
-    return options.evaluate_source(args, source, RecordedSpec(), args.track, live, about)
+    return options.evaluate_source(args, source, RecordedSpec(about), args.track, live)

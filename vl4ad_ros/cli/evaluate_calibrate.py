@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 def _drives(args: argparse.Namespace, smallest: int) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Return the alarm level and the time of each frame of each bag; print what could not be read."""
     from vl4ad_ros.evaluation.bag_source import BagSource
-    from vl4ad_ros.evaluation.salvage import readable_bag
+    from vl4ad_ros.io.bag_recovery import readable_bag
 
     drives = []
     with tempfile.TemporaryDirectory() as folder:
@@ -104,7 +104,7 @@ def _levels(
     levels, times = [], []
     indices = range(0, len(source), stride)
     for frame in tqdm(source.frames(indices), total=len(indices), unit="frame", desc=name):
-        uncertainty, _ = predictor.predict(frame)
+        uncertainty = predictor.predict(frame).uncertainty
         levels.append(alarm_level(uncertainty, smallest))
         times.append((frame.stamp_ns or 0) / 1e9)
     if not levels:

@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate and write."""
     from vl4ad_ros.evaluation.datasets import DatasetSource
-    from vl4ad_ros.evaluation.image_files import LabelMapping, parse_values
     from vl4ad_ros.evaluation.layouts import folder_layout, layout
+    from vl4ad_ros.io.labels import LabelMapping, parse_values
 
     if args.name == "folder":
         normal = None if args.normal is None else parse_values(args.normal)

@@ -12,7 +12,7 @@ from vl4ad_ros.io.errors import Vl4adError
 
 if TYPE_CHECKING:
     from vl4ad_ros.evaluation.frames import FrameSource
-    from vl4ad_ros.evaluation.predictor import DetectorSpec, RecordedSpec
+    from vl4ad_ros.evaluation.predictor import DetectorSpec, PredictorSpec
     from vl4ad_ros.evaluation.result import EvaluationResult
 
 
@@ -86,10 +86,9 @@ def check_run(args: argparse.Namespace) -> None:
 def evaluate_source(
     args: argparse.Namespace,
     source: FrameSource,
-    predictor: DetectorSpec | RecordedSpec,
+    predictor: PredictorSpec,
     track: str,
     live: dict[str, Any] | None = None,
-    detector: dict[str, Any] | None = None,
 ) -> EvaluationResult:
     """Evaluate a source as the options say and write the report and result files into `--out`.
 
@@ -99,31 +98,22 @@ def evaluate_source(
         predictor: What predicts.
         track: Component sizes, where the options name none.
         live: Figures of a live run.
-        detector: What is known of the detector behind recorded results.
     """
     from tqdm import tqdm
 
-    from vl4ad_ros.evaluation.predictor import DetectorSpec
     from vl4ad_ros.evaluation.report import write_report
-    from vl4ad_ros.evaluation.result import finish, write_result
-    from vl4ad_ros.evaluation.run import EvaluationSettings, about_run, evaluate, split
+    from vl4ad_ros.evaluation.result import summarise_run, write_result
+    from vl4ad_ros.evaluation.run import EvaluationSettings, about_run, evaluate
 
-    about, threshold = detector or {}, args.threshold
-    if isinstance(predictor, DetectorSpec):
-        opened = predictor.open()
-        about = opened.describe()
-        threshold = opened.default_threshold if threshold is None else threshold
-        opened.close()
-    if threshold is None:
-        threshold = about.get("threshold", 0.5)
+    opened = predictor.open()
+    about, threshold = opened.describe(), opened.default_threshold if args.threshold is None else args.threshold
+    opened.close()
     if not 0 <= threshold <= 1:
         raise Vl4adError(f"The threshold must lie in [0, 1], got {threshold}.")
     settings = EvaluationSettings(threshold, args.track or track, args.stride, args.limit)
-    parts = split(source, predictor, settings, 2 * args.jobs if args.jobs > 1 or args.ray else 1)
-    with tqdm(total=sum(len(part.indices) for part in parts), unit="frame", desc="evaluating") as bar:
-        tally = evaluate(parts, args.out / "parts", args.jobs, args.ray, bar.update)
-    run = about_run(source, about, settings)
-    result = finish(tally, run, bool(source.description["is_drive"]), live)
+    with tqdm(total=len(settings.indices(len(source))), unit="frame", desc="evaluating") as bar:
+        found = evaluate(source, predictor, settings, args.jobs, args.ray, bar.update)
+    result = summarise_run(found, about_run(source, about, settings), bool(source.description["is_drive"]), live)
     write_result(args.out, result)
     write_report(args.out / "report.html", result)
     if args.pictures is not None:

@@ -29,8 +29,8 @@ def run(args: argparse.Namespace) -> int:
     """Write the bag."""
     from tqdm import tqdm
 
-    from vl4ad_ros.evaluation.image_files import read_label_values
     from vl4ad_ros.io.bag_from_pictures import IMAGE_TOPIC, LABEL_TOPIC, write_pictures
+    from vl4ad_ros.io.labels import read_label_values
     from vl4ad_ros.io.media import VIDEOS, Video, find_inputs
 
     inputs = find_inputs(args.inputs)

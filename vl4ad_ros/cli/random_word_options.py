@@ -86,7 +86,7 @@ def read_images(folder: Path, most: int, option: str) -> list[NDArray[np.uint8]]
     Raises:
         Vl4adError: If there is no such folder, it holds no images, one is damaged, or `most` is below 1.
     """
-    from vl4ad_ros.evaluation.image_files import read_rgb
+    from vl4ad_ros.io.labels import read_rgb
 
     if not folder.is_dir():
         raise Vl4adError(f"There is no folder {folder}.")

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.evaluation.frames import Fault, Frame, fault_sentences
-from vl4ad_ros.evaluation.image_files import LabelMapping
 from vl4ad_ros.io.bag_reader import BagImage, BagReader
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.labels import LabelMapping
 from vl4ad_ros.io.provenance import sha256_tree
 
 NS = 1_000_000_000
@@ -93,11 +93,6 @@ class BagSource:
     def problems(self) -> list[str]:
         """Sentences on what could not be used, so far."""
         return self.found + fault_sentences(self.faults, len(self))
-
-    @property
-    def state(self) -> str:
-        """Nothing: the description has the hash of the contents."""
-        return ""
 
     @property
     def description(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.evaluation.component_metrics import IOU_THRESHOLDS
-from vl4ad_ros.evaluation.levels import average_precision, fpr_at_95
+from vl4ad_ros.evaluation.histograms import average_precision, fpr_at_95
 from vl4ad_ros.evaluation.measure import is_labelled
 from vl4ad_ros.io.errors import Vl4adError
 

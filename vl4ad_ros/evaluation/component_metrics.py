@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.labels import VOID
 
-VOID = 255
 # As the evaluator computes them: comparisons at the edge depend on the last bit.
 IOU_THRESHOLDS: NDArray[np.float64] = np.linspace(0.25, 0.75, 11, endpoint=True)
 Floats = NDArray[np.float64]

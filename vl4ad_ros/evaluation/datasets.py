@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.evaluation.frames import Fault, Frame, fault_sentences
-from vl4ad_ros.evaluation.image_files import read_label_values, read_rgb
 from vl4ad_ros.evaluation.layouts import Layout, find_pairs
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.hashing import sha256_text
+from vl4ad_ros.io.labels import read_label_values, read_rgb
 
 
 class DatasetSource:
@@ -49,11 +49,6 @@ class DatasetSource:
     def problems(self) -> list[str]:
         """Sentences on what could not be used, so far."""
         return self.found + fault_sentences(self.faults, len(self))
-
-    @property
-    def state(self) -> str:
-        """When the files were changed last. Not part of the description: a copy elsewhere is the same data set."""
-        return sha256_text(" ".join(str(path.stat().st_mtime_ns) for path in self._files()))
 
     @property
     def description(self) -> dict[str, Any]:

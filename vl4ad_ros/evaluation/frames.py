@@ -92,11 +92,6 @@ class FrameSource(Protocol):
         ...
 
     @property
-    def state(self) -> str:
-        """What differs, on this machine, whenever the files may have changed and the description has not."""
-        ...
-
-    @property
     def description(self) -> dict[str, Any]:
         """What it is, for result files: kind, path, hash, number of frames, whether it is a drive (`is_drive`)."""
         ...
@@ -131,11 +126,6 @@ class JoinedSource:
             shifted |= {start + index: fault for index, fault in part.faults.items()}
             start += len(part)
         return shifted
-
-    @property
-    def state(self) -> str:
-        """What differs, on this machine, whenever the files may have changed and the description has not."""
-        return " ".join(part.state for part in self.parts)
 
     @property
     def description(self) -> dict[str, Any]:

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from vl4ad_ros.evaluation.image_files import LabelMapping
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.labels import LabelMapping
 
 PICTURE = r"\.(?:jpg|jpeg|png|webp|bmp|tif|tiff|ppm)"
 

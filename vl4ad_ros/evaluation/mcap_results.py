@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vl4ad_ros.evaluation.frames import FrameSource
 from vl4ad_ros.evaluation.pictures import encode_jpeg
-from vl4ad_ros.evaluation.predictor import DetectorSpec, RecordedSpec
+from vl4ad_ros.evaluation.predictor import PredictorSpec
 from vl4ad_ros.io.bag_writer import BagWriter
 from vl4ad_ros.io.drawing import draw_overlay
 from vl4ad_ros.runtime.frames import anomaly_mask
@@ -28,7 +28,7 @@ STEP_NS = 1_000_000_000
 def write_mcap(
     folder: Path,
     source: FrameSource,
-    predictor: DetectorSpec | RecordedSpec,
+    predictor: PredictorSpec,
     threshold: float,
     records: Sequence[dict[str, Any]],
     progress: Callable[[int], object] | None = None,
@@ -58,7 +58,7 @@ def write_mcap(
             for name in ("ap", "fpr95", "mask_share", "latency_ms"):
                 bag.add_topic(f"{PREFIX}/{name}", NUMBER)
             for frame in source.frames(sorted(by_index)):
-                uncertainty, _ = opened.predict(frame)
+                uncertainty = opened.predict(frame).uncertainty
                 mask = anomaly_mask(uncertainty, threshold)
                 stamp = (frame.index + 1) * STEP_NS if frame.stamp_ns is None else frame.stamp_ns
                 pictures = {

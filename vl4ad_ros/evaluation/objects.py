@@ -1,11 +1,14 @@
-"""Objects over a drive: components of consecutive frames linked to one object, and when it was first detected."""
+"""Labelled objects: recall by size and distance, and objects followed over a drive until they are first detected."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from statistics import median
 from typing import Any
+
+import numpy as np
 
 # Our choice: an object counts as detected in the first frame in which this share of its pixels is in the mask.
 DETECTED_RECALL = 0.25
@@ -18,6 +21,12 @@ LINK_IOU = 0.1
 PATIENCE_S = 1.0
 # What is seen in fewer frames is a glimpse (a piece behind a lamp post), not an object to be judged.
 MIN_FRAMES = 3
+
+# Share of the frame's pixels: from a distant tyre to a cow in front of the bonnet.
+SIZE_EDGES: tuple[float, ...] = (0.0, 0.0005, 0.002, 0.01, 0.05, 1.0)
+# Share of the frame's height between the object's lower edge and the bottom edge; farther away is higher up.
+DISTANCE_EDGES: tuple[float, ...] = (0.0, 0.15, 0.3, 0.45, 0.6, 1.0)
+FOUND_SIOU = 0.25
 
 Box = tuple[float, float, float, float]
 
@@ -140,3 +149,47 @@ def _iou(a: Box, b: Box) -> float:
         return 0.0
     shared = width * height
     return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
+
+
+def region_recall(records: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Group all labelled objects and average over each group.
+
+    Args:
+        records: Per-frame records; those without labels are left out.
+
+    Returns:
+        `by_size` and `by_distance`: for each group its edges (`from`, `to`), number of `objects`, mean `recall` (share
+        of an object's pixels in the mask), mean `siou`, and `found` (share with an adjusted IoU >= 0.25); None where a
+        group is empty.
+    """
+    rows = [
+        (
+            item["size"] / (record["height"] * record["width"]),
+            (record["height"] - item["box"][3]) / record["height"],
+            item["recall"],
+            item["siou"],
+        )
+        for record in records
+        for item in record.get("objects", [])
+    ]
+    table = np.array(rows, np.float64).reshape(-1, 4)
+    return {"by_size": _groups(table, 0, SIZE_EDGES), "by_distance": _groups(table, 1, DISTANCE_EDGES)}
+
+
+def _groups(table: np.ndarray[Any, np.dtype[np.float64]], column: int, edges: Sequence[float]) -> list[dict[str, Any]]:
+    place = np.searchsorted(edges[1:-1], table[:, column], side="right")
+    groups = []
+    for number, (low, high) in enumerate(pairwise(edges)):
+        chosen = table[place == number]
+        empty = not len(chosen)
+        groups.append(
+            {
+                "from": low,
+                "to": high,
+                "objects": len(chosen),
+                "recall": None if empty else float(chosen[:, 2].mean()),
+                "siou": None if empty else float(chosen[:, 3].mean()),
+                "found": None if empty else float((chosen[:, 3] >= FOUND_SIOU).mean()),
+            }
+        )
+    return groups

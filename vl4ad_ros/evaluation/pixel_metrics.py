@@ -1,20 +1,23 @@
-"""Pixel metrics over any number of frames in bounded memory: AP, AUROC, FPR95, best F1.
+"""Pixel metrics over any number of frames: AP, AUROC, FPR95, best F1.
 
-Counts are kept per distinct float32 score, so that the results are exact, ties included. Beyond a number of distinct
-scores they are kept in cells of a grid (`score_counts`), and `error` bounds what that may change.
+Up to a number of pixels everything is exact: all scores are kept and sorted, ties go together. Beyond it the scores,
+which must lie in [0, 1], are counted in a histogram of 2^21 equal bins, and `error` bounds what that may change.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.evaluation.score_counts import Keys, ScoreCounts, to_keys, to_scores
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.labels import VOID
 
-VOID = 255
+EXACT_PIXELS = 1 << 22
+# A power of two, so that the edges of all bins are float32 numbers.
+BINS = 1 << 21
 Counts = NDArray[np.int64]
 
 
@@ -31,7 +34,7 @@ class PixelResult:
         fpr95_threshold: The threshold of `fpr95`.
         positives: Pixels labelled 1.
         negatives: Pixels labelled 0.
-        error: Upper bound of the error of ap, auroc and fpr95 through scores that share a cell; 0 = exact.
+        error: Upper bound of the error of ap, auroc and fpr95 through scores that share a bin; 0 = exact.
     """
 
     ap: float
@@ -49,17 +52,17 @@ class PixelResult:
         return asdict(self)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Curve:
-    """Counts above each threshold, from the highest threshold to the lowest.
+    """Counts at or above each threshold, from the highest threshold to the lowest.
 
     Attributes:
-        thresholds: float32 [T], descending; predicted anomalous means `score >= threshold`.
+        thresholds: [T], descending; predicted anomalous means `score >= threshold`.
         tp: int64 [T], pixels labelled 1 at or above the threshold.
         fp: int64 [T], pixels labelled 0 at or above the threshold.
     """
 
-    thresholds: NDArray[np.float32]
+    thresholds: NDArray[Any]
     tp: Counts
     fp: Counts
 
@@ -78,25 +81,23 @@ class PixelMetrics:
     Two collectors that saw parts of the data can be merged; the result equals that of one that saw all of it.
     """
 
-    def __init__(self, max_distinct: int = 1 << 22, max_cells: int = 1 << 24, buffer: int = 1 << 22) -> None:
+    def __init__(self, exact_pixels: int | None = EXACT_PIXELS) -> None:
         """Start empty.
 
         Args:
-            max_distinct: Distinct scores up to which everything is exact.
-            max_cells: Cells beyond that, 16 bytes each.
-            buffer: Pixels to gather before they are counted, 5 bytes each.
+            exact_pixels: Pixels up to which everything is exact; None keeps all, whatever their range.
         """
-        self._counts = ScoreCounts(max_distinct, max_cells)
-        self._buffer = buffer
-        self._pending: list[tuple[Keys, NDArray[np.bool_]]] = []
-        self._waiting = 0
+        self._limit = exact_pixels
+        self._waiting: list[tuple[NDArray[Any], NDArray[np.bool_]]] = []
+        self._pixels = 0
+        self._counts: Counts | None = None
 
-    def add(self, scores: NDArray[np.floating], labels: NDArray[np.uint8]) -> None:
+    def add(self, scores: NDArray[Any], labels: NDArray[np.uint8]) -> None:
         """Add a frame.
 
         Args:
-            scores: [H, W], any finite numbers (taken as float32), higher = more anomalous.
-            labels: uint8 [H, W], 1 = anomaly, 0 = none, 255 = leave out.
+            scores: Any shape, finite numbers, higher = more anomalous.
+            labels: uint8, the same shape, 1 = anomaly, 0 = none, 255 = leave out.
 
         Raises:
             Vl4adError: If the shapes differ, a score is not a finite number, or a label is none of 0, 1, 255.
@@ -104,97 +105,92 @@ class PixelMetrics:
         if scores.shape != labels.shape:
             raise Vl4adError(f"Scores and labels differ in size: {scores.shape} and {labels.shape}.")
         seen = labels != VOID
-        truth = labels[seen]
+        truth, values = labels[seen], scores[seen]
         if truth.size and truth.max() > 1:
             raise Vl4adError(f"Labels must be 0, 1 or 255 (void), found {int(truth.max())}.")
-        with np.errstate(over="ignore"):
-            values = np.asarray(scores, dtype=np.float32)[seen]
         if not np.isfinite(values).all():
-            if np.isfinite(scores[seen]).all():
-                raise Vl4adError("The scores have numbers beyond float32 (3.4e38); scale them.")
             raise Vl4adError("The scores contain NaN or infinity; every pixel needs a finite number.")
-        self._pending.append((to_keys(values), truth.astype(bool)))
-        self._waiting += truth.size
-        if self._waiting >= self._buffer:
-            self._settle()
+        self._waiting.append((values, truth.astype(bool)))
+        self._pixels += truth.size
+        self._count_beyond_limit()
 
     def merge(self, other: PixelMetrics) -> None:
         """Add everything that another collector saw."""
-        other._settle()
-        self._settle()
-        self._counts.merge(other._counts)
+        self._waiting += other._waiting
+        self._pixels += other._pixels
+        if other._counts is not None:
+            self._counts = other._counts + (0 if self._counts is None else self._counts)
+        self._count_beyond_limit()
 
-    def state(self) -> dict[str, NDArray[np.generic]]:
-        """Return what has been collected as arrays, for storing; `from_state` undoes it."""
-        self._settle()
-        return self._counts.state()
-
-    @classmethod
-    def from_state(cls, state: dict[str, NDArray[np.generic]]) -> PixelMetrics:
-        """Rebuild a collector from the arrays of `state`."""
-        metrics = cls()
-        metrics._counts.load(state)
-        return metrics
-
-    def _settle(self) -> None:
-        """Count the buffered pixels."""
-        if not self._pending:
+    def _count_beyond_limit(self) -> None:
+        if self._limit is None or self._pixels <= self._limit:
             return
-        keys, truth = (np.concatenate(parts) for parts in zip(*self._pending, strict=True))
-        self._pending, self._waiting = [], 0
-        self._counts.add(keys, truth)
+        # In portions: a pass over all bins costs as much as a million pixels.
+        if self._counts is None or sum(len(truth) for _, truth in self._waiting) > BINS:
+            self._count()
+
+    def _count(self) -> None:
+        """Move the scores that wait into the histogram."""
+        total = np.zeros((2, BINS), np.int64) if self._counts is None else self._counts
+        for values, truth in self._waiting:
+            if values.size and not (values.min() >= 0 and values.max() <= 1):
+                raise Vl4adError(f"More than {self._limit} scores must lie in [0, 1] to be counted.")
+            bins = np.minimum((values * np.float32(BINS)).astype(np.int32), BINS - 1)
+            for kind in (0, 1):
+                total[kind] += np.bincount(bins[truth == kind], minlength=BINS)
+        self._counts, self._waiting = total, []
 
     def curve(self) -> Curve:
-        """Return the counts above every distinct score (or cell of scores: its lower edge)."""
-        return self._curve()[0]
-
-    def _curve(self) -> tuple[Curve, NDArray[np.bool_]]:
-        self._settle()
-        keys, (negative, positive), several = self._counts.entries()
-        return Curve(to_scores(keys)[::-1], np.cumsum(positive[::-1]), np.cumsum(negative[::-1])), several[::-1]
+        """Return the counts above every distinct score (or the lower edge of every bin that is not empty)."""
+        if self._counts is not None:
+            self._count()
+            filled = np.flatnonzero(self._counts.any(axis=0))[::-1]
+            fp, tp = np.cumsum(self._counts[:, filled], axis=1)
+            return Curve((filled / BINS).astype(np.float32), tp, fp)
+        values = np.concatenate([part for part, _ in self._waiting] or [np.empty(0, np.float32)])
+        truth = np.concatenate([part for _, part in self._waiting] or [np.empty(0, bool)])
+        order = np.argsort(values)[::-1]
+        values, tp = values[order], np.cumsum(truth[order])
+        last = np.flatnonzero(np.append(values[1:] != values[:-1], True)) if len(values) else np.empty(0, np.int64)
+        return Curve(values[last], tp[last], last + 1 - tp[last])
 
     def result(self) -> PixelResult:
         """Return the metrics of everything added so far."""
-        curve, several = self._curve()
+        curve = self.curve()
         tp, fp = curve.tp, curve.fp
         positives, negatives = (int(tp[-1]), int(fp[-1])) if len(tp) else (0, 0)
         nan = float("nan")
         if not positives:
             return PixelResult(nan, nan, nan, nan, nan, nan, positives, negatives, 0.0)
         gained = np.diff(tp, prepend=0)
-        ap = float((gained * (tp / (tp + fp))).sum() / positives)
         f1 = 2 * tp / (tp + fp + positives)
         best = int(f1.argmax())
         at95 = int((tp / positives >= 0.95).argmax())
         auroc = fpr95 = nan
         if negatives:
-            raised = np.diff(fp, prepend=0)
-            auroc = float((raised * (tp - gained / 2)).sum() / positives / negatives)
+            auroc = float((np.diff(fp, prepend=0) * (tp - gained / 2)).sum() / positives / negatives)
             fpr95 = float(fp[at95] / negatives)
         return PixelResult(
-            ap=ap,
+            ap=float((gained * (tp / (tp + fp))).sum() / positives),
             auroc=auroc,
             fpr95=fpr95,
             best_f1=float(f1[best]),
-            best_f1_threshold=float(curve.thresholds[best]),
-            fpr95_threshold=float(curve.thresholds[at95]),
+            best_f1_threshold=curve.thresholds[best].item(),
+            fpr95_threshold=curve.thresholds[at95].item(),
             positives=positives,
             negatives=negatives,
-            error=0.0 if self._counts.exact else _error(curve, several, at95),
+            error=0.0 if self._counts is None else _error(tp, fp, at95),
         )
 
 
-def _error(curve: Curve, several: NDArray[np.bool_], at95: int) -> float:
-    """Bound the error of ap, auroc and fpr95: within a cell of several scores, either kind of pixel may come first."""
-    positives, negatives = max(int(curve.tp[-1]), 1), max(int(curve.fp[-1]), 1)
-    fpr95 = np.diff(curve.fp[max(at95 - 1, 0) : at95 + 1], prepend=0)[-1] if several[at95] else 0
-    p = np.diff(curve.tp, prepend=0)
-    shared = np.flatnonzero(several & (p > 0))  # Cells without a positive move no figure.
-    p, tp, fp = (part[shared].astype(np.float64) for part in (p, curve.tp, curve.fp))
-    before_p, before_n = tp - p, np.where(shared > 0, curve.fp[shared - 1], 0)
+def _error(tp: Counts, fp: Counts, at95: int) -> float:
+    """Bound the error of ap, auroc and fpr95: within a bin either kind of pixel may come first."""
+    positives, negatives = max(int(tp[-1]), 1), max(int(fp[-1]), 1)
+    p, n = np.diff(tp, prepend=0), np.diff(fp, prepend=0)
+    before_p, before_n = tp - p, fp - n
     middle = tp / (tp + fp)
     low = (before_p + 1) / (before_p + 1 + fp)
     high = tp / np.maximum(tp + before_n, 1)
     ap = max((p * (high - middle)).sum(), (p * (middle - low)).sum()) / positives
-    auroc = (p * (fp - before_n)).sum() / 2 / positives / negatives
-    return float(max(ap, auroc, fpr95 / negatives))
+    auroc = (p.astype(np.float64) * n).sum() / 2 / positives / negatives
+    return float(max(ap, auroc, n[at95] / negatives))

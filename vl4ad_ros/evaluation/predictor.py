@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,22 +11,54 @@ from numpy.typing import NDArray
 from vl4ad_ros.evaluation.frames import Frame
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.hashing import sha256_file
-from vl4ad_ros.io.resources import bundle_dir
 from vl4ad_ros.runtime.bundle import CARD
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.frames import Job, Wanted, upsample
 from vl4ad_ros.runtime.score_names import DEFAULT_SCORING
+from vl4ad_ros.runtime.uncertainty import image_score
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a frame gives.
+
+    Attributes:
+        uncertainty: float32 [H, W] in [0, 1], at the size of the labels (or image).
+        latency_ms: Stage -> milliseconds.
+        image_score: How anomalous the picture is as a whole, in [0, 1].
+    """
+
+    uncertainty: NDArray[np.float32]
+    latency_ms: dict[str, float]
+    image_score: float
 
 
 class Predictor(Protocol):
     """Gives the uncertainty of a frame."""
 
-    def predict(self, frame: Frame) -> tuple[NDArray[np.float32], dict[str, float]]:
-        """Return the map, float32 [H, W] in [0, 1] at the size of the labels (or image), and stage -> milliseconds."""
+    @property
+    def default_threshold(self) -> float:
+        """The threshold of the anomaly mask where none is named, [0, 1]."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Return what identifies it, for `result.json`: bundle, engine, prompts, settings, with their hashes."""
+        ...
+
+    def predict(self, frame: Frame) -> Prediction:
+        """Predict a frame."""
         ...
 
     def close(self) -> None:
         """Free what it holds."""
+        ...
+
+
+class PredictorSpec(Protocol):
+    """How to open a predictor in any process: small, and picklable."""
+
+    def open(self) -> Predictor:
+        """Load what predicts."""
         ...
 
 
@@ -54,12 +85,6 @@ class DetectorSpec:
     temperature: float | None = None
     threads: int = 0
     random_word: str | None = None
-
-    def identity(self) -> dict[str, Any]:
-        """Return the settings with the hashes of the files that they name."""
-        given = {"prompt_file_sha256": Path(self.prompt_set or ""), "random_word_sha256": Path(self.random_word or "")}
-        hashes = {name: sha256_file(path) for name, path in given.items() if path.is_file()}
-        return {**asdict(self), "card_sha256": sha256_file(bundle_dir(self.bundle) / CARD), **hashes}
 
     def open(self) -> DetectorPredictor:
         """Load the bundle into its engine."""
@@ -96,13 +121,14 @@ class DetectorPredictor:
             "temperature": prompts.temperature,
         }
 
-    def predict(self, frame: Frame) -> tuple[NDArray[np.float32], dict[str, float]]:
+    def predict(self, frame: Frame) -> Prediction:
         """Run the detector; the stages are `preprocess`, `engine`, `upsample` (to the published map) and `total`."""
         size = frame.image.shape[:2] if frame.labels is None else frame.labels.shape
         (result,) = self._detector.process([Job(frame.image, Wanted(mask=False), size=size)], self._state)
         stages = dict(result.milliseconds)
         stages["upsample"] = stages.pop("postprocess")
-        return result.uncertainty, {**stages, "total": sum(stages.values())}
+        stages["total"] = sum(stages.values())
+        return Prediction(result.uncertainty, stages, image_score(result.uncertainty))
 
     def close(self) -> None:
         """Free the engine."""
@@ -111,26 +137,41 @@ class DetectorPredictor:
 
 @dataclass(frozen=True)
 class RecordedSpec:
-    """Results that a running detector node has published and a recorder has kept; the frames carry them."""
+    """Results that a running detector node has published and a recorder has kept; the frames carry them.
 
-    def identity(self) -> dict[str, Any]:
-        """Return nothing: what was recorded belongs to the source."""
-        return {}
+    Attributes:
+        about: What is known of the detector: the keys of `describe`, and its `threshold`.
+    """
+
+    about: dict[str, Any] = field(default_factory=dict)
 
     def open(self) -> RecordedPredictor:
         """Return the predictor; there is nothing to load."""
-        return RecordedPredictor()
+        return RecordedPredictor(self.about)
 
 
 class RecordedPredictor:
     """Hands out the map that came with the frame."""
 
-    def predict(self, frame: Frame) -> tuple[NDArray[np.float32], dict[str, float]]:
+    def __init__(self, about: dict[str, Any]) -> None:
+        self._about = about
+
+    @property
+    def default_threshold(self) -> float:
+        """The detector's own threshold, as far as it is known."""
+        return float(self._about.get("threshold", 0.5))
+
+    def describe(self) -> dict[str, Any]:
+        """Return what is known of the detector."""
+        return self._about
+
+    def predict(self, frame: Frame) -> Prediction:
         """Return the recorded map at the labels' size."""
         if frame.uncertainty is None:
             raise Vl4adError(f"Frame {frame.name} has no recorded uncertainty map.")
         height, width = frame.image.shape[:2] if frame.labels is None else frame.labels.shape
-        return upsample(frame.uncertainty, height, width), frame.latency_ms
+        uncertainty = upsample(frame.uncertainty, height, width)
+        return Prediction(uncertainty, frame.latency_ms, image_score(uncertainty))
 
     def close(self) -> None:
         """Do nothing."""

@@ -12,10 +12,10 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from vl4ad_ros.evaluation.charts import Series, line_chart
+from vl4ad_ros.evaluation.charts import WIDTH, Chart, Series, draw_charts
 from vl4ad_ros.evaluation.result import EvaluationResult
 
-WIDE = 900
+WIDE = 9.0
 
 
 def write_report(path: Path, result: EvaluationResult) -> None:
@@ -25,7 +25,7 @@ def write_report(path: Path, result: EvaluationResult) -> None:
         path: The HTML file; its folder is made.
         result: What to report.
     """
-    # Every value is escaped; charts are made by us and marked so.
+    # Every value is escaped; charts are ours and marked so.
     environment = Environment(
         loader=PackageLoader("vl4ad_ros.evaluation", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -82,38 +82,34 @@ def headline(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 def charts(result: EvaluationResult) -> dict[str, Markup]:
     """Return the charts that the result allows, by name."""
-    drawn: dict[str, str] = {}
+    wanted: dict[str, Chart] = {}
     records = result.records
+    unit = (0.0, 1.0)
+    diagonal = Series("", [0, 1], [0, 1], dashed=True)
     if result.summary["pixel"] and result.summary["pixel"]["positives"] and len(result.curve.tp):
         tp, fp = result.curve.tp, result.curve.fp
         recall, rate = (tp / tp[-1]).tolist(), (fp / max(fp[-1], 1)).tolist()
-        unit = (0.0, 1.0)
-        precision = (tp / (tp + fp)).tolist()
-        drawn["Precision and recall"] = line_chart([Series("", recall, precision)], "recall", "precision", unit, unit)
-        drawn["ROC"] = line_chart(
-            [Series("", rate, recall), Series("", [0, 1], [0.95, 0.95], dashed=True)],
-            "false-positive rate", "true-positive rate", unit, unit,
-        )  # fmt: skip
-        pixels, anomalous, uncertainty = result.calibration
-        full, filled = pixels > 0, np.maximum(pixels, 1)
-        drawn["Calibration"] = line_chart(
-            [
-                Series("", (uncertainty / filled)[full].tolist(), (anomalous / filled)[full].tolist(), dots=True),
-                Series("", [0, 1], [0, 1], dashed=True),
-            ],
-            "mean uncertainty", "share of anomalous pixels", unit, unit,
-        )  # fmt: skip
+        precision = Series("", recall, (tp / (tp + fp)).tolist())
+        wanted["Precision and recall"] = Chart([precision], "recall", "precision", unit, unit)
+        roc = [Series("", rate, recall), Series("", [0, 1], [0.95, 0.95], dashed=True)]
+        wanted["ROC"] = Chart(roc, "false-positive rate", "true-positive rate", unit, unit)
+        pixels, anomalous, uncertainty = result.calibration[:, result.calibration[0] > 0]
+        shares = Series("", (uncertainty / pixels).tolist(), (anomalous / pixels).tolist(), dots=True)
+        wanted["Calibration"] = Chart([shares, diagonal], "mean uncertainty", "share of anomalous pixels", unit, unit)
     times, label = _times(records)
     if len(records) > 1:
         lines = [Series("mask, share of frame", times, [r["mask_share"] for r in records])]
         if any(r.get("ap") is not None for r in records):
             lines.append(Series("AP of the frame", times, [r.get("ap") for r in records]))
-        drawn["Over the frames"] = line_chart(lines, label, "", y_range=(0.0, 1.0), width=WIDE)
+        wanted["Over the frames"] = Chart(lines, label, "", y_range=unit)
         total = [r["latency_ms"].get("total", math.nan) for r in records]
         if any(math.isfinite(v) for v in total):
-            drawn["Latency"] = line_chart([Series("", times, total)], label, "ms", width=WIDE)
-    # The labels are escaped by line_chart.
-    return {name: Markup(svg) for name, svg in drawn.items()}
+            wanted["Latency"] = Chart([Series("", times, total)], label, "ms")
+    # The text in it is escaped.
+    return {
+        name: Markup(draw_charts([chart], WIDE if name in ("Over the frames", "Latency") else WIDTH))
+        for name, chart in wanted.items()
+    }
 
 
 def _times(records: list[dict[str, Any]]) -> tuple[list[float], str]:

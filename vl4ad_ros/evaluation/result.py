@@ -14,13 +14,11 @@ from numpy.typing import NDArray
 
 from vl4ad_ros.evaluation.component_metrics import summarise
 from vl4ad_ros.evaluation.frames import fault_sentences
-from vl4ad_ros.evaluation.levels import COARSE_BINS, calibration_error
-from vl4ad_ros.evaluation.measure import components_of, is_labelled
-from vl4ad_ros.evaluation.objects import MIN_FRAMES, follow_objects
+from vl4ad_ros.evaluation.histograms import CALIBRATION_BINS, COARSE_BINS, calibration_error, region_overlap
+from vl4ad_ros.evaluation.measure import Measurements, components_of, is_labelled
+from vl4ad_ros.evaluation.objects import MIN_FRAMES, follow_objects, region_recall
 from vl4ad_ros.evaluation.pictures import Gallery
-from vl4ad_ros.evaluation.pixel_metrics import Curve
-from vl4ad_ros.evaluation.regions import region_recall
-from vl4ad_ros.evaluation.tally import Tally
+from vl4ad_ros.evaluation.pixel_metrics import Curve, PixelMetrics
 from vl4ad_ros.io.checked import read_json
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.npy_files import read_npz
@@ -38,7 +36,7 @@ class EvaluationResult:
         summary: The content of `result.json` (docs/evaluation.md lists its keys).
         records: Per-frame records, in order.
         histograms: uint32 [F, 2, 1024] per frame: negatives and positives by coarse bin of uncertainty.
-        calibration: float64 [3, 15], see `LevelCounts.calibration`, over all labelled frames.
+        calibration: float64 [3, 15], see `histograms.calibration`, over all labelled frames.
         curve: Counts over about 400 thresholds.
         gallery: The report's pictures.
     """
@@ -60,19 +58,23 @@ def percentiles(values: Iterable[float]) -> dict[str, float | int | None]:
     return {"count": len(array), "mean": float(array.mean()), **dict(named), "max": float(array.max())}
 
 
-def finish(tally: Tally, about: dict[str, Any], is_drive: bool, live: dict[str, Any] | None = None) -> EvaluationResult:
-    """Turn what was counted into a result.
+def summarise_run(
+    found: Measurements, about: dict[str, Any], is_drive: bool, live: dict[str, Any] | None = None
+) -> EvaluationResult:
+    """Turn what was measured on all frames into a result.
 
     Args:
-        tally: The counts of all frames.
+        found: The measurements.
         about: What was evaluated, with what, how and where: merged into the summary (see `about_run`).
         is_drive: Whether the frames follow each other in time, so that objects can be followed.
         live: Figures of a live run (see `live_statistics`).
     """
-    records = tally.ordered()
-    left_out = sum(fault.left_out for fault in tally.faults.values())
+    records = found.ordered()
+    left_out = sum(fault.left_out for fault in found.faults.values())
     labelled = [r for r in records if is_labelled(r)]
-    calibration = np.sum([tally.calibration[i] for i in sorted(tally.calibration)], axis=0) if labelled else _nothing()
+    calibration = np.zeros((3, CALIBRATION_BINS))
+    for index in sorted(found.calibration):
+        calibration += found.calibration[index]
     stages = sorted({stage for r in records for stage in r["latency_ms"]})
     summary: dict[str, Any] = {
         "format": FORMAT,
@@ -82,7 +84,9 @@ def finish(tally: Tally, about: dict[str, Any], is_drive: bool, live: dict[str, 
             "labelled": len(labelled),
             "with_anomalies": sum(r["positives"] > 0 for r in labelled),
         },
-        "pixel": tally.pixels.result().as_dict() if labelled else None,
+        "pixel": found.pixels.result().as_dict() if labelled else None,
+        "image": _image_figures(labelled) if labelled else None,
+        "pro": region_overlap(found.regions, found.negatives) if labelled and found.with_regions else None,
         "components": summarise(components_of(r) for r in labelled).as_dict() if labelled else None,
         "calibration_error": calibration_error(calibration) if labelled else None,
         "regions": region_recall(labelled) if labelled else None,
@@ -90,16 +94,21 @@ def finish(tally: Tally, about: dict[str, Any], is_drive: bool, live: dict[str, 
         "alarms": _alarms(records),
         "latency_ms": {stage: percentiles(r["latency_ms"].get(stage, math.nan) for r in records) for stage in stages},
         "live": live,
-        "problems": tally.problems + fault_sentences(tally.faults, len(records) + left_out),
+        "problems": found.problems + fault_sentences(found.faults, len(records) + left_out),
     }
-    indices = sorted(tally.histograms)
-    stacked = np.array([tally.histograms[i] for i in indices], np.uint32)
-    curve = tally.pixels.curve().thin(CURVE_POINTS)
-    return EvaluationResult(plain(summary), records, stacked, calibration, curve, tally.gallery)
+    indices = sorted(found.histograms)
+    stacked = np.array([found.histograms[i] for i in indices], np.uint32)
+    curve = found.pixels.curve().thin(CURVE_POINTS)
+    return EvaluationResult(plain(summary), records, stacked, calibration, curve, found.gallery)
 
 
-def _nothing() -> NDArray[np.float64]:
-    return np.zeros((3, 15))
+def _image_figures(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return how well the image scores tell frames with anomalies from those without."""
+    scores = np.array([record["image_score"] for record in records], np.float64)
+    metrics = PixelMetrics(None)
+    metrics.add(scores, np.array([record["positives"] > 0 for record in records], np.uint8))
+    figures = metrics.result()
+    return {"auroc": figures.auroc, "ap": figures.ap, "best_f1": figures.best_f1}
 
 
 def _objects(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -137,10 +146,12 @@ def plain(value: Any) -> Any:
 def write_result(folder: Path, result: EvaluationResult) -> None:
     """Write `result.json`, `frames.jsonl` and `histograms.npz` (for `vl4ad evaluate compare`) into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / RESULT).write_text(json.dumps(result.summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    # First gone, and written last: where it is, the other files are whole and belong to it.
+    (folder / RESULT).unlink(missing_ok=True)
     lines = "".join(json.dumps(plain(record), ensure_ascii=False) + "\n" for record in result.records)
     (folder / FRAMES).write_text(lines, encoding="utf-8")
     np.savez_compressed(folder / HISTOGRAMS, histograms=result.histograms)
+    (folder / RESULT).write_text(json.dumps(result.summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_result(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], NDArray[np.uint32]]:

@@ -1,30 +1,27 @@
-"""Evaluating a source: in parts, over processes or a Ray cluster, resumable, with one merged result."""
+"""Evaluating a source: in this process, in several, or on a Ray cluster, with one merged result."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Callable, Container, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import groupby, pairwise
-from multiprocessing import get_context
-from pathlib import Path
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import cv2
+from joblib import Parallel, delayed, parallel_config
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from vl4ad_ros.evaluation.component_metrics import track
 from vl4ad_ros.evaluation.frames import FrameSource, fault_sentences
+from vl4ad_ros.evaluation.measure import Measurements
 from vl4ad_ros.evaluation.pictures import timeline_indices
-from vl4ad_ros.evaluation.predictor import DetectorSpec, RecordedSpec
-from vl4ad_ros.evaluation.tally import Tally
+from vl4ad_ros.evaluation.predictor import DetectorSpec, PredictorSpec
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.hashing import sha256_text
+from vl4ad_ros.io.provenance import provenance
 
-# Frames of a part: what an interruption costs at most.
-PART = 250
 Progress = Callable[[int], object]
 
 
@@ -37,12 +34,14 @@ class EvaluationSettings:
         track: Name of the component sizes.
         stride: Take every n-th frame.
         limit: Take at most so many frames; None takes all.
+        region_overlap: Whether to measure the per-region overlap, as for product inspection.
     """
 
     threshold: float
     track: str = "anomaly"
     stride: int = 1
     limit: int | None = None
+    region_overlap: bool = False
 
     def indices(self, count: int) -> list[int]:
         """Return the frames to take out of `count`."""
@@ -51,185 +50,145 @@ class EvaluationSettings:
         return list(range(0, count, self.stride))[: self.limit]
 
 
-@dataclass(frozen=True)
-class Part:
-    """A share of the work that any process can do.
+def evaluate_part(
+    source: FrameSource,
+    predictor: PredictorSpec,
+    settings: EvaluationSettings,
+    indices: Sequence[int],
+    thumbnails: frozenset[int],
+    progress: Progress | None = None,
+) -> Measurements:
+    """Evaluate some frames of a source, one after the other.
 
-    Attributes:
+    Args:
         source: Where the frames come from.
         predictor: How to open what predicts.
         settings: What decides the figures.
-        indices: The frames of this part.
+        indices: The frames.
         thumbnails: Those of them that get a thumbnail.
+        progress: Called with the number of frames done, as they are done.
     """
-
-    source: FrameSource
-    predictor: DetectorSpec | RecordedSpec
-    settings: EvaluationSettings
-    indices: Sequence[int]
-    thumbnails: frozenset[int]
-
-
-def evaluate_part(part: Part, progress: Progress | None = None) -> Tally:
-    """Evaluate the frames of a part, one after the other.
-
-    Args:
-        part: The part.
-        progress: Called with 1 after each frame.
-    """
-    tally = Tally()
-    sizes = track(part.settings.track)
-    predictor = part.predictor.open()
+    found = Measurements(track(settings.track), settings.threshold, settings.region_overlap)
+    opened = predictor.open()
+    report = progress or (lambda frames: None)
     try:
-        for frame in part.source.frames(part.indices):
-            uncertainty, latency = predictor.predict(frame)
-            timed = replace(frame, latency_ms=latency)
-            tally.add(timed, uncertainty, part.settings.threshold, sizes, frame.index in part.thumbnails)
-            if progress is not None:
-                progress(1)
+        for frame in source.frames(indices):
+            found.add(frame, opened.predict(frame), frame.index in thumbnails)
+            report(1)
     finally:
-        predictor.close()
-    if progress is not None:
-        progress(len(part.indices) - len(tally.records))
-    tally.problems += part.source.found
-    mine = set(part.indices)
-    tally.faults = {index: fault for index, fault in part.source.faults.items() if index in mine}
-    return tally
-
-
-def split(
-    source: FrameSource, predictor: DetectorSpec | RecordedSpec, settings: EvaluationSettings, workers: int
-) -> list[Part]:
-    """Split the work into parts for a number of workers."""
-    indices = settings.indices(len(source))
-    count = max(workers, -(-len(indices) // PART))
-    chosen = timeline_indices(len(indices))
-    thumbnails = frozenset(indices[place] for place in chosen)
-    bounds = [round(number * len(indices) / count) for number in range(count + 1)]
-    shares = [indices[low:high] for low, high in pairwise(bounds) if high > low]
-    return [Part(source, predictor, settings, share, thumbnails) for share in shares]
-
-
-def fingerprint(part: Part) -> str:
-    """Return a short text that differs whenever a frame's result may; which frames the part has does not matter."""
-    content = {
-        "source": part.source.description,
-        "state": part.source.state,
-        "predictor": part.predictor.identity(),
-        "settings": dataclasses.asdict(part.settings),
-    }
-    return sha256_text(json.dumps(content, sort_keys=True))[:16]
+        opened.close()
+    report(len(indices) - len(found.records))
+    found.problems += source.found
+    found.faults = {index: source.faults[index] for index in set(indices) & source.faults.keys()}
+    return found
 
 
 def evaluate(
-    parts: Sequence[Part],
-    folder: Path,
+    source: FrameSource,
+    predictor: PredictorSpec,
+    settings: EvaluationSettings,
     jobs: int = 1,
     ray_address: str | None = None,
     progress: Progress | None = None,
-) -> Tally:
-    """Evaluate all parts and merge them; frames that an interrupted run has finished are not done again.
-
-    However many parts that run had: what it finished is recognised by its frames.
+) -> Measurements:
+    """Evaluate a source.
 
     Args:
-        parts: The parts of `split`.
-        folder: Where finished parts are kept until all are done; then all parts in it go, also those of other runs.
+        source: Where the frames come from.
+        predictor: How to open what predicts.
+        settings: What decides the figures.
         jobs: Processes on this machine.
         ray_address: Address of a Ray cluster (`local` starts one here); None uses none.
         progress: Called with the number of frames done, as they are done.
 
     Raises:
-        Vl4adError: What a part raised; the others that finished are kept. Or if no frame could be read.
+        Vl4adError: What a part raised, or if no frame could be read.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    run = fingerprint(parts[0])
-    finished = _finished(folder, run, sorted(index for part in parts for index in part.indices))
-    _report(progress, len(finished))
-    waiting = {
-        folder / f"part-{run}-{part.indices[0]}-{part.indices[-1]}.npz": part for part in _unfinished(parts, finished)
-    }
-    files = sorted({*finished.values(), *waiting})
-    elsewhere = True
-    if ray_address is not None:
-        from vl4ad_ros.evaluation.ray_cluster import on_cluster
-
-        done: Iterator[tuple[Path, Tally]] = on_cluster(waiting, ray_address)
-    elif jobs > 1 and len(waiting) > 1:
-        done = _in_processes(waiting, jobs)
+    indices = settings.indices(len(source))
+    thumbnails = frozenset(indices[place] for place in timeline_indices(len(indices)))
+    part = partial(evaluate_part, source, predictor, settings)
+    if jobs == 1 and ray_address is None:
+        merged = part(indices, thumbnails, progress)
     else:
-        elsewhere = False
-        done = ((path, evaluate_part(part, progress)) for path, part in waiting.items())
-    for path, tally in done:
-        tally.save(path)
-        if elsewhere:
-            _report(progress, len(waiting[path].indices))
-    merged = Tally()
-    for path in files:
-        merged.merge(Tally.load(path))
-    for path in folder.glob("*part-*.npz"):
-        path.unlink()
-    if not any(folder.iterdir()):
-        folder.rmdir()
+        merged = Measurements(track(settings.track), settings.threshold, settings.region_overlap)
+        alone = partial(_on_one_core, source, predictor, settings, thumbnails)
+        with _workers(jobs, ray_address) as workers:
+            shares = _shares(indices, 3 * workers)
+            for found in _results(alone, shares, workers):
+                merged.merge(found)
+                if progress is not None:
+                    progress(len(found.records) + sum(fault.left_out for fault in found.faults.values()))
     if not merged.records:
         causes = fault_sentences(merged.faults, len(merged.faults))
         raise Vl4adError(f"No frame can be evaluated. {' '.join(causes)}")
     return merged
 
 
-def _finished(folder: Path, run: str, indices: Sequence[int]) -> dict[int, Path]:
-    """Return the frames of a run that are in stored parts (their names tell the first and the last), with the part."""
-    finished: dict[int, Path] = {}
-    for path in sorted(folder.glob(f"part-{run}-*.npz")):
-        first, last = (int(text) for text in path.stem.rsplit("-", 2)[1:])
-        here = [index for index in indices if first <= index <= last]
-        if not finished.keys() & set(here):
-            finished |= dict.fromkeys(here, path)
-    return finished
+def _shares(indices: Sequence[int], count: int) -> list[Sequence[int]]:
+    """Split the frames into at most `count` runs of about the same length."""
+    bounds = [round(number * len(indices) / count) for number in range(count + 1)]
+    return [indices[low:high] for low, high in pairwise(bounds) if high > low]
 
 
-def _unfinished(parts: Sequence[Part], finished: Container[int]) -> Iterator[Part]:
-    """Yield what is left of the parts, in pieces without a gap."""
-    for part in parts:
-        for done, indices in groupby(part.indices, key=finished.__contains__):
-            if not done:
-                yield replace(part, indices=list(indices))
-
-
-def _report(progress: Progress | None, frames: int) -> None:
-    if progress is not None:
-        progress(frames)
-
-
-def _in_processes(waiting: dict[Path, Part], jobs: int) -> Iterator[tuple[Path, Tally]]:
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        futures = {pool.submit(evaluate_on_one_thread, part): path for path, part in waiting.items()}
-        open_futures = set(futures)
-        while open_futures:
-            done, open_futures = wait(open_futures, return_when=FIRST_COMPLETED)
-            for future in done:
-                try:
-                    yield futures[future], future.result()
-                except BrokenProcessPool as error:
-                    raise Vl4adError(
-                        "A process of --jobs was ended from outside, perhaps for want of memory; the same command with "
-                        "fewer --jobs goes on where it stopped."
-                    ) from error
-
-
-def evaluate_on_one_thread(part: Part) -> Tally:
+def _on_one_core(
+    source: FrameSource,
+    predictor: PredictorSpec,
+    settings: EvaluationSettings,
+    thumbnails: frozenset[int],
+    indices: Sequence[int],
+) -> Measurements:
     """Evaluate a part in a process beside others: each takes one core, unless the detector's threads were named."""
     cv2.setNumThreads(1)
-    predictor = part.predictor
     if isinstance(predictor, DetectorSpec) and predictor.threads == 0:
-        part = replace(part, predictor=replace(predictor, threads=1))
-    return evaluate_part(part)
+        predictor = replace(predictor, threads=1)
+    return evaluate_part(source, predictor, settings, indices, thumbnails)
+
+
+@contextmanager
+def _workers(jobs: int, ray_address: str | None) -> Iterator[int]:
+    """Let joblib use processes of this machine, or a Ray cluster; yield the number of workers."""
+    if ray_address is None:
+        with parallel_config("loky", n_jobs=jobs):
+            yield jobs
+        return
+    try:
+        import ray
+        from ray.util.joblib import register_ray
+    except ImportError as error:
+        raise Vl4adError("Ray is not installed; get it with: pip install 'vl4ad_ros[ray]'.") from error
+    mine = not ray.is_initialized()
+    if mine:
+        address = None if ray_address == "local" else ray_address
+        try:
+            ray.init(address, log_to_driver=False, include_dashboard=False if address is None else None)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise Vl4adError(f"The Ray cluster at '{ray_address}' cannot be reached ({error}).") from error
+    try:
+        register_ray()
+        workers = int(ray.cluster_resources().get("CPU", 1))
+        with parallel_config("ray", n_jobs=workers):
+            yield workers
+    finally:
+        if mine:
+            ray.shutdown()
+
+
+def _results(
+    part: Callable[[Sequence[int]], Measurements], shares: Sequence[Sequence[int]], workers: int
+) -> Iterator[Measurements]:
+    """Yield the parts' results, round by round; that a worker was lost becomes one sentence."""
+    try:
+        with Parallel(batch_size=1) as parallel:
+            for start in range(0, len(shares), workers):
+                yield from parallel(delayed(part)(share) for share in shares[start : start + workers])
+    except TerminatedWorkerError as error:
+        raise Vl4adError(
+            "A process of --jobs was ended from outside, perhaps for want of memory; give fewer --jobs."
+        ) from error
 
 
 def about_run(source: FrameSource, predictor: dict[str, Any], settings: EvaluationSettings) -> dict[str, Any]:
     """Return what `result.json` says of a run besides its figures."""
-    from vl4ad_ros.io.provenance import provenance
-
     return {
         **provenance(),
         "source": source.description,

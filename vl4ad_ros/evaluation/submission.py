@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from vl4ad_ros.evaluation.datasets import DatasetSource
-from vl4ad_ros.evaluation.predictor import DetectorSpec
+from vl4ad_ros.evaluation.predictor import PredictorSpec
 from vl4ad_ros.io.errors import Vl4adError
 
 
-def write_submission(folder: Path, source: DatasetSource, spec: DetectorSpec, method: str) -> int:
+def write_submission(folder: Path, source: DatasetSource, spec: PredictorSpec, method: str) -> int:
     """Run the detector on all images of a data set, labelled or not, and write its maps.
 
     Each file holds one data set `value`: float16 [H, W], higher = more anomalous.
@@ -40,7 +40,7 @@ def write_submission(folder: Path, source: DatasetSource, spec: DetectorSpec, me
     count = 0
     try:
         for frame in source.frames(range(len(source))):
-            uncertainty, _ = predictor.predict(frame)
+            uncertainty = predictor.predict(frame).uncertainty
             with h5py.File(target / f"{frame.name}.hdf5", "w") as file:
                 file.create_dataset("value", data=uncertainty.astype(np.float16), compression=9)
             count += 1

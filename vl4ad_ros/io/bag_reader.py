@@ -186,4 +186,8 @@ class BagReader:
 
     def _damaged(self, error: Exception) -> Vl4adError:
         text = " ".join(str(error).split()) or type(error).__name__
-        return Vl4adError(f"{self.path} cannot be read, it is damaged or cut off ({text}).")
+        sentence = f"{self.path} cannot be read, it is damaged or cut off ({text})."
+        database = self.path if self.path.suffix == ".db3" else next(iter(self.path.glob("*.db3")), None)
+        if database is not None:
+            sentence += f" SQLite's own tool saves what is left: sqlite3 {database} .recover | sqlite3 NEW.db3"
+        return Vl4adError(sentence)

@@ -26,8 +26,8 @@ from vl4ad_ros.runtime.random_word_network import RandomWordNetwork, cosine_netw
 COSINE_TEMPERATURE = 0.07
 """WinCLIP's, as anomalib's code has it; a monotone map of the score, so AP and FPR95 do not depend on it."""
 
-# A collector per run: small ones; the error that this may cost is reported and stays below 1e-4.
-DISTINCT, CELLS = 1 << 18, 1 << 20
+# Pixels that a collector keeps before it counts: there is one per run.
+SMALL = 1 << 20
 
 Say = Callable[[str], None]
 
@@ -139,7 +139,7 @@ def score_dataset(
 
     All sets see a frame before the next one comes, so that an engine can keep what depends on the image alone.
     """
-    metrics = [PixelMetrics(max_distinct=DISTINCT, max_cells=CELLS, buffer=DISTINCT) for _ in prompts]
+    metrics = [PixelMetrics(SMALL) for _ in prompts]
     indices = range(0, len(source), stride)
     for number, frame in enumerate(source.frames(indices), start=1):
         if frame.labels is None:

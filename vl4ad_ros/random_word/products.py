@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.evaluation.image_files import read_label_values, read_rgb
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.labels import read_label_values, read_rgb
 
 _PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.random_word.compare import CELLS, DISTINCT
+from vl4ad_ros.random_word.compare import SMALL
 from vl4ad_ros.random_word.split_engine import SplitEngine
 from vl4ad_ros.runtime.bundle import ModelBundle, threshold_key, write_card
 from vl4ad_ros.runtime.detector import Detector
@@ -50,7 +50,7 @@ def choose_thresholds(
     detector = Detector(bundle, SplitEngine(bundle, threads))
     pairs = choices(bundle)
     prompts = [detector.prompts(scoring=scoring, method=method) for method, scoring in pairs]
-    metrics = [PixelMetrics(max_distinct=DISTINCT, max_cells=CELLS, buffer=DISTINCT) for _ in pairs]
+    metrics = [PixelMetrics(SMALL) for _ in pairs]
     for image, labels in scenes:
         for one, collected in zip(prompts, metrics, strict=True):
             collected.add(detector.detect(image, one), labels)

@@ -21,8 +21,6 @@ from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors, pack
 
-# Distinct scores kept apart per step: the error through binning is reported and stays below 1e-4.
-DISTINCT = 1 << 21
 PICTURE_WIDTH, PICTURES = 480, 4
 
 
@@ -115,7 +113,7 @@ def run_steps(
         Vl4adError: the data set is missing, has another layout, or a frame of it cannot be read.
     """
     source = DatasetSource(root, layout(name))
-    metrics = [PixelMetrics(max_distinct=DISTINCT, buffer=DISTINCT) for _ in steps]
+    metrics = [PixelMetrics() for _ in steps]
     shown = {round(index) for index in np.linspace(0, len(source) - 1, min(PICTURES, len(source)))}
     for frame in source.frames(range(len(source))):
         assert frame.labels is not None

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vl4ad_ros.evaluation.image_files import read_label_values, read_rgb
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.labels import read_label_values, read_rgb
 from vl4ad_ros.training.config import DataSet
 
 PICTURES = (".png", ".jpg", ".jpeg")

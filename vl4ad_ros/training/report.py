@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from vl4ad_ros.evaluation.charts import HEIGHT, WIDTH, Series, line_chart
+from vl4ad_ros.evaluation.charts import Chart, Series, draw_charts
 from vl4ad_ros.training.config import TrainConfig
 
 CURVE_FILE = "curve.jsonl"
@@ -112,14 +112,7 @@ def draw_curve(path: Path) -> str:
     def names(table: dict[int, dict[str, float]], *starts: str) -> list[str]:
         return sorted({name for line in table.values() for name in line if name.startswith(starts)})
 
-    # A third more than the steps, so that the legend has its own place.
-    steps = (0.0, 1.35 * max((*losses, *validations), default=1))
-    left = line_chart([series(losses, name, 1, False) for name in names(losses, "loss")], "step", "loss", steps)
+    left = Chart([series(losses, name, 1, False) for name in names(losses, "loss")], "step", "loss")
     measured = [series(validations, name, 100, True) for name in names(validations, "miou/", "generated/")]
-    right = line_chart(measured, "step", "percent", steps, (0, 100)) if measured else ""
-    style = "text{font:11px sans-serif}.grid{stroke:#ddd}"
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * WIDTH} {HEIGHT}" width="{2 * WIDTH}">'
-        f'<style>{style}</style><rect width="100%" height="100%" fill="white"/>'
-        f'{left}<g transform="translate({WIDTH} 0)">{right}</g></svg>\n'
-    )
+    right = [Chart(measured, "step", "percent", y_range=(0, 100))] if measured else []
+    return draw_charts([left, *right]) + "\n"

@@ -127,7 +127,7 @@ def validate(
         for scene in scenes:
             score = anomaly_map(logits_of(learner, scene[0], pixels, class_concepts), data.table.classes).numpy()
             truth = truth_map(scene)[1::2, 1::2]
-            metrics.add(upsample(score, *truth.shape), truth)
+            metrics.add(np.clip(1 + upsample(score, *truth.shape), 0, 1), truth)
         ranked = metrics.result()
         results["generated/ap"], results["generated/fpr95"] = ranked.ap, ranked.fpr95
         choice.append(ranked.ap)

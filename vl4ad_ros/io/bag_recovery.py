@@ -1,25 +1,25 @@
-"""Reading what is left of a recording that was cut off (power loss, full disk)."""
+"""Recovery of MCAP recordings that were cut off (power loss, full disk)."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+
+from mcap.records import Channel, Message, Schema
+from mcap.stream_reader import StreamReader
 
 from vl4ad_ros.io.bag_reader import IMAGE_TYPES, BagReader, storage_files
 from vl4ad_ros.io.bag_writer import BagWriter
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.mcap_scan import scan_mcap
-from vl4ad_ros.io.sqlite_scan import scan_sqlite
-
-Message = tuple[str, str, int, bytes]
 
 
 def readable_bag(path: Path, folder: Path) -> tuple[Path, str | None]:
     """Return a bag that can be opened: the given one, or a folder with what is left of it.
 
-    Of a file that was cut off, the images that are complete are written again, also those in its last chunk or pages.
-    Files of a split recording that are whole are linked.
+    Of an MCAP file that was cut off, the images of all complete chunks are written again. Files of a split recording
+    that are whole are linked.
 
     Args:
         path: The bag.
@@ -57,8 +57,9 @@ def _recover(file: Path, target: Path) -> int | None:
     try:
         BagReader(file).close()
     except Vl4adError:
-        messages = scan_mcap(file) if file.suffix == ".mcap" else scan_sqlite(file, target)
-        return _write(messages, target, file.stem)
+        if file.suffix != ".mcap":
+            raise
+        return _write(_complete_messages(file), target, file.stem)
     try:
         (target / file.name).symlink_to(file.resolve())
     except OSError:  # A disk without links.
@@ -66,7 +67,21 @@ def _recover(file: Path, target: Path) -> int | None:
     return None
 
 
-def _write(messages: Iterator[Message], target: Path, name: str) -> int:
+def _complete_messages(file: Path) -> Iterator[tuple[str, str, int, bytes]]:
+    """Yield topic, message type, log time in nanoseconds and serialised message up to the end or a damaged place."""
+    schemas: dict[int, str] = {}
+    channels: dict[int, tuple[str, str]] = {}
+    with file.open("rb") as stream, suppress(Exception):  # Whatever the damage provokes in its parsers.
+        for record in StreamReader(stream, record_size_limit=file.stat().st_size).records:
+            if isinstance(record, Schema):
+                schemas[record.id] = record.name
+            elif isinstance(record, Channel):
+                channels[record.id] = (record.topic, schemas.get(record.schema_id, ""))
+            elif isinstance(record, Message) and record.channel_id in channels:
+                yield (*channels[record.channel_id], record.log_time, record.data)
+
+
+def _write(messages: Iterator[tuple[str, str, int, bytes]], target: Path, name: str) -> int:
     """Write the images among messages as NAME.mcap; return how many there were."""
     count = 0
     topics: set[str] = set()

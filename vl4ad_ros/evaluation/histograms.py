@@ -1,0 +1,133 @@
+"""Histograms of uncertainty: 65,536 levels feed the figures of a frame, 1,024 bins are kept for resampling."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+LEVELS = 1 << 16
+# For resampling frames: fine near 0 and near 1, where most pixels are.
+COARSE_BINS = 1024
+CALIBRATION_BINS = 15
+# Largest false-positive rate of the per-region overlap, as the authors of MVTec-AD have it.
+PRO_LIMIT = 0.3
+_CENTRES = (np.arange(LEVELS) / (LEVELS - 1)).astype(np.float64)
+_logistic = 1 / (1 + np.exp(-np.linspace(-11, 11, COARSE_BINS + 1)[1:-1]))
+# Near the ends several bins would share a level, so that some stay empty.
+_COARSE_OF = np.searchsorted(_logistic, _CENTRES, side="right").astype(np.int64)
+_CALIBRATION_OF = np.minimum((_CENTRES * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+
+
+def count_levels(uncertainty: NDArray[np.float32], labels: NDArray[np.uint8] | None) -> NDArray[np.int64]:
+    """Count a frame's pixels by level: int64 [2, 65536], those labelled 0 and those labelled 1.
+
+    Args:
+        uncertainty: float32 [H, W] in [0, 1].
+        labels: uint8 [H, W], 1 = anomaly, 0 = none, 255 = left out; None counts all pixels as 0.
+    """
+    level = _levels(uncertainty)
+    truth = np.zeros(level.shape, np.uint8) if labels is None else labels
+    return np.stack([np.bincount(level[truth == kind], minlength=LEVELS) for kind in (0, 1)])
+
+
+def _levels(uncertainty: NDArray[np.float32]) -> NDArray[np.uint16]:
+    return np.asarray(np.rint(uncertainty * np.float32(LEVELS - 1)), np.uint16)
+
+
+def coarse(counts: NDArray[np.int64]) -> NDArray[np.uint32]:
+    """Return the counts of the levels in coarse bins, uint32 [2, 1024]."""
+    return np.stack([np.bincount(_COARSE_OF, part, COARSE_BINS).astype(np.uint32) for part in counts])
+
+
+def calibration(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return float64 [3, 15]: pixels, anomalous pixels and summed uncertainty in bins of equal width."""
+    both = counts.sum(axis=0)
+    rows = (both, counts[1], both * _CENTRES)
+    return np.stack([np.bincount(_CALIBRATION_OF, row, CALIBRATION_BINS) for row in rows])
+
+
+def quantile(counts: NDArray[np.int64], share: float) -> float:
+    """Return the level below or at which this share of all pixels lies."""
+    total = np.cumsum(counts.sum(axis=0))
+    return float(_CENTRES[int(np.searchsorted(total, share * total[-1]))]) if total[-1] else float("nan")
+
+
+def mean(counts: NDArray[np.int64]) -> float:
+    """Return the mean uncertainty of all pixels."""
+    both = counts.sum(axis=0)
+    return float((both * _CENTRES).sum() / both.sum()) if both.any() else float("nan")
+
+
+def average_precision(negative: NDArray[np.number], positive: NDArray[np.number]) -> NDArray[np.float64]:
+    """Return the step-wise average precision of histograms.
+
+    Args:
+        negative: [..., bins], counts from the lowest score to the highest.
+        positive: [..., bins], likewise.
+
+    Returns:
+        float64 [...]; NaN without positives.
+    """
+    gained = positive[..., ::-1].astype(np.float64)
+    tp = np.cumsum(gained, axis=-1)
+    seen = tp + np.cumsum(negative[..., ::-1].astype(np.float64), axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray((gained * tp / np.maximum(seen, 1)).sum(axis=-1) / tp[..., -1])
+
+
+def fpr_at_95(negative: NDArray[np.number], positive: NDArray[np.number]) -> NDArray[np.float64]:
+    """Return the false-positive rate at the highest bin with a true-positive rate >= 0.95; shapes as above."""
+    tp = np.cumsum(positive[..., ::-1].astype(np.float64), axis=-1)
+    fp = np.cumsum(negative[..., ::-1].astype(np.float64), axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        at = (tp / tp[..., -1:] >= 0.95).argmax(axis=-1)
+        rate = np.take_along_axis(fp, at[..., None], axis=-1)[..., 0] / fp[..., -1]
+    return np.where(tp[..., -1] > 0, rate, np.nan)
+
+
+def calibration_error(bins: NDArray[np.float64]) -> float:
+    """Return the expected calibration error, taking the uncertainty as the probability of an anomaly.
+
+    Args:
+        bins: float64 [3, bins] as of `calibration`, summed over frames.
+    """
+    pixels, anomalous, uncertainty = bins
+    return float(np.abs(anomalous - uncertainty).sum() / pixels.sum()) if pixels.sum() else float("nan")
+
+
+def count_regions(uncertainty: NDArray[np.float32], labels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the labelled regions by level, float64 [65536]: a pixel counts as its share of its region (8-connected).
+
+    Args:
+        uncertainty: float32 [H, W] in [0, 1].
+        labels: uint8 [H, W], 1 = anomaly.
+    """
+    count, region = cv2.connectedComponents((labels == 1).view(np.uint8), connectivity=8)
+    share = 1 / np.maximum(np.bincount(region.reshape(-1), minlength=count), 1)
+    inside = region > 0
+    return np.bincount(_levels(uncertainty)[inside], share[region[inside]], LEVELS).astype(np.float64)
+
+
+def region_overlap(regions: NDArray[np.float64], negative: NDArray[np.number], limit: float = PRO_LIMIT) -> float:
+    """Return PRO: the area under mean region recall over false-positive rate, up to a rate, divided by that rate.
+
+    Definition: Bergmann et al., The MVTec Anomaly Detection Dataset (IJCV 2021), section 5; the curve is cut at the
+    limit by linear interpolation.
+
+    Args:
+        regions: float64 [65536] of `count_regions`, summed over frames.
+        negative: [65536], pixels labelled 0.
+        limit: In (0, 1].
+
+    Returns:
+        In [0, 1]; NaN without normal pixels or regions.
+    """
+    total, normal = float(regions.sum()), float(negative.sum())
+    if not total or not normal:
+        return float("nan")
+    recall = np.append(0.0, np.cumsum(regions[::-1]) / total)
+    fpr = np.append(0.0, np.cumsum(negative[::-1]) / normal)
+    inside = np.count_nonzero(fpr <= limit)
+    fpr_cut, recall_cut = np.append(fpr[:inside], limit), np.append(recall[:inside], np.interp(limit, fpr, recall))
+    return float((np.diff(fpr_cut) * (recall_cut[1:] + recall_cut[:-1]) / 2).sum() / limit)
