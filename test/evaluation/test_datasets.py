@@ -6,14 +6,16 @@ import json
 import re
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
 from vl4ad_ros.cli.main import main
+from vl4ad_ros.evaluation import histograms
 from vl4ad_ros.evaluation.datasets import DatasetSource
-from vl4ad_ros.evaluation.layouts import LAYOUTS, find_pairs, layout
+from vl4ad_ros.evaluation.layouts import find_pairs, layout
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.labels import COLOUR, LabelMapping, parse_values, read_label_values, read_rgb
 
@@ -49,10 +51,11 @@ FILES = {
     ),
     "road_anomaly": ("frames/cow.jpg", "frames/cow.labels/labels_semantic.png", (0, 2, 0, 2), (0, 1, 0, 1)),
     "camvid_ood": ("images/0001.jpg", "labels/0001.png", (3, 12, 11, 0), (0, 1, 255, 0)),
+    "mvtec": ("cup/test/cut/000.png", "cup/ground_truth/cut/000_mask.png", (0, 255, 0, 255), (0, 1, 0, 1)),
 }
 
 
-@pytest.mark.parametrize("name", list(LAYOUTS))
+@pytest.mark.parametrize("name", list(FILES))
 def test_each_layout_is_found_and_its_labels_mean_what_they_should(name: str, tmp_path: Path) -> None:
     image, label, stored, expected = FILES[name]
     put(tmp_path / image, RED)
@@ -382,3 +385,58 @@ def test_without_anomalies_the_missing_threshold_is_said(tmp_path: Path, capsys:
     assert json.loads(said.out)["threshold"] is None
     assert "no pixel is labelled as an anomaly" in said.err
     assert "name one with --threshold" in said.err
+
+
+@pytest.mark.parametrize("inside", ["", "bottle"])
+def test_product_inspection_has_image_and_region_figures(inside: str, mock_bundle: Path, tmp_path: Path) -> None:
+    root = tmp_path / "mvtec"
+    for kind in ("good", "broken"):
+        for place in ("train/good", f"test/{kind}", f"ground_truth/{kind}"):
+            (root / "bottle" / place).mkdir(parents=True, exist_ok=True)
+    clean = np.full((64, 96, 3), (0, 0, 255), np.uint8)  # Red in OpenCV's order: a class of the mock network.
+    defect, mask = clean.copy(), np.zeros((64, 96), np.uint8)
+    defect[16:48, 32:64], mask[16:48, 32:64] = (255, 0, 0), 255
+    for index in range(2):
+        cv2.imwrite(str(root / f"bottle/train/good/{index:03}.png"), clean)
+        cv2.imwrite(str(root / f"bottle/test/good/{index:03}.png"), clean)
+        cv2.imwrite(str(root / f"bottle/test/broken/{index:03}.png"), defect)
+        cv2.imwrite(str(root / f"bottle/ground_truth/broken/{index:03}_mask.png"), mask)
+    out = tmp_path / "out"
+    options = ["--bundle", str(mock_bundle), "--prompt-set", "traffic", "--out", str(out)]
+    assert main(["evaluate", "dataset", "mvtec", str(root / inside), *options]) == 0
+    result = json.loads((out / "result.json").read_text())
+    assert (result["frames"]["evaluated"], result["frames"]["with_anomalies"], result["problems"]) == (4, 2, [])
+    assert result["image"] == {"auroc": 1.0, "ap": 1.0, "best_f1": 1.0}
+    assert result["pro"] > 0.9
+
+
+def test_visa_counts_the_test_pictures_of_its_split(tmp_path: Path) -> None:
+    root = tmp_path / "visa"
+    rows = ["object,split,label,image,mask"]
+    for kind, count in (("Normal", 3), ("Anomaly", 2)):
+        for index in range(count):
+            image, mask = f"candle/Data/Images/{kind}/{index:03}.JPG", f"candle/Data/Masks/{kind}/{index:03}.png"
+            for name in (image, *([mask] if kind == "Anomaly" else [])):
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(root / name), np.full((16, 16), 3, np.uint8))
+            split = "train" if kind == "Normal" and index else "test"
+            rows.append(f"candle,{split},{kind.lower()},{image},{mask if kind == 'Anomaly' else ''}")
+    with pytest.raises(Vl4adError, match=r"split_csv/1cls\.csv"):
+        DatasetSource(root, layout("visa"))
+    (root / "split_csv").mkdir()
+    (root / "split_csv" / "1cls.csv").write_text("\n".join(rows))
+    for place in (root, root / "candle"):
+        source = DatasetSource(place, layout("visa"))
+        labels = [frame.labels for frame in source.frames(range(len(source)))]
+        assert [int(label.max()) for label in labels if label is not None] == [1, 1, 0]
+
+
+def test_region_overlap_of_known_cases() -> None:
+    labels = np.zeros((20, 20), np.uint8)
+    labels[2:6, 2:6], labels[10:12, 10:12] = 1, 1
+    perfect = labels.astype(np.float32)
+    blind = perfect.copy()
+    blind[10:12, 10:12] = 0  # The small region counts as much as the large one.
+    for scores, expected in ((perfect, 1.0), (blind, 0.5 + 0.5 * 0.3 / 2)):
+        counts = histograms.count_levels(scores, labels)
+        assert histograms.region_overlap(histograms.count_regions(scores, labels), counts[0]) == pytest.approx(expected)

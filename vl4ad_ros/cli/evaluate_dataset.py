@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"{count} score maps for SegmentMeIfYouCan in {args.submission}")
         for problem in everything.problems:
             print(f"note: {problem}")
-    result = options.evaluate_source(args, DatasetSource(args.path, chosen), spec, chosen.track)
+    source = DatasetSource(args.path, chosen)
+    result = options.evaluate_source(args, source, spec, chosen.track, region_overlap=chosen.products)
     options.print_headline(result, args.out)
     return 0

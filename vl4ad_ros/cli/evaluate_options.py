@@ -89,6 +89,7 @@ def evaluate_source(
     predictor: PredictorSpec,
     track: str,
     live: dict[str, Any] | None = None,
+    region_overlap: bool = False,
 ) -> EvaluationResult:
     """Evaluate a source as the options say and write the report and result files into `--out`.
 
@@ -98,6 +99,7 @@ def evaluate_source(
         predictor: What predicts.
         track: Component sizes, where the options name none.
         live: Figures of a live run.
+        region_overlap: Whether to measure the per-region overlap.
     """
     from tqdm import tqdm
 
@@ -110,7 +112,7 @@ def evaluate_source(
     opened.close()
     if not 0 <= threshold <= 1:
         raise Vl4adError(f"The threshold must lie in [0, 1], got {threshold}.")
-    settings = EvaluationSettings(threshold, args.track or track, args.stride, args.limit)
+    settings = EvaluationSettings(threshold, args.track or track, args.stride, args.limit, region_overlap)
     with tqdm(total=len(settings.indices(len(source))), unit="frame", desc="evaluating") as bar:
         found = evaluate(source, predictor, settings, args.jobs, args.ray, bar.update)
     result = summarise_run(found, about_run(source, about, settings), bool(source.description["is_drive"]), live)

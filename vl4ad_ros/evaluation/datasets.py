@@ -41,7 +41,7 @@ class DatasetSource:
         self.faults: dict[int, Fault] = {}
         self._with_unlabelled = with_unlabelled
         pairs, self.found = find_pairs(root, layout)
-        self._pairs = [pair for pair in pairs if with_unlabelled or pair[2] is not None]
+        self._pairs = [pair for pair in pairs if with_unlabelled or pair[2] is not None or layout.is_normal(pair[0])]
         if not self._pairs:
             raise Vl4adError(f"{root}: no image of {layout.title} has a label. {' '.join(self.found)}")
 
@@ -85,6 +85,8 @@ class DatasetSource:
             except Vl4adError as error:
                 self.faults[index] = Fault(key, "image", str(error))
                 continue
+            if labels is None and self.layout.is_normal(key):
+                labels = np.zeros(image.shape[:2], np.uint8)
             yield Frame(index, key, image, labels)
 
     def _labels(self, path: Path) -> NDArray[np.uint8]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,17 +16,20 @@ PICTURE = r"\.(?:jpg|jpeg|png|webp|bmp|tif|tiff|ppm)"
 
 @dataclass(frozen=True)
 class Layout:
-    """A data set's file names. An image and its label share the text that `key` matches.
+    """A data set's file names. An image and its label share the text that the groups match.
 
     Attributes:
         title: Full name.
-        image: Regular expression over the path below the root, with a group `key`.
+        image: Regular expression over the path below the root; its named groups, joined, are the key.
         label: Likewise, for the labels.
         mapping: What the labels' values mean.
         track: Component sizes that its benchmark uses.
         extra_images: Whether images without labels are part of the data set as published (test splits, or images
             that come with a larger set), and so are not missed.
         benchmark: Name of the data set in a SegmentMeIfYouCan submission.
+        normal: Regular expression of the keys of images that show no anomaly and have no label file; empty for none.
+        split: Returns the images that count, as paths below the root; None takes all.
+        products: Whether it is product inspection: the per-region overlap is measured.
     """
 
     title: str
@@ -34,9 +39,36 @@ class Layout:
     track: str = "anomaly"
     extra_images: bool = False
     benchmark: str | None = None
+    normal: str = ""
+    split: Callable[[Path], frozenset[str]] | None = None
+    products: bool = False
+
+    def is_normal(self, key: str) -> bool:
+        """Return whether an image shows no anomaly by its name alone."""
+        return bool(self.normal) and re.fullmatch(self.normal, key) is not None
+
+
+def visa_split(root: Path) -> frozenset[str]:
+    """Return VisA's test pictures by its published split, `split_csv/1cls.csv`, in the root or beside a category.
+
+    Raises:
+        Vl4adError: If the split is missing or damaged.
+    """
+    place = "split_csv/1cls.csv"
+    base = root if (root / place).is_file() else root.parent
+    prefix, table = "" if base == root else f"{root.name}/", base / place
+    if not table.is_file():
+        raise Vl4adError(f"{root} has no {place}: it is not in VisA's layout.")
+    with table.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    if not rows or not {"split", "image"} <= rows[0].keys():
+        raise Vl4adError(f"{table} is no split of VisA: it lacks the columns 'split' and 'image'.")
+    images = (row["image"] or "" for row in rows if row["split"] == "test")
+    return frozenset(image.removeprefix(prefix) for image in images if image.startswith(prefix))
 
 
 _BINARY = LabelMapping(frozenset({1}), normal=frozenset({0}))
+_NONZERO = LabelMapping(frozenset(range(1, 256)), void=frozenset())
 _SMIYC = (rf"(?:.*/)?images/(?P<key>[^/]+){PICTURE}", r"(?:.*/)?labels_masks/(?P<key>[^/]+)_labels_semantic\.png")
 _FISHY_LABEL = r"(?:.*/)?(?:\d{4}_)?(?P<key>[^/]+)_labels\.png"
 _LOST_IMAGE = rf"(?:.*/)?(?P<key>[^/]+)_leftImg8bit{PICTURE}"
@@ -71,6 +103,16 @@ LAYOUTS: dict[str, Layout] = {
         # 0..10 = CamVid's classes, 11 = void, 12 = the pasted object.
         "CamVid-OOD", rf"(?:.*/)?images/(?P<key>[^/]+){PICTURE}", r"(?:.*/)?labels/(?P<key>[^/]+)\.png",
         LabelMapping(frozenset({12}), frozenset({11, 255})), "obstacle",
+    ),
+    "mvtec": Layout(
+        "MVTec-AD", rf"(?P<category>(?:.*/)?)test/(?P<key>[^/]+/[^/]+){PICTURE}",
+        r"(?P<category>(?:.*/)?)ground_truth/(?P<key>[^/]+/[^/]+)_mask\.png",
+        _NONZERO, normal=r"(?:.*/)?good/[^/]+", products=True,
+    ),
+    "visa": Layout(
+        "VisA", rf"(?P<category>(?:.*/)?)Data/Images/(?P<key>[^/]+/[^/]+){PICTURE}",
+        r"(?P<category>(?:.*/)?)Data/Masks/(?P<key>[^/]+/[^/]+)\.png",
+        _NONZERO, normal=r"(?:.*/)?Normal/[^/]+", split=visa_split, products=True,
     ),
 }  # fmt: skip
 
@@ -119,11 +161,15 @@ def find_pairs(root: Path, layout: Layout) -> tuple[list[tuple[str, Path, Path |
         for kind, pattern in enumerate(patterns):
             match = pattern.fullmatch(path.relative_to(root).as_posix())
             if match:
-                key = next(value for value in match.groupdict().values() if value is not None)
+                key = "".join(value for value in match.groupdict().values() if value is not None)
                 if found[kind].setdefault(key, path) != path:
                     twins.setdefault(key, [found[kind][key]]).append(path)
                 break
     labels, images = found
+    if layout.split is not None:
+        chosen = layout.split(root)
+        images = {key: path for key, path in images.items() if path.relative_to(root).as_posix() in chosen}
+        labels = {key: path for key, path in labels.items() if key in images}
     several = next((key for key in sorted(twins) if key in labels and key in images), None)
     if several is not None:
         first, second, *_ = (path.relative_to(root).as_posix() for path in twins[several])
@@ -138,7 +184,9 @@ def find_pairs(root: Path, layout: Layout) -> tuple[list[tuple[str, Path, Path |
         )
     problems = []
     without_image = sorted(set(labels) - set(images))
-    without_label = [] if layout.extra_images else sorted(set(images) - set(labels))
+    without_label = (
+        [] if layout.extra_images else [key for key in sorted(set(images) - set(labels)) if not layout.is_normal(key)]
+    )
     # Of files without a partner the first of a name stands for all.
     same = sorted(path.relative_to(root).as_posix() for paths in twins.values() for path in paths[1:])
     for what, names in (
@@ -154,5 +202,5 @@ def find_pairs(root: Path, layout: Layout) -> tuple[list[tuple[str, Path, Path |
 
 def _readable(pattern: str) -> str:
     simple = pattern.replace("(?:.*/)?", "").replace(PICTURE, ".png").replace("(?:_rgb|_leftImg8bit)?", "_rgb")
-    simple = re.sub(r"\(\?P<key2?>[^)]*\)", "NAME", simple)
+    simple = re.sub(r"\(\?P<key2?>[^)]*\)", "NAME", simple.replace("(?P<category>(?:.*/)?)", ""))
     return re.sub(r"\(\?:([^|)]*)[^)]*\)\??", r"\1", simple).replace("\\", "")

@@ -102,12 +102,18 @@ def summarise_run(
     return EvaluationResult(plain(summary), records, stacked, calibration, curve, found.gallery)
 
 
-def _image_figures(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return how well the image scores tell frames with anomalies from those without."""
+def _image_figures(records: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return how well the image scores separate frames with anomalies from those without; None if one kind is missing.
+
+    Args:
+        records: Of the labelled frames.
+    """
     scores = np.array([record["image_score"] for record in records], np.float64)
     metrics = PixelMetrics(None)
     metrics.add(scores, np.array([record["positives"] > 0 for record in records], np.uint8))
     figures = metrics.result()
+    if not (figures.positives and figures.negatives):
+        return None
     return {"auroc": figures.auroc, "ap": figures.ap, "best_f1": figures.best_f1}
 
 
