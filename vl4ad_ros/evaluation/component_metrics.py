@@ -1,14 +1,13 @@
 """Component metrics as SegmentMeIfYouCan defines them (arXiv 2104.14812, section 4): adjusted IoU, precision, F1.
 
-Empty rows and columns are left out, the label image of the ground truth and that of the prediction are made once, and
-one count over the pairs of labels that meet in a pixel gives every intersection and union, however many components.
+The label image of the ground truth and that of the prediction are made once, and one count over the pairs of labels
+that meet in a pixel gives every intersection and union, however many components there are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -21,8 +20,6 @@ from vl4ad_ros.io.labels import VOID
 IOU_THRESHOLDS: NDArray[np.float64] = np.linspace(0.25, 0.75, 11, endpoint=True)
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Mask = NDArray[np.bool_]
-Places = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -117,27 +114,27 @@ def match_components(
     """
     if mask.shape != labels.shape:
         raise Vl4adError(f"Mask and labels differ in size: {mask.shape} and {labels.shape}.")
-    truth, predicted, rows, columns = _occupied(labels == 1, mask.astype(bool, copy=False) & (labels != VOID))
-    count_all, truth_map = cv2.connectedComponents(truth.view(np.uint8), connectivity=8)
-    count_all_predicted, predicted_map = cv2.connectedComponents(predicted.view(np.uint8), connectivity=8)
-    # From here on only the foreground is touched, which is a small part of most frames.
+    truth = (labels == 1).view(np.uint8)
+    predicted = (mask.astype(bool, copy=False) & (labels != VOID)).view(np.uint8)
+    count_all, truth_map, truth_stats, _ = cv2.connectedComponentsWithStats(truth, connectivity=8)
+    _, predicted_map, predicted_stats, _ = cv2.connectedComponentsWithStats(predicted, connectivity=8)
+    truth_area, predicted_area = (stats[:, cv2.CC_STAT_AREA] for stats in (truth_stats, predicted_stats))
+    # From here on only the true foreground is touched, which is a small part of most frames.
     place = np.flatnonzero(truth)
     truth_at = truth_map.reshape(-1)[place]
-    truth_area = np.bincount(truth_at, minlength=count_all)
-    predicted_area = np.bincount(predicted_map[predicted], minlength=count_all_predicted)
 
     # New numbers: 1.. for what counts, 0 for background and dropped predictions, G + 1 for dropped ground truth.
     truth_kept = np.flatnonzero(truth_area[1:] >= track.min_instance) + 1
     predicted_kept = np.flatnonzero(predicted_area[1:] >= track.min_segment) + 1
     count_truth, count_predicted = len(truth_kept), len(predicted_kept)
-    truth_number = np.full(len(truth_area), count_truth + 1)
+    truth_number = np.full(count_all, count_truth + 1)
     truth_number[truth_kept] = np.arange(1, count_truth + 1)
     predicted_number = np.zeros(len(predicted_area), np.int64)
     predicted_number[predicted_kept] = np.arange(1, count_predicted + 1)
 
     predicted_at = predicted_map.reshape(-1)[place]
     pair = truth_number[truth_at] * (count_predicted + 1) + predicted_number[predicted_at]
-    pairs, shared = _count_pairs(pair, (count_truth + 2) * (count_predicted + 1))
+    pairs, shared = np.unique(pair, return_counts=True)
     truth_of, predicted_of = pairs // (count_predicted + 1), pairs % (count_predicted + 1)
     in_dropped = (truth_of == count_truth + 1) & (predicted_of > 0)
     size_predicted = predicted_area[predicted_kept] - _sum(predicted_of, shared, in_dropped, count_predicted)
@@ -147,60 +144,17 @@ def match_components(
         size_predicted = covered
 
     t, p, n = truth_of[both] - 1, predicted_of[both] - 1, shared[both]
-    size = truth_area[truth_kept]
+    size = truth_area[truth_kept].astype(np.int64)
     shared_size = np.bincount(t, n, count_truth)
     touching = np.bincount(t, size_predicted[p], count_truth)
-    # Predicted pixels that lie on other objects are not held against this one.
+    # Predicted pixels that lie on other objects do not count as wrong for this one.
     on_others = np.bincount(t, covered[p] - n, count_truth)
     siou = shared_size / (touching + size - shared_size - on_others)
-    box = _boxes(truth_at, rows[place // truth.shape[1]], columns[place % truth.shape[1]], count_all)[truth_kept]
+    x, y, width, height = truth_stats[truth_kept, :4].astype(np.int64).T
+    box = np.stack([x, y, x + width, y + height], axis=1)
     visible = size_predicted > 0
     precision = covered[visible] / size_predicted[visible]
     return FrameComponents(siou, shared_size / size, size, box, precision, size_predicted[visible])
-
-
-def _occupied(truth: Mask, predicted: Mask) -> tuple[Mask, Mask, Places, Places]:
-    """Leave out rows and columns without foreground, but for one between those with some.
-
-    What touches still touches and what does not still does not, so that the components stay; where objects are few,
-    little is left to be labelled.
-
-    Args:
-        truth: [H, W].
-        predicted: [H, W].
-
-    Returns:
-        Both masks, smaller, and where their rows and columns were.
-    """
-    either = truth | predicted
-    places = []
-    for axis in (1, 0):
-        foreground = np.asarray(either.any(axis=axis))
-        foreground[1:] |= foreground[:-1].copy()
-        foreground[0] = True  # An image of no size cannot be labelled.
-        places.append(np.flatnonzero(foreground))
-    rows, columns = places
-    # Two one-dimensional takes: four times faster than one by pairs of indices.
-    return truth.take(rows, 0).take(columns, 1), predicted.take(rows, 0).take(columns, 1), rows, columns
-
-
-def _boxes(number: NDArray[Any], y: Places, x: Places, count: int) -> Ints:
-    """Return the bounding box of each numbered component from its pixels' rows and columns, [count, 4]."""
-    box = np.zeros((count, 4), np.int64)
-    box[:, :2] = np.iinfo(np.int64).max
-    for column, at in ((0, x), (1, y)):
-        np.minimum.at(box[:, column], number, at)
-        np.maximum.at(box[:, column + 2], number, at + 1)
-    return box
-
-
-def _count_pairs(pair: Ints, possible: int) -> tuple[Ints, Ints]:
-    """Return the distinct pair ids and how often each occurs."""
-    if possible > 1 << 20:
-        return np.unique(pair, return_counts=True)
-    counts = np.bincount(pair, minlength=1)
-    present = np.flatnonzero(counts)
-    return present, counts[present]
 
 
 def _sum(number: Ints, counts: Ints, chosen: NDArray[np.bool_], length: int) -> Ints:
