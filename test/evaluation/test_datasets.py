@@ -17,7 +17,8 @@ from vl4ad_ros.evaluation import histograms
 from vl4ad_ros.evaluation.datasets import DatasetSource
 from vl4ad_ros.evaluation.layouts import find_pairs, layout
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.labels import COLOUR, LabelMapping, parse_values, read_label_values, read_rgb
+from vl4ad_ros.io.labels import COLOUR, LabelMapping, parse_values, read_label_values
+from vl4ad_ros.io.media import read_picture
 
 RED = np.full((12, 16, 3), (200, 30, 20), np.uint8)
 
@@ -144,7 +145,7 @@ def test_a_folder_without_anything_fitting_says_what_it_expected(tmp_path: Path)
 @pytest.mark.parametrize(("name", "kind"), [("x.png", "JPEG"), ("x.jpg", "PNG"), ("x.png", "WEBP"), ("x.webp", "BMP")])
 def test_images_are_read_by_their_content(name: str, kind: str, tmp_path: Path) -> None:
     put(tmp_path / name, RED, kind)
-    image = read_rgb(tmp_path / name)
+    image = read_picture(tmp_path / name, as_stored=True)
     assert np.abs(image.astype(int) - RED).max() < 12
 
 
@@ -239,12 +240,12 @@ def test_wrong_values_are_named(text: str) -> None:
 
 def test_files_that_are_no_images_are_named(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_text("hello")
-    with pytest.raises(Vl4adError, match=r"x\.png is no image"):
-        read_rgb(tmp_path / "x.png")
+    with pytest.raises(Vl4adError, match=r"x\.png: not a picture"):
+        read_picture(tmp_path / "x.png", as_stored=True)
     with pytest.raises(Vl4adError, match=r"x\.png is no label image"):
         read_label_values(tmp_path / "x.png")
     with pytest.raises(Vl4adError, match="cannot be read"):
-        read_rgb(tmp_path / "none.png")
+        read_picture(tmp_path / "none.png", as_stored=True)
 
 
 def test_a_folder_from_the_command_line_with_a_mapping(folder: Path, mock_bundle: Path, tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def test_all_data_errors_are_listed_at_once(tmp_path: Path, tiny_data: Path) -> 
         load_data(make_config(tiny_data, tmp_path / "out", datasets=sets))
     said = str(caught.value)
     assert said.startswith("4 data errors; training has not started")
-    for part in ("size (10, 10)", "unknown label 77", "2.png is no image", "3.png does not exist"):
+    for part in ("size (10, 10)", "unknown label 77", "2.png: not a picture", "3.png does not exist"):
         assert part in said
 
 

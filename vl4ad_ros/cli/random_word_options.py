@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.media import PICTURES
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
 
 
 def add_random_word(parser: argparse._ActionsContainer) -> None:
@@ -86,7 +85,7 @@ def read_images(folder: Path, most: int, option: str) -> list[NDArray[np.uint8]]
     Raises:
         Vl4adError: If there is no such folder, it holds no images, one is damaged, or `most` is below 1.
     """
-    from vl4ad_ros.io.labels import read_rgb
+    from vl4ad_ros.io.media import read_picture
 
     if not folder.is_dir():
         raise Vl4adError(f"There is no folder {folder}.")
@@ -96,7 +95,7 @@ def read_images(folder: Path, most: int, option: str) -> list[NDArray[np.uint8]]
     if not files:
         raise Vl4adError(f"{folder} holds no images.")
     count = min(most, len(files))
-    return [read_rgb(files[index * len(files) // count]) for index in range(count)]
+    return [read_picture(files[index * len(files) // count], as_stored=True) for index in range(count)]
 
 
 def say(line: str) -> None:

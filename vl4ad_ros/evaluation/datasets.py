@@ -13,7 +13,8 @@ from vl4ad_ros.evaluation.frames import Fault, Frame, fault_sentences
 from vl4ad_ros.evaluation.layouts import Layout, find_pairs
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.hashing import sha256_text
-from vl4ad_ros.io.labels import read_label_values, read_rgb
+from vl4ad_ros.io.labels import read_label_values
+from vl4ad_ros.io.media import read_picture
 
 
 class DatasetSource:
@@ -81,7 +82,7 @@ class DatasetSource:
                     if not self._with_unlabelled:
                         continue
             try:
-                image = read_rgb(image_path)
+                image = read_picture(image_path, as_stored=True)
             except Vl4adError as error:
                 self.faults[index] = Fault(key, "image", str(error))
                 continue

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.labels import LabelMapping
+from vl4ad_ros.io.media import PICTURES
 
-PICTURE = r"\.(?:jpg|jpeg|png|webp|bmp|tif|tiff|ppm)"
+PICTURE = rf"(?:{'|'.join(map(re.escape, PICTURES))})"
 
 
 @dataclass(frozen=True)

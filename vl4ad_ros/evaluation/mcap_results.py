@@ -6,15 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from vl4ad_ros.evaluation.frames import FrameSource
-from vl4ad_ros.evaluation.pictures import encode_jpeg
 from vl4ad_ros.evaluation.predictor import PredictorSpec
 from vl4ad_ros.io.bag_writer import BagWriter
 from vl4ad_ros.io.drawing import draw_overlay
+from vl4ad_ros.io.media import encode_jpeg, encode_png
 from vl4ad_ros.runtime.frames import anomaly_mask
 
 PREFIX = "/evaluation"
@@ -22,6 +20,7 @@ IMAGE = "sensor_msgs/msg/CompressedImage"
 NUMBER = "std_msgs/msg/Float32"
 FRAME_ID = "camera"
 # Frames without stamps (data sets) are laid one second apart.
+QUALITY = 82
 STEP_NS = 1_000_000_000
 
 
@@ -62,12 +61,12 @@ def write_mcap(
                 mask = anomaly_mask(uncertainty, threshold)
                 stamp = (frame.index + 1) * STEP_NS if frame.stamp_ns is None else frame.stamp_ns
                 pictures = {
-                    "image": ("jpeg", encode_jpeg(frame.image)),
-                    "overlay": ("jpeg", encode_jpeg(draw_overlay(frame.image, uncertainty, mask))),
-                    "mask": ("png", _png(mask)),
+                    "image": ("jpeg", encode_jpeg(frame.image, QUALITY)),
+                    "overlay": ("jpeg", encode_jpeg(draw_overlay(frame.image, uncertainty, mask), QUALITY)),
+                    "mask": ("png", encode_png(mask)),
                 }
                 if frame.labels is not None:
-                    pictures["label"] = ("png", _png(frame.labels))
+                    pictures["label"] = ("png", encode_png(frame.labels))
                 for name, (kind, data) in pictures.items():
                     message = bag.message(
                         IMAGE, header=bag.header(stamp, FRAME_ID), format=kind, data=np.frombuffer(data, np.uint8)
@@ -83,8 +82,3 @@ def write_mcap(
                     progress(1)
     finally:
         opened.close()
-
-
-def _png(image: NDArray[np.uint8]) -> bytes:
-    _, data = cv2.imencode(".png", image)
-    return data.tobytes()

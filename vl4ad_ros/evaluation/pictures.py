@@ -12,21 +12,13 @@ from numpy.typing import NDArray
 
 from vl4ad_ros.evaluation.frames import Frame
 from vl4ad_ros.io.drawing import draw_overlay
-from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.media import encode_jpeg
 
 TRUTH = (60, 255, 60)
 PANEL_WIDTH = 640
 THUMBNAIL_WIDTH = 208
 KEEP = 6
 TIMELINE = 48
-
-
-def encode_jpeg(image: NDArray[np.uint8], quality: int = 82) -> bytes:
-    """Return an RGB image uint8 [H, W, 3] as JPEG."""
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not done:
-        raise Vl4adError(f"An image {image.shape} cannot be encoded as JPEG.")
-    return data.tobytes()
 
 
 def fit_width(image: NDArray[Any], width: int, nearest: bool = False) -> NDArray[Any]:
@@ -48,7 +40,7 @@ def pair_picture(frame: Frame, uncertainty: NDArray[np.float32], mask: NDArray[n
         outlines, _ = cv2.findContours(truth, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(left, outlines, -1, TRUTH, 2)
     gap = np.full((height, 6, 3), 255, np.uint8)
-    return encode_jpeg(np.concatenate([left, gap, right], axis=1))
+    return encode_jpeg(np.concatenate([left, gap, right], axis=1), 82)
 
 
 def thumbnail(frame: Frame, uncertainty: NDArray[np.float32], mask: NDArray[np.uint8]) -> bytes:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.io.bag_writer import BagWriter
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.media import encode_jpeg
 
 IMAGE_TOPIC = "/camera/image_raw"
 LABEL_TOPIC = "/camera/label"
@@ -57,7 +57,7 @@ def write_pictures(
         for name, image in pictures:
             stamp = START_NS + round(images * 1e9 / rate)
             if jpeg:
-                data = _jpeg(image)
+                data = np.frombuffer(encode_jpeg(image, JPEG_QUALITY), np.uint8)
                 header = bag.header(stamp, FRAME_ID)
                 message = bag.message("sensor_msgs/msg/CompressedImage", header=header, format="jpeg", data=data)
             else:
@@ -71,11 +71,6 @@ def write_pictures(
             if progress is not None:
                 progress()
     return images, labels
-
-
-def _jpeg(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return np.asarray(data, np.uint8)
 
 
 def _label(name: str, values: NDArray[np.int32], image: NDArray[np.uint8]) -> tuple[NDArray[np.unsignedinteger], str]:

@@ -1,4 +1,4 @@
-"""Image and label files as people have them: a .png that is a JPEG, WebP, palettes, colour masks, 16 bits."""
+"""Label images and what their values mean: palettes, colour masks, 16 bits."""
 
 from __future__ import annotations
 
@@ -6,33 +6,17 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.media import read_bytes
 
 VOID = 255
 # Set in the value of a colour: 0x0000ff is not the index 255.
 COLOUR = 1 << 24
 _GREY = 0x010101
-
-
-def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """Read an image by its content, whatever its name says, as RGB uint8 [H, W, 3].
-
-    The EXIF orientation is left alone: labels are drawn on the pixels as they are stored.
-
-    Raises:
-        Vl4adError: If the file cannot be read or is no image.
-    """
-    mode = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    data = _read(path)
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), mode) if data else None
-    if image is None:
-        raise Vl4adError(f"{path} is no image that can be read ({len(data)} bytes).")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 def read_label_values(path: Path) -> NDArray[np.int32]:
@@ -45,7 +29,7 @@ def read_label_values(path: Path) -> NDArray[np.int32]:
         Vl4adError: If the file cannot be read or is no image.
     """
     try:
-        with Image.open(io.BytesIO(_read(path))) as image:
+        with Image.open(io.BytesIO(read_bytes(path))) as image:
             # A palette's indices are the labels; its colours are for people.
             straight = image if image.mode in ("P", "L", "1", "I", "I;16", "I;16B") else image.convert("RGB")
             values = np.asarray(straight).astype(np.int32)
@@ -56,13 +40,6 @@ def read_label_values(path: Path) -> NDArray[np.int32]:
     red, green, blue = values[..., 0], values[..., 1], values[..., 2]
     grey = (red == green) & (red == blue)
     return np.where(grey, red, COLOUR | red << 16 | green << 8 | blue).astype(np.int32)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise Vl4adError(f"{path} cannot be read ({error.strerror}).") from error
 
 
 @dataclass(frozen=True)

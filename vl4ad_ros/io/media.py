@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,23 +19,51 @@ PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", "
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 
 
-def read_picture(path: Path) -> NDArray[np.uint8]:
-    """Read a picture as RGB, uint8 [H, W, 3]; 16 bits are scaled to 8, transparency is dropped.
+def read_picture(path: Path, as_stored: bool = False) -> NDArray[np.uint8]:
+    """Read a picture by its content, whatever its name says, as RGB uint8 [H, W, 3].
+
+    16 bits are scaled to 8, transparency is dropped.
+
+    Args:
+        path: The file.
+        as_stored: Whether to leave the EXIF orientation alone: labels are drawn on the pixels as they are stored.
 
     Raises:
         Vl4adError: If it is missing or no picture.
     """
-    if not path.is_file():
-        raise Vl4adError(f"There is no file {path}.")
-    # From memory: OpenCV's own reading says the same for a missing, an unreadable and a broken file.
-    try:
-        data = np.frombuffer(path.read_bytes(), dtype=np.uint8)
-    except OSError as error:
-        raise Vl4adError(f"{path}: cannot be read ({error}).") from error
-    pixels = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    data = read_bytes(path)
+    mode = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if as_stored else 0)
+    # From memory: OpenCV's own reading does not tell a missing file from a broken one.
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), mode) if data else None
     if pixels is None:
-        raise Vl4adError(f"{path}: not a picture, or damaged ({data.size} bytes).")
+        raise Vl4adError(f"{path}: not a picture, or damaged ({len(data)} bytes).")
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file.
+
+    Raises:
+        Vl4adError: If it is missing or cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise Vl4adError(f"There is no file {path}.") from error
+    except OSError as error:
+        raise Vl4adError(f"{path} cannot be read ({error.strerror}).") from error
+
+
+def encode_jpeg(image: NDArray[np.uint8], quality: int = 90) -> bytes:
+    """Return an RGB image uint8 [H, W, 3] as JPEG."""
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return data.tobytes()
+
+
+def encode_png(pixels: NDArray[Any]) -> bytes:
+    """Return a grey image uint8 or uint16 [H, W] as PNG."""
+    _, data = cv2.imencode(".png", pixels)
+    return data.tobytes()
 
 
 class Video:
@@ -166,32 +195,27 @@ def write_uncertainty(folder: Path, stem: str, uncertainty: NDArray[np.float32],
     Returns:
         The file.
     """
-    if kind == "npy":
-        path = folder / f"{stem}.uncertainty.npy"
-        np.save(path, uncertainty, allow_pickle=False)
-        return path
-    path = folder / f"{stem}.uncertainty.png"
-    _write(path, np.round(uncertainty * 65535).astype(np.uint16))
-    return path
+    if kind == "png16":
+        levels = np.round(uncertainty * 65535).astype(np.uint16)
+        return _written(folder / f"{stem}.uncertainty.png", encode_png(levels))
+    stored = io.BytesIO()
+    np.save(stored, uncertainty, allow_pickle=False)
+    return _written(folder / f"{stem}.uncertainty.npy", stored.getvalue())
 
 
 def write_mask(folder: Path, stem: str, mask: NDArray[np.uint8]) -> Path:
     """Write a mask, 0 or 255, as PNG."""
-    path = folder / f"{stem}.mask.png"
-    _write(path, mask)
-    return path
+    return _written(folder / f"{stem}.mask.png", encode_png(mask))
 
 
 def write_overlay(folder: Path, stem: str, overlay: NDArray[np.uint8]) -> Path:
     """Write an RGB picture as JPEG."""
-    path = folder / f"{stem}.overlay.jpg"
-    _write(path, cv2.cvtColor(overlay, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])
-    return path
+    return _written(folder / f"{stem}.overlay.jpg", encode_jpeg(overlay))
 
 
-def _write(path: Path, pixels: Any, options: Sequence[int] = ()) -> None:
-    _, data = cv2.imencode(path.suffix, pixels, list(options))
+def _written(path: Path, data: bytes) -> Path:
     try:
-        path.write_bytes(data.tobytes())
+        path.write_bytes(data)
     except OSError as error:
         raise Vl4adError(f"{path}: cannot be written ({error}).") from error
+    return path

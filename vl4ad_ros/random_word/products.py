@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.labels import read_label_values, read_rgb
-
-_PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
+from vl4ad_ros.io.labels import read_label_values
+from vl4ad_ros.io.media import PICTURES, read_picture
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class ProductImage:
 
     def read(self) -> NDArray[np.uint8]:
         """Return the picture as RGB uint8 [H, W, 3]."""
-        return read_rgb(self.image)
+        return read_picture(self.image, as_stored=True)
 
     def read_mask(self, height: int, width: int) -> NDArray[np.uint8]:
         """Return the defects as uint8 [height, width], 1 = defect; resized without mixing values."""
@@ -58,7 +57,7 @@ class ProductCategory:
 def _pictures(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in _PICTURES)
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES)
 
 
 def mvtec_category(folder: Path) -> ProductCategory:

@@ -14,9 +14,10 @@ import numpy.typing as npt
 from vl4ad_ros.evaluation.datasets import DatasetSource, require_whole
 from vl4ad_ros.evaluation.frames import Frame
 from vl4ad_ros.evaluation.layouts import layout
-from vl4ad_ros.evaluation.pictures import TRUTH, encode_jpeg, fit_width
+from vl4ad_ros.evaluation.pictures import TRUTH, fit_width
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics, PixelResult
 from vl4ad_ros.io.drawing import draw_overlay
+from vl4ad_ros.io.media import encode_jpeg
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors, pack

@@ -22,9 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.media import PICTURES
 from vl4ad_ros.io.npy_files import read_npz
 
-PICTURES = (".jpg", ".jpeg", ".png")
 CACHE_VERSION = 1
 
 UInt8 = npt.NDArray[np.uint8]

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.labels import read_label_values, read_rgb
+from vl4ad_ros.io.labels import read_label_values
+from vl4ad_ros.io.media import PICTURES, read_picture
 from vl4ad_ros.training.config import DataSet
 
-PICTURES = (".png", ".jpg", ".jpeg")
 MOST_LISTED = 20
 MOST_LABELS = 5
 UInt8 = npt.NDArray[np.uint8]
@@ -97,7 +97,7 @@ def read_frame(pair: FramePair, known: frozenset[int]) -> tuple[UInt8, UInt8]:
     """
     if not pair.label.is_file():
         raise Vl4adError(f"{pair.image}: its label map {pair.label} does not exist")
-    image, label = read_rgb(pair.image), read_label_values(pair.label)
+    image, label = read_picture(pair.image, as_stored=True), read_label_values(pair.label)
     if image.shape[:2] != label.shape:
         raise Vl4adError(f"{pair.label}: size {label.shape} differs from the picture's {image.shape[:2]}")
     if label.max() > 0xFFFF:
