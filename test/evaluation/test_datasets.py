@@ -244,7 +244,7 @@ def test_files_that_are_no_images_are_named(tmp_path: Path) -> None:
         read_picture(tmp_path / "x.png", as_stored=True)
     with pytest.raises(Vl4adError, match=r"x\.png is no label image"):
         read_label_values(tmp_path / "x.png")
-    with pytest.raises(Vl4adError, match="cannot be read"):
+    with pytest.raises(Vl4adError, match="There is no file"):
         read_picture(tmp_path / "none.png", as_stored=True)
 
 

@@ -80,10 +80,12 @@ def compare(a: Result, b: Result, samples: int = SAMPLES, seed: int = 0, only_co
     for summary, _, _ in (a, b):
         if summary.get("pixel") is None:
             raise Vl4adError("Only results with ground truth can be compared; one of the two has none.")
-    parts = [_labelled(result) for result in (a, b)]
+    parts = [_chosen(records, histograms, is_labelled) for _, records, histograms in (a, b)]
     if only_common:
         both = set.intersection(*({record["name"] for record in records} for records, _ in parts))
-        parts = [_only(both, *part) for part in parts]
+        if not both and all(records for records, _ in parts):
+            raise Vl4adError("The two results have no frame in common.")
+        parts = [_chosen(*part, lambda record: record["name"] in both) for part in parts]
     if not all(records for records, _ in parts):
         raise Vl4adError("One of the two results has no frame with ground truth; evaluate it again.")
     names = [[record["name"] for record in records] for records, _ in parts]
@@ -112,18 +114,11 @@ def compare(a: Result, b: Result, samples: int = SAMPLES, seed: int = 0, only_co
     return changes
 
 
-def _labelled(result: Result) -> tuple[list[dict[str, Any]], NDArray[np.uint32]]:
-    _, records, histograms = result
-    chosen = [i for i, record in enumerate(records) if is_labelled(record)]
-    return [records[i] for i in chosen], histograms[chosen]
-
-
-def _only(
-    names: set[str], records: list[dict[str, Any]], histograms: NDArray[np.uint32]
+def _chosen(
+    records: list[dict[str, Any]], histograms: NDArray[np.uint32], wanted: Callable[[dict[str, Any]], bool]
 ) -> tuple[list[dict[str, Any]], NDArray[np.uint32]]:
-    chosen = [i for i, record in enumerate(records) if record["name"] in names]
-    if not chosen:
-        raise Vl4adError("The two results have no frame in common.")
+    """Return the frames that are wanted."""
+    chosen = [i for i, record in enumerate(records) if wanted(record)]
     return [records[i] for i in chosen], histograms[chosen]
 
 

@@ -7,9 +7,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -36,7 +36,7 @@ class LiveRun:
     sent: Path
 
 
-@dataclass
+@dataclass(frozen=True)
 class Child:
     """A process of the run.
 
@@ -44,13 +44,15 @@ class Child:
         name: What people call it.
         process: The process.
         log: File with its output.
-        ready: Set when it has printed the line that says so.
     """
 
     name: str
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
     log: Path
-    ready: threading.Event = field(default_factory=threading.Event)
+
+    def lines(self) -> list[str]:
+        """Return what it has printed so far."""
+        return [line for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines() if line]
 
     def check(self) -> None:
         """Raise if the process has ended with an error.
@@ -60,8 +62,7 @@ class Child:
         """
         status = self.process.poll()
         if status not in (None, 0):
-            lines = [line for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines() if line]
-            end = " | ".join(lines[-3:]) or "(empty)"
+            end = " | ".join(self.lines()[-3:]) or "(empty)"
             raise Vl4adError(f"The {self.name} stopped with status {status}; the end of {self.log}: {end}")
 
 
@@ -91,25 +92,21 @@ class LiveProcesses:
             visible: Whether its standard error (a progress bar) goes to the terminal.
         """
         log = self._logs / f"{name}.log"
-        log.write_text("", encoding="utf-8")
-        process = subprocess.Popen(
-            [sys.executable, "-m", *command], env=self._environment, text=True, bufsize=1,
-            stdout=subprocess.PIPE, stderr=None if visible else subprocess.STDOUT,
-        )  # fmt: skip
-        child = Child(name, process, log)
-        self._children.append(child)
-        threading.Thread(target=_keep_log, args=(child,), daemon=True).start()
-        return child
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *command], env=self._environment,
+                stdout=output, stderr=None if visible else subprocess.STDOUT,
+            )  # fmt: skip
+        self._children.append(Child(name, process, log))
+        return self._children[-1]
 
     def wait_ready(self, child: Child, timeout_s: float, what: str) -> None:
-        """Wait until a child has said that it is ready, watching all of them.
+        """Wait until a child has printed that it is ready, watching all of them.
 
         Raises:
             Vl4adError: If one of them fails, or time is over.
         """
-        deadline = time.monotonic() + timeout_s
-        while not child.ready.wait(0.1):
-            self._watch(deadline, f"{what} did not happen within {timeout_s:g} s")
+        self._wait(lambda: READY in child.lines(), timeout_s, f"{what} did not happen")
 
     def wait_end(self, child: Child, timeout_s: float) -> None:
         """Wait until a child has ended well, watching all of them.
@@ -117,19 +114,16 @@ class LiveProcesses:
         Raises:
             Vl4adError: If one of them fails, or time is over.
         """
-        deadline = time.monotonic() + timeout_s
-        while True:
-            with suppress(subprocess.TimeoutExpired):
-                child.process.wait(0.1)
-                child.check()
-                return
-            self._watch(deadline, f"The {child.name} did not finish within {timeout_s:g} s")
+        self._wait(lambda: child.process.poll() == 0, timeout_s, f"The {child.name} did not finish")
 
-    def _watch(self, deadline: float, complaint: str) -> None:
-        for child in self._children:
-            child.check()
-        if time.monotonic() > deadline:
-            raise Vl4adError(f"{complaint}; logs are in {self._logs}.")
+    def _wait(self, done: Callable[[], bool], timeout_s: float, otherwise: str) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not done():
+            for child in self._children:
+                child.check()
+            if time.monotonic() > deadline:
+                raise Vl4adError(f"{otherwise} within {timeout_s:g} s; logs are in {self._logs}.")
+            time.sleep(0.05)
 
     def stop_all(self) -> None:
         """Interrupt what still runs, and kill what does not react."""
@@ -143,17 +137,6 @@ class LiveProcesses:
             except subprocess.TimeoutExpired:
                 child.process.kill()
                 child.process.wait()
-
-
-def _keep_log(child: Child) -> None:
-    """Copy a child's output to its log, and notice the line that says that it is ready."""
-    assert child.process.stdout is not None
-    with child.log.open("a", encoding="utf-8") as log:
-        for line in child.process.stdout:
-            log.write(line)
-            log.flush()
-            if line.strip() == READY:
-                child.ready.set()
 
 
 @contextmanager
