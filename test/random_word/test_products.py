@@ -15,7 +15,7 @@ from sklearn.metrics import auc, roc_auc_score, roc_curve
 from vl4ad_ros.cli.random_word_options import write_json
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.random_word.clip_detector import Detection
-from vl4ad_ros.random_word.evaluate_products import evaluate_products
+from vl4ad_ros.random_word.evaluate import evaluate_products
 from vl4ad_ros.random_word.product_metrics import ProductMetrics, per_region_overlap
 from vl4ad_ros.random_word.products import load_categories
 
@@ -59,10 +59,10 @@ def visa(tmp_path: Path) -> Path:
 def test_mvtec_layout(mvtec: Path) -> None:
     bottle, cable = load_categories(mvtec, "mvtec")
     assert (bottle.name, cable.name) == ("bottle", "cable")
-    assert [picture.name for picture in bottle.train] == ["train/good/000.png"]
-    assert [(picture.name, picture.anomalous) for picture in bottle.test] == [
-        ("test/broken/000.png", True),
-        ("test/good/000.png", False),
+    assert [picture.image for picture in bottle.train] == [mvtec / "bottle/train/good/000.png"]
+    assert [(picture.image, picture.anomalous) for picture in bottle.test] == [
+        (mvtec / "bottle/test/broken/000.png", True),
+        (mvtec / "bottle/test/good/000.png", False),
     ]
     mask = bottle.test[0].read_mask(8, 8)
     assert mask.sum() == 4
@@ -152,9 +152,9 @@ def test_region_overlap_of_images_agrees_with_other_libraries() -> None:
     inside = fpr <= 0.3
     x, y = np.append(fpr[inside], 0.3), np.append(overlap[inside], np.interp(0.3, fpr, overlap))
     result = metrics.result()
-    assert result.regions == len(regions) > 10
-    assert result.pro == pytest.approx(auc(x, y) / 0.3, abs=1e-9)
-    assert result.pixel_auroc == pytest.approx(roc_auc_score(truth, everything), abs=1e-9)
+    assert result["regions"] == len(regions) > 10
+    assert result["pro"] == pytest.approx(auc(x, y) / 0.3, abs=1e-9)
+    assert result["pixel_auroc"] == pytest.approx(roc_auc_score(truth, everything), abs=1e-9)
 
 
 class Brightness:
@@ -195,11 +195,11 @@ def test_category_figures() -> None:
     metrics.add(0.5, np.where(mask, 0.9, 0.1).astype(np.float32), mask, True)
     metrics.add(0.9, np.where(mask, 0.8, 0.1).astype(np.float32), mask, True)
     result = metrics.result()
-    assert result.image_auroc == pytest.approx(3 / 4)
-    assert result.image_ap == pytest.approx((1 + 2 / 3) / 2)
-    assert result.image_f1_max == pytest.approx(0.8)
-    assert result.pixel_auroc == 1
-    assert result.pro == pytest.approx(1)
-    assert (result.images, result.regions) == (4, 4)
+    assert result["image_auroc"] == pytest.approx(3 / 4)
+    assert result["image_ap"] == pytest.approx((1 + 2 / 3) / 2)
+    assert result["image_f1_max"] == pytest.approx(0.8)
+    assert result["pixel_auroc"] == 1
+    assert result["pro"] == pytest.approx(1)
+    assert (result["images"], result["regions"]) == (4, 4)
     with pytest.raises(Vl4adError, match="cannot be evaluated"):
         metrics.add(float("nan"), np.zeros((8, 8), np.float32), mask, True)

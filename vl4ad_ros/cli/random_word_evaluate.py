@@ -115,7 +115,7 @@ def _data(args: argparse.Namespace) -> list[ProductCategory] | DatasetSource:
 def _products(
     args: argparse.Namespace, detector: ClipWindowDetector, categories: list[ProductCategory]
 ) -> dict[str, Any]:
-    from vl4ad_ros.random_word.evaluate_products import evaluate_products
+    from vl4ad_ros.random_word.evaluate import evaluate_products
 
     def report(category: str, done: int, total: int) -> None:
         progress(f"pictures of {category}")(done, total)
@@ -131,7 +131,7 @@ def _products(
 
 
 def _road(args: argparse.Namespace, detector: ClipWindowDetector, source: DatasetSource) -> dict[str, Any]:
-    from vl4ad_ros.random_word.evaluate_roads import evaluate_road
+    from vl4ad_ros.random_word.evaluate import evaluate_road
 
     gap = _gap(args)
     if gap is not None:

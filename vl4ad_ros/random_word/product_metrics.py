@@ -1,8 +1,6 @@
-"""What product inspection reports: image AUROC, AP and F1-max, pixel AUROC, and PRO."""
+"""Metrics of product inspection: image AUROC, AP and F1-max, pixel AUROC, and PRO."""
 
 from __future__ import annotations
-
-from dataclasses import asdict, dataclass
 
 import cv2
 import numpy as np
@@ -11,36 +9,12 @@ from numpy.typing import NDArray
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
 from vl4ad_ros.io.errors import Vl4adError
 
-
-@dataclass(frozen=True)
-class ProductResult:
-    """Figures of one category; NaN where a kind of image or pixel is missing.
-
-    Attributes:
-        image_auroc: Of the images' scores, 0..1.
-        image_ap: Average precision of the images' scores.
-        image_f1_max: Largest F1 over all thresholds of the images' scores.
-        pixel_auroc: Of all pixels of all images.
-        pro: Per-region overlap, the mean recall of the defect regions, averaged over false-positive rates up to 0.3.
-        images: Images, normal and anomalous.
-        regions: Connected defect regions.
-    """
-
-    image_auroc: float
-    image_ap: float
-    image_f1_max: float
-    pixel_auroc: float
-    pro: float
-    images: int
-    regions: int
-
-    def as_dict(self) -> dict[str, float | int]:
-        """Return the fields as plain data."""
-        return asdict(self)
+FIGURES = ("image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pro")
+"""Figures of a category: AUROC, average precision and largest F1 of the images' scores, pixel AUROC, and PRO."""
 
 
 class ProductMetrics:
-    """Collects the scores and maps of one category."""
+    """The metrics of one category, collected image by image."""
 
     def __init__(self, fpr_limit: float = 0.3) -> None:
         """Start empty.
@@ -78,15 +52,15 @@ class ProductMetrics:
         count, regions = cv2.connectedComponents(mask, connectivity=8)
         self._regions += [anomaly_map[regions == number] for number in range(1, count)]
 
-    def result(self) -> ProductResult:
-        """Return the figures of all images so far."""
+    def result(self) -> dict[str, float | int]:
+        """Return `FIGURES` (0..1, NaN where a kind of image or pixel is missing), `images` and `regions` (counts)."""
         images = PixelMetrics()
         images.add(np.asarray([self._scores], dtype=np.float32), np.asarray([self._labels], dtype=np.uint8))
-        image, pixel = images.result(), self._pixels.result()
+        image = images.result()
         pro = per_region_overlap(self._normal, self._regions, self._limit)
-        return ProductResult(
-            image.auroc, image.ap, image.best_f1, pixel.auroc, pro, len(self._scores), len(self._regions)
-        )
+        figures = (image.auroc, image.ap, image.best_f1, self._pixels.result().auroc, pro)
+        counts = {"images": len(self._scores), "regions": len(self._regions)}
+        return {**dict(zip(FIGURES, figures, strict=True)), **counts}
 
 
 def per_region_overlap(

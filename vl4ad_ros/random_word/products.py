@@ -21,16 +21,17 @@ class ProductImage:
     """One picture of a product.
 
     Attributes:
-        name: Path below the category's folder, for people.
         image: The picture.
-        mask: The mask of its defects (nonzero = defect); None where there is none: the picture is then all normal.
-        anomalous: Whether the product has a defect.
+        mask: The mask of its defects (nonzero = defect); None where the picture is all normal.
     """
 
-    name: str
     image: Path
-    mask: Path | None
-    anomalous: bool
+    mask: Path | None = None
+
+    @property
+    def anomalous(self) -> bool:
+        """Whether the product has a defect."""
+        return self.mask is not None
 
     def read(self) -> NDArray[np.uint8]:
         """Return the picture as RGB uint8 [H, W, 3]."""
@@ -47,7 +48,7 @@ class ProductImage:
 
 @dataclass(frozen=True)
 class ProductCategory:
-    """One product: pictures without defects to look at beforehand, and the test pictures."""
+    """One product: training pictures without defects, and the test pictures."""
 
     name: str
     train: tuple[ProductImage, ...]
@@ -78,21 +79,18 @@ def mvtec_category(folder: Path) -> ProductCategory:
                 mask = next((path for path in candidates if path.is_file()), None)
                 if mask is None:
                     raise Vl4adError(f"{picture} shows a defect but has no mask: expected {candidates[0]}.")
-            name = picture.relative_to(folder).as_posix()
-            test.append(ProductImage(name, picture, mask, kind.name != "good"))
+            test.append(ProductImage(picture, mask))
     if not test:
         raise Vl4adError(f"{folder} has no pictures under test/: it is not in MVTec-AD's layout.")
-    train = [
-        ProductImage(p.relative_to(folder).as_posix(), p, None, False) for p in _pictures(folder / "train" / "good")
-    ]
-    return ProductCategory(folder.name, tuple(train), tuple(test))
+    train = tuple(ProductImage(picture) for picture in _pictures(folder / "train" / "good"))
+    return ProductCategory(folder.name, train, tuple(test))
 
 
 def visa_category(folder: Path) -> ProductCategory:
     """Read a category of VisA by the published split, `split_csv/1cls.csv` beside the categories.
 
     Raises:
-        Vl4adError: If the split is missing, damaged, or names files that are not there.
+        Vl4adError: If the split is missing, damaged, or names missing files.
     """
     table = folder.parent / "split_csv" / "1cls.csv"
     if not table.is_file():
@@ -104,13 +102,12 @@ def visa_category(folder: Path) -> ProductCategory:
                 continue
             split, label, image, mask = (row.get(key) or "" for key in ("split", "label", "image", "mask"))
             if split not in parts or label not in ("normal", "anomaly") or not image:
-                raise Vl4adError(f"{table}: line {number} is no line of VisA's split: {row}.")
+                raise Vl4adError(f"{table}: line {number} does not fit VisA's split: {row}.")
             files = [folder.parent / name for name in (image, mask) if name]
             missing = [str(path) for path in files if not path.is_file()]
             if missing or (label == "anomaly" and len(files) < 2):
-                raise Vl4adError(f"{table}: line {number} needs {missing or 'a mask'}, which is not there.")
-            anomalous = label == "anomaly"
-            parts[split].append(ProductImage(image, files[0], files[1] if anomalous else None, anomalous))
+                raise Vl4adError(f"{table}: line {number} needs {missing or 'a mask'}, which is missing.")
+            parts[split].append(ProductImage(files[0], files[1] if label == "anomaly" else None))
     if not parts["test"]:
         raise Vl4adError(f"{table} names no test picture of '{folder.name}'.")
     return ProductCategory(folder.name, tuple(parts["train"]), tuple(parts["test"]))
@@ -120,7 +117,7 @@ PRODUCT_LAYOUTS: dict[str, tuple[str, Callable[[Path], ProductCategory]]] = {
     "mvtec": ("test", mvtec_category),
     "visa": ("Data", visa_category),
 }
-"""Layout -> the folder that tells a category, and its reader."""
+"""Layout -> the folder that marks a category, and the function that reads one."""
 
 
 def load_categories(root: Path, layout: str, names: list[str] | None = None) -> list[ProductCategory]:
