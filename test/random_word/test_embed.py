@@ -71,7 +71,7 @@ def test_a_file_is_written_as_a_whole_or_not_at_all(tmp_path: Path, monkeypatch:
 
     with monkeypatch.context() as context:
         context.setattr(np, "save", full)
-        with pytest.raises(Vl4adError, match=r"cannot be kept there.*No space left"):
+        with pytest.raises(Vl4adError, match=r"cannot be written.*No space left"):
             embed(TEXTS, Encoder(), tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -79,6 +79,6 @@ def test_a_file_is_written_as_a_whole_or_not_at_all(tmp_path: Path, monkeypatch:
 def test_a_cache_that_cannot_be_is_found_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     encoder = Encoder()
-    with pytest.raises(Vl4adError, match="embeddings cannot be kept there"):
+    with pytest.raises(Vl4adError, match="cannot be written"):
         embed(TEXTS, encoder, tmp_path / "file" / "cache")
     assert encoder.calls == 0

@@ -1,1 +1,1 @@
-"""Prompt sets: what the network is told that a road scene is made of."""
+"""Prompt sets and text encoders."""

@@ -1,4 +1,4 @@
-"""Prompts for a vision-only network, whose "text space" has one axis per class that it was trained with.
+"""A text encoder for a vision-only network, whose "text space" has one axis per class that it was trained with.
 
 The logits of a learned linear classifier are the visual embedding, class k is the unit vector e_k, and the "cosine"
 v . e_k is the logit of class k. So the one graph contract, class merging and every score hold for such a network too.
@@ -7,23 +7,24 @@ v . e_k is the logit of class k. So the one graph contract, class merging and ev
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.prompts.encoders import CLASSES_PREFIX
 
-PREFIX = "classes:"
 SEPARATOR = "|"
 
 
-def class_encoder_id(names: tuple[str, ...]) -> str:
+def class_encoder_id(names: Iterable[str]) -> str:
     """Return the encoder's id for a classifier over these classes, in this order."""
-    return PREFIX + SEPARATOR.join(names)
+    return CLASSES_PREFIX + SEPARATOR.join(names)
 
 
 class ClassEncoder:
-    """Knows the names of the trained classes and nothing else.
+    """A text encoder that knows the names of the trained classes and nothing else.
 
     Attributes:
         id: `classes:NAME|NAME|...`.
@@ -37,7 +38,7 @@ class ClassEncoder:
             Vl4adError: If a name is empty or stands twice.
         """
         self.id = encoder_id
-        self._names = encoder_id.removeprefix(PREFIX).split(SEPARATOR)
+        self._names = encoder_id.removeprefix(CLASSES_PREFIX).split(SEPARATOR)
         self.dim = len(self._names)
         if not all(self._names) or len(set(self._names)) != self.dim:
             raise Vl4adError(f"'{encoder_id}': expected different class names between '{SEPARATOR}'.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.hashing import sha256_file, sha256_text
-from vl4ad_ros.prompts.encoders import TextEncoder
+from vl4ad_ros.prompts.encoders import Progress, TextEncoder, encode_batches
 from vl4ad_ros.prompts.schema import PromptSet, load_prompt_set
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
-
-Progress = Callable[[int, int], None]
 
 
 def embed_concepts(
@@ -40,12 +38,7 @@ def embed_concepts(
         float32 [P, D], rows of unit length.
     """
     texts = [template.format(concept) for concept in concepts for template in templates]
-    rows = np.empty((len(texts), encoder.dim), dtype=np.float32)
-    for start in range(0, len(texts), batch_size):
-        batch = texts[start : start + batch_size]
-        rows[start : start + len(batch)] = encoder.encode(batch)
-        if progress is not None:
-            progress(start + len(batch), len(texts))
+    rows = encode_batches(encoder, texts, batch_size, progress)
     embeddings = rows.reshape(len(concepts), len(templates), encoder.dim)
     return average_templates(embeddings, concepts, f"Text encoder '{encoder.id}'")
 
@@ -61,7 +54,7 @@ def average_templates(embeddings: NDArray[np.float32], concepts: Sequence[str], 
     Raises:
         Vl4adError: If an embedding is zero or not finite, or a mean vanishes.
     """
-    with np.errstate(over="ignore"):  # said below
+    with np.errstate(over="ignore"):  # refused below
         norms = np.linalg.norm(embeddings, axis=2, keepdims=True)
     unusable = (~np.isfinite(norms) | (norms == 0)).any(axis=(1, 2))
     if unusable.any():

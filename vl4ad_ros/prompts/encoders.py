@@ -1,8 +1,9 @@
-"""Text encoders: what turns prompt texts into embeddings, ahead of time and never on the vehicle."""
+"""Text encoders, which turn prompts into embeddings ahead of time, never on the vehicle."""
 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +15,9 @@ from vl4ad_ros.io.errors import Vl4adError
 MINILM_ID = "minilm:all-MiniLM-L6-v2"
 OPEN_CLIP_PREFIX = "open_clip:"
 CLASSES_PREFIX = "classes:"
+
+Progress = Callable[[int, int], None]
+"""Called with (texts done, texts in all)."""
 
 
 class TextEncoder(Protocol):
@@ -30,6 +34,19 @@ class TextEncoder(Protocol):
     def encode(self, texts: list[str]) -> NDArray[np.float32]:
         """Return float32 [len(texts), dim], rows of unit length."""
         ...
+
+
+def encode_batches(
+    encoder: TextEncoder, texts: Sequence[str], batch: int, progress: Progress | None = None
+) -> NDArray[np.float32]:
+    """Return float32 [len(texts), D]: the embeddings of texts, `batch` per call of the encoder."""
+    rows = np.empty((len(texts), encoder.dim), dtype=np.float32)
+    for start in range(0, len(texts), batch):
+        part = list(texts[start : start + batch])
+        rows[start : start + len(part)] = encoder.encode(part)
+        if progress is not None:
+            progress(start + len(part), len(texts))
+    return rows
 
 
 class MiniLmEncoder:
@@ -70,7 +87,7 @@ def create_encoder(encoder_id: str, weights: str | Path | None = None) -> TextEn
         weights: A local weights file for an open_clip model.
 
     Raises:
-        Vl4adError: If the id is unknown, the encoder's packages or weights are not there, or it takes no weights file.
+        Vl4adError: If the id is unknown, the encoder's packages or weights are missing, or it takes no weights file.
     """
     if weights is not None and not encoder_id.startswith(OPEN_CLIP_PREFIX):
         raise Vl4adError(f"Text encoder '{encoder_id}' takes no weights file; '{OPEN_CLIP_PREFIX}...' does.")

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.prompts.encoders import OPEN_CLIP_PREFIX as PREFIX
 
-PREFIX = "open_clip:"
 RANDOM = "random"
 
 # Names of the weights in a hub repository, the safe format first.

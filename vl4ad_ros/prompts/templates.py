@@ -20,7 +20,7 @@ VILD: tuple[str, ...] = (
     ),
 )
 
-# A sentence encoder needs no picture talk around the word.
+# A sentence encoder needs no "a photo of" around the word.
 PLAIN: tuple[str, ...] = ("{}",)
 
 # Our choice for road scenes.

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from vl4ad_ros.evaluation.datasets import DatasetSource, require_whole
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
-from vl4ad_ros.prompts.encoders import TextEncoder
+from vl4ad_ros.prompts.encoders import Progress, TextEncoder
 from vl4ad_ros.random_word.config import TrainSettings
-from vl4ad_ros.random_word.embed import Progress, embed
+from vl4ad_ros.random_word.embed import embed
 from vl4ad_ros.random_word.family import PromptFamily, load_family
 from vl4ad_ros.random_word.gap import Reference, close_gap, directions, mean_visual_embedding
 from vl4ad_ros.random_word.prompts import ANOMALOUS, NORMAL, WordSettings, every_prompt

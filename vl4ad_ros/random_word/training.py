@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from vl4ad_ros import __version__
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
-from vl4ad_ros.prompts.encoders import TextEncoder
+from vl4ad_ros.prompts.encoders import Progress, TextEncoder
 from vl4ad_ros.random_word.config import TrainSettings
-from vl4ad_ros.random_word.embed import Progress, embed
+from vl4ad_ros.random_word.embed import embed
 from vl4ad_ros.random_word.family import PromptFamily
 from vl4ad_ros.random_word.prompts import ANOMALOUS, NORMAL, Prompts, generate, load_words, mix, split
 from vl4ad_ros.runtime.random_word_network import RandomWordNetwork
