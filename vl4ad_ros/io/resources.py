@@ -41,19 +41,32 @@ def prompt_yamls() -> dict[str, Path]:
     return _names("config/prompts", "*.yaml")
 
 
+def yaml_file(folder: str, kind: str, name_or_path: str | Path) -> Path:
+    """Return a YAML file, given as a path or as the name of a shipped one.
+
+    Args:
+        folder: Where the shipped ones lie, below the installation.
+        kind: Kind of file, for the error.
+        name_or_path: The file.
+
+    Raises:
+        Vl4adError: If there is neither such a file nor a shipped one of that name.
+    """
+    path, shipped = Path(name_or_path), _names(folder, "*.yaml")
+    if path.is_file():
+        return path
+    if str(name_or_path) in shipped:
+        return shipped[str(name_or_path)]
+    raise Vl4adError(f"There is no {kind} '{name_or_path}': expected a YAML file or one of {sorted(shipped)}.")
+
+
 def prompt_yaml(name_or_path: str | Path) -> Path:
     """Return the YAML file of a prompt set, given as a path or as the name of a shipped one.
 
     Raises:
         Vl4adError: If there is neither such a file nor a shipped set of that name.
     """
-    path = Path(name_or_path)
-    if path.is_file():
-        return path
-    shipped = prompt_yamls()
-    if str(name_or_path) in shipped:
-        return shipped[str(name_or_path)]
-    raise Vl4adError(f"There is no prompt set '{name_or_path}': expected a YAML file or one of {sorted(shipped)}.")
+    return yaml_file("config/prompts", "prompt set", name_or_path)
 
 
 def bundle_dirs() -> dict[str, Path]:

@@ -7,8 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from vl4ad_ros.io.checked import Checked, read_yaml, validate
-from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.resources import roots
+from vl4ad_ros.io.resources import yaml_file
 from vl4ad_ros.prompts.encoders import MINILM_ID
 from vl4ad_ros.random_word.prompts import WordSettings
 from vl4ad_ros.runtime.random_word_network import GRAPH_HIDDEN
@@ -35,7 +34,7 @@ class TrainSettings(Checked):
         batch: Prompts per step.
         epochs: Most passes over the training prompts.
         patience: Passes without a lower validation loss after which training stops.
-        refit: Whether the final network learns from the validation prompts, too, once they have said when to stop.
+        refit: Whether the final network also learns from the validation prompts, after they have ended the training.
     """
 
     family: str = "road"
@@ -63,12 +62,5 @@ def load_settings(name_or_path: str | Path) -> TrainSettings:
     Raises:
         Vl4adError: If there are none, or the file breaks the schema.
     """
-    path = Path(name_or_path)
-    if not path.is_file():
-        shipped = {p.stem: p for root in roots() for p in (root / "config/random_word/train").glob("*.yaml")}
-        if str(name_or_path) not in shipped:
-            raise Vl4adError(
-                f"There are no random-word settings '{name_or_path}': expected a YAML file or one of {sorted(shipped)}."
-            )
-        path = shipped[str(name_or_path)]
+    path = yaml_file("config/random_word/train", "random-word settings file", name_or_path)
     return validate(TrainSettings, read_yaml(path) or {}, path)

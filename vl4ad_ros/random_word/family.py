@@ -8,11 +8,9 @@ from pathlib import Path
 from pydantic import Field, field_validator, model_validator
 
 from vl4ad_ros.io.checked import Checked, read_yaml, validate
-from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.resources import roots
+from vl4ad_ros.io.resources import yaml_file
 
 SLOT = "{}"
-_CONFIG = "config/random_word"
 
 
 class PromptFamily(Checked):
@@ -21,7 +19,7 @@ class PromptFamily(Checked):
     Attributes:
         name: Name of the family.
         description: One line for people.
-        subject: Stands in a state's slot where no random word is drawn; may be empty.
+        subject: Fills a state's slot where no random word is drawn; may be empty.
         templates: Texts with one `{}` for the state.
         normal: Normal states, each with at most one `{}` for the random words.
         anomalous: Anomalous states, likewise.
@@ -69,17 +67,8 @@ class PromptFamily(Checked):
 
 def _distinct(texts: list[str]) -> list[str]:
     if len(set(texts)) < len(texts):
-        raise ValueError(f"'{next(t for t in texts if texts.count(t) > 1)}' stands there twice")
+        raise ValueError(f"'{next(t for t in texts if texts.count(t) > 1)}' is given twice")
     return texts
-
-
-def family_files() -> dict[str, Path]:
-    """Return the shipped families' files, by name."""
-    found: dict[str, Path] = {}
-    for root in roots():
-        for path in sorted((root / _CONFIG).glob("*.yaml")):
-            found.setdefault(path.stem, path)
-    return found
 
 
 def load_family(name_or_path: str | Path) -> PromptFamily:
@@ -88,12 +77,5 @@ def load_family(name_or_path: str | Path) -> PromptFamily:
     Raises:
         Vl4adError: If there is none, or the file breaks the schema.
     """
-    path = Path(name_or_path)
-    if not path.is_file():
-        shipped = family_files()
-        if str(name_or_path) not in shipped:
-            raise Vl4adError(
-                f"There is no prompt family '{name_or_path}': expected a YAML file or one of {sorted(shipped)}."
-            )
-        path = shipped[str(name_or_path)]
+    path = yaml_file("config/random_word", "prompt family", name_or_path)
     return validate(PromptFamily, read_yaml(path), path)

@@ -1,10 +1,10 @@
-"""Generating training prompts: states and templates of a family with random words inserted, from one seed."""
+"""Training prompts: states and templates of a family with random words inserted, all drawn from one seed."""
 
 from __future__ import annotations
 
 import string
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +22,7 @@ BUILT_IN = "built-in"
 
 
 class WordSettings(Checked):
-    """How random words are made. Our choice throughout: the paper's own recipe is unknown to us.
+    """The random words. Every value is our choice: the paper's own recipe is unknown to us.
 
     Attributes:
         least: Fewest words in a prompt.
@@ -52,7 +52,7 @@ class WordSettings(Checked):
 
 @dataclass(frozen=True)
 class Material:
-    """What prompts are made of: a family's texts and dictionary words, or the part of them that one split may use."""
+    """The texts of a family and the dictionary words, or the part of them that one split may use."""
 
     family: PromptFamily
     templates: tuple[str, ...]
@@ -91,7 +91,7 @@ def load_words(settings: WordSettings, family: PromptFamily) -> tuple[str, ...]:
 def split(
     family: PromptFamily, words: Sequence[str], held_out: float, rng: np.random.Generator
 ) -> tuple[Material, Material]:
-    """Part templates, states and words into a training and a held-out half that share none of them.
+    """Divide templates, states and words into a training and a held-out half that share none of them.
 
     Args:
         family: The family.
@@ -116,11 +116,10 @@ def mix(train: Material, held: Material) -> dict[str, Material]:
 
     Keys: `words`, `states`, `templates`, `all`.
     """
-    family = train.family
     return {
-        "words": Material(family, train.templates, train.normal, train.anomalous, held.words),
-        "states": Material(family, train.templates, held.normal, held.anomalous, train.words),
-        "templates": Material(family, held.templates, train.normal, train.anomalous, train.words),
+        "words": replace(train, words=held.words),
+        "states": replace(train, normal=held.normal, anomalous=held.anomalous),
+        "templates": replace(train, templates=held.templates),
         "all": held,
     }
 
@@ -158,11 +157,8 @@ def generate(material: Material, settings: WordSettings, per_label: int, rng: np
 
 
 def every_prompt(family: PromptFamily) -> Prompts:
-    """Return each state in each template without random words: what prompt-guided cosine scoring averages."""
-    texts, labels = [], []
-    for label, states in ((NORMAL, family.normal), (ANOMALOUS, family.anomalous)):
-        for state in states:
-            for template in family.templates:
-                texts.append(family.prompt(template, state, ""))
-                labels.append(label)
-    return Prompts(tuple(texts), np.asarray(labels))
+    """Return each state in each template without random words, as prompt-guided cosine scoring averages them."""
+    labels = [NORMAL] * len(family.normal) + [ANOMALOUS] * len(family.anomalous)
+    states = [*family.normal, *family.anomalous]
+    texts = tuple(family.prompt(template, state, "") for state in states for template in family.templates)
+    return Prompts(texts, np.repeat(labels, len(family.templates)))
