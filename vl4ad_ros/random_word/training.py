@@ -1,4 +1,4 @@
-"""Text-only training: prompts in, a feed-forward network out (needs PyTorch, the `training` extra)."""
+"""Text-only training of a random-word network (needs PyTorch, the `training` extra)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ EpochReport = Callable[[int, float, float], None]
 
 @dataclass(frozen=True)
 class Embedded:
-    """Prompts as the network sees them.
+    """Embedded prompts.
 
     Attributes:
         rows: float32 [n, D], unit rows.
@@ -43,7 +44,7 @@ class Embedded:
 
 @dataclass(frozen=True)
 class TextData:
-    """What a training reads: prompts to learn from and validation sets by what they hold out (`prompts.mix`)."""
+    """The data of a training: prompts to learn from, and validation sets by name (`prompts.mix`)."""
 
     train: Embedded
     validation: Mapping[str, Embedded]
@@ -77,7 +78,7 @@ def prepare(
 
 
 class _Head(nn.Module):
-    """The feed-forward network, with what only training needs.
+    """The feed-forward network, with dropout and noise for the training.
 
     PyTorch's small initial weights stay: along directions in which prompts do not vary they keep their start value, and
     visual embeddings do vary there.
@@ -103,7 +104,7 @@ def train(
 ) -> RandomWordNetwork:
     """Train on embedded prompts, stop early, train once more on all of them, and return the network with its card.
 
-    The loss that stops is that of the `all` set: words, states and templates that training has not seen; the figures
+    Training stops by the loss of the `all` set: words, states and templates that training has not seen; the figures
     on the card are those of the network of its lowest value. With `refit`, the network that is returned is then trained
     anew for as many passes on the validation prompts as well: it would otherwise lack a quarter of the states.
 
@@ -122,7 +123,7 @@ def train(
         if settings.refit:
             torch.manual_seed(settings.seed)
             data = TextData(_joined(data), data.validation)
-            head = _passes(data, settings, best)
+            head = _refit(data, settings, best)
     network = _network(head, data, encoder_id)
     card = {
         "kind": "random-word network",
@@ -173,57 +174,53 @@ def _joined(data: TextData) -> Embedded:
     return Embedded(np.concatenate([part.rows for part in parts]), np.concatenate([part.labels for part in parts]))
 
 
-class _Fitting:
-    """A network under training."""
+def _tensors(prompts: Embedded) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(prompts.rows), torch.from_numpy(prompts.labels).float()
 
-    def __init__(self, data: TextData, settings: TrainSettings) -> None:
-        self._settings = settings
-        self._rows, labels = torch.from_numpy(data.train.rows), torch.from_numpy(data.train.labels).float()
-        self._targets = labels * (1 - settings.label_smoothing) + settings.label_smoothing / 2
-        self.head = _Head(self._rows.shape[1], settings)
-        self._optimizer = torch.optim.AdamW(
-            self.head.parameters(), lr=settings.rate, weight_decay=settings.weight_decay
-        )
 
-    def train_once(self) -> float:
-        """Make one pass over the prompts; return its mean loss."""
-        self.head.train()
+def _passes(head: _Head, prompts: Embedded, settings: TrainSettings) -> Iterator[float]:
+    """Train a head, one pass over the prompts per step, without end; yield the mean loss of each pass."""
+    rows, labels = _tensors(prompts)
+    targets = labels * (1 - settings.label_smoothing) + settings.label_smoothing / 2
+    optimizer = torch.optim.AdamW(head.parameters(), lr=settings.rate, weight_decay=settings.weight_decay)
+    while True:
+        head.train()
         total = 0.0
-        for chosen in torch.randperm(len(self._rows)).split(self._settings.batch):
-            loss = F.binary_cross_entropy_with_logits(self.head(self._rows[chosen]), self._targets[chosen])
-            self._optimizer.zero_grad()
+        for chosen in torch.randperm(len(rows)).split(settings.batch):
+            loss = F.binary_cross_entropy_with_logits(head(rows[chosen]), targets[chosen])
+            optimizer.zero_grad()
             loss.backward()
-            self._optimizer.step()
+            optimizer.step()
             total += loss.item() * len(chosen)
-        self.head.eval()
-        return total / len(self._rows)
+        head.eval()
+        yield total / len(rows)
 
 
 def _fit(data: TextData, settings: TrainSettings, report: EpochReport | None) -> tuple[_Head, int, int]:
     """Return the head of the lowest validation loss, the passes that were made, and the best one's number."""
-    fitting = _Fitting(data, settings)
-    held = data.validation["all"]
-    held_rows, held_labels = torch.from_numpy(held.rows), torch.from_numpy(held.labels).float()
-    lowest, state, best, epoch = float("inf"), copy.deepcopy(fitting.head.state_dict()), 0, 0
+    head = _Head(data.train.rows.shape[1], settings)
+    passes = _passes(head, data.train, settings)
+    rows, labels = _tensors(data.validation["all"])
+    lowest, state, best, epoch = float("inf"), copy.deepcopy(head.state_dict()), 0, 0
     while epoch < settings.epochs and epoch - best < settings.patience:
         epoch += 1
-        loss = fitting.train_once()
+        loss = next(passes)
         with torch.no_grad():
-            held_loss = F.binary_cross_entropy_with_logits(fitting.head(held_rows), held_labels).item()
-        if held_loss < lowest:
-            lowest, state, best = held_loss, copy.deepcopy(fitting.head.state_dict()), epoch
+            validation_loss = F.binary_cross_entropy_with_logits(head(rows), labels).item()
+        if validation_loss < lowest:
+            lowest, state, best = validation_loss, copy.deepcopy(head.state_dict()), epoch
         if report is not None:
-            report(epoch, loss, held_loss)
-    fitting.head.load_state_dict(state)
-    return fitting.head, epoch, best
+            report(epoch, loss, validation_loss)
+    head.load_state_dict(state)
+    return head, epoch, best
 
 
-def _passes(data: TextData, settings: TrainSettings, count: int) -> _Head:
+def _refit(data: TextData, settings: TrainSettings, count: int) -> _Head:
     """Return a head trained for a number of passes."""
-    fitting = _Fitting(data, settings)
-    for _ in range(count):
-        fitting.train_once()
-    return fitting.head
+    head = _Head(data.train.rows.shape[1], settings)
+    for _ in islice(_passes(head, data.train, settings), count):
+        pass
+    return head
 
 
 def validate_network(network: RandomWordNetwork, data: TextData) -> dict[str, dict[str, float]]:
