@@ -1,7 +1,8 @@
-"""The method on CLIP's own image tower: image scores and maps from windows of several sizes (needs open_clip)."""
+"""A detector on CLIP's own image tower: image scores and maps from windows of several sizes (needs open_clip)."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.random_word.gap import Reference, close_gap, directions
-from vl4ad_ros.random_word.windows import WindowTower, harmonic_map, harmonic_mean, scales, wrap_tower
+from vl4ad_ros.random_word.windows import WindowTower, harmonic_map, harmonic_mean, window_index, wrap_tower
 from vl4ad_ros.runtime.random_word_network import RandomWordNetwork
 
 ImageScore = Literal["whole", "max", "mean"]
@@ -23,7 +24,7 @@ _SMALLEST = 1e-6  # Keeps harmonic means finite.
 
 @dataclass(frozen=True)
 class Detection:
-    """What one image gives.
+    """The result of one image.
 
     Attributes:
         score: p(anomalous) of the image, in [0, 1].
@@ -39,7 +40,7 @@ class ImageTower:
     """A CLIP image tower, ready for windows.
 
     Attributes:
-        id: The model's id, `open_clip:MODEL/PRETRAINED`; the same as that of its text encoder.
+        id: The model's id, `open_clip:MODEL/PRETRAINED`, as of its text encoder.
         tower: Its window form.
         size: Rows and columns of its input.
         mean: Per RGB channel, of images in [0, 1].
@@ -86,7 +87,7 @@ def image_tower(encoder_id: str, visual: Any, batch: int = 256) -> ImageTower:
 
 
 class ClipWindowDetector:
-    """Random-word network (or any of its form) on CLIP windows."""
+    """A random-word network (or any of its form) on CLIP windows."""
 
     def __init__(
         self,
@@ -114,7 +115,8 @@ class ClipWindowDetector:
         if any(size < 1 for size in sizes):
             raise Vl4adError(f"Window sizes must be at least 1 patch, got {list(sizes)}.")
         self.tower, self.network, self.image_score = tower, network, image_score
-        self._scales = list(scales(tower.tower, sizes))
+        grid = tower.tower.grid
+        self._scales = [window_index(grid, size) for size in (max(grid), *sizes)]  # The whole image first.
 
     @torch.inference_mode()
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> list[Tensor]:
@@ -156,6 +158,6 @@ class ClipWindowDetector:
         basis = directions(self.network)
         note = {"images": len(images), "windows": count}
         mean = np.asarray(basis @ (total / max(count, 1)), dtype=np.float32)
-        closed = ClipWindowDetector.__new__(ClipWindowDetector)
-        closed.__dict__.update(vars(self), network=close_gap(self.network, basis, mean, reference, note))
+        closed = copy.copy(self)
+        closed.network = close_gap(self.network, basis, mean, reference, note)
         return closed

@@ -26,7 +26,7 @@ Progress = Callable[[int, int], None]
 
 
 def directions(network: RandomWordNetwork) -> NDArray[np.float32]:
-    """Return an orthonormal basis [r, D] of what the network's first layer looks at, r <= hidden units."""
+    """Return an orthonormal basis [r, D] of the directions that the first layer uses, r <= hidden units."""
     rows, sizes, _ = np.linalg.svd(network.w1.astype(np.float64), full_matrices=False)
     return np.ascontiguousarray(rows[:, sizes > 1e-6 * sizes[0]].T, dtype=np.float32)
 
@@ -81,7 +81,7 @@ def mean_visual_embedding(
 ) -> NDArray[np.float32]:
     """Measure the mean unit embedding of all pixels (of a mask model: of all queries, weighted by their masks).
 
-    A graph gives out nothing but its score, and that is enough: one run of each image for each direction, with the
+    A graph's only output is its score, which is enough: one run of each image for each direction, with the
     direction itself as the only concept. So this works with every bundle and backend.
 
     Args:

@@ -1,4 +1,4 @@
-"""Sliding windows over CLIP's image tower, and the way from window scores to a map (documented practice: WinCLIP).
+"""Sliding windows over CLIP's image tower, and maps from window scores (WinCLIP, arXiv 2303.14814).
 
 A window is k x k patches of the tower's grid, at every position. Patch tokens (or a convolutional trunk's features) are
 computed once per image and shared by all windows; the windows of a scale run as one batch. In a vision transformer a
@@ -8,8 +8,9 @@ window's features.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,18 +19,20 @@ from torch import Tensor
 from vl4ad_ros.io.errors import Vl4adError
 
 
-class WindowTower(Protocol):
+class WindowTower(ABC):
     """An image tower that embeds windows.
 
     Attributes:
         grid: Patches in a column and in a row.
     """
 
-    grid: tuple[int, int]
+    def __init__(self, visual: Any, grid: tuple[int, int], batch: int) -> None:
+        """Wrap open_clip's tower, for `batch` windows at once."""
+        self.visual, self.grid, self.batch = visual, grid, batch
 
+    @abstractmethod
     def shared(self, images: Tensor) -> Tensor:
-        """Normalised images [B, 3, H, W] -> what all windows share."""
-        ...
+        """Normalised images [B, 3, H, W] -> the features that all windows share."""
 
     def embed(self, shared: Tensor, index: Tensor) -> Tensor:
         """Embed windows.
@@ -41,68 +44,54 @@ class WindowTower(Protocol):
         Returns:
             [B, n, D], unit rows.
         """
-        ...
+        parts = [self._embed(part) for part in self._windows(shared, index).split(self.batch)]
+        return F.normalize(torch.cat(parts), dim=-1).reshape(len(shared), len(index), -1)
+
+    @abstractmethod
+    def _windows(self, shared: Tensor, index: Tensor) -> Tensor:
+        """Return the features of every window, [B * n, ...]."""
+
+    @abstractmethod
+    def _embed(self, windows: Tensor) -> Tensor:
+        """Embed windows: [m, ...] -> [m, D]."""
 
 
-class TransformerTower:
-    """open_clip's own vision transformer."""
-
-    def __init__(self, visual: Any, batch: int = 256) -> None:
-        """Wrap a tower.
-
-        Args:
-            visual: `open_clip.transformer.VisionTransformer`.
-            batch: Windows that run at once.
-        """
-        self.visual, self.batch = visual, batch
-        self.grid: tuple[int, int] = tuple(visual.grid_size)
+class TransformerTower(WindowTower):
+    """open_clip's own vision transformer, `open_clip.transformer.VisionTransformer`."""
 
     def shared(self, images: Tensor) -> Tensor:
         """Return the tokens in front of the transformer, [B, 1 + patches, width], class token first."""
         tokens: Tensor = self.visual._embeds(images)
         return tokens
 
-    def embed(self, shared: Tensor, index: Tensor) -> Tensor:
-        """See `WindowTower.embed`."""
-        count, width = len(index), shared.shape[-1]
+    def _windows(self, shared: Tensor, index: Tensor) -> Tensor:
+        width = shared.shape[-1]
         patches = shared[:, 1:][:, index.flatten()].reshape(-1, index.shape[1], width)
-        first = shared[:, :1].expand(-1, count, -1).reshape(-1, 1, width)
-        tokens = torch.cat([first, patches], dim=1)
-        parts = []
-        for part in tokens.split(self.batch):
-            pooled, _ = self.visual._pool(self.visual.transformer(part))
-            parts.append(pooled if self.visual.proj is None else pooled @ self.visual.proj)
-        return F.normalize(torch.cat(parts), dim=-1).reshape(len(shared), count, -1)
+        first = shared[:, :1].expand(-1, len(index), -1).reshape(-1, 1, width)
+        return torch.cat([first, patches], dim=1)
+
+    def _embed(self, windows: Tensor) -> Tensor:
+        pooled: Tensor = self.visual._pool(self.visual.transformer(windows))[0]
+        return pooled if self.visual.proj is None else pooled @ self.visual.proj
 
 
-class ConvolutionalTower:
-    """A timm trunk with a feature map and a pooling head (ConvNeXt) in open_clip's wrapper."""
-
-    def __init__(self, visual: Any, image_size: tuple[int, int], batch: int = 256) -> None:
-        """Wrap a tower.
-
-        Args:
-            visual: `open_clip.timm_model.TimmModel`.
-            image_size: Rows and columns of the input.
-            batch: Windows that run at once.
-        """
-        self.visual, self.batch = visual, batch
-        reduction = int(visual.trunk.feature_info[-1]["reduction"])
-        self.grid: tuple[int, int] = (image_size[0] // reduction, image_size[1] // reduction)
+class ConvolutionalTower(WindowTower):
+    """A timm trunk with a feature map and a pooling head (ConvNeXt), `open_clip.timm_model.TimmModel`."""
 
     def shared(self, images: Tensor) -> Tensor:
         """Return the trunk's features, [B, C, rows, columns]."""
         features: Tensor = self.visual.trunk.forward_features(images)
         return features
 
-    def embed(self, shared: Tensor, index: Tensor) -> Tensor:
-        """See `WindowTower.embed`."""
-        count, channels = len(index), shared.shape[1]
-        cells = shared.flatten(2)[:, :, index.flatten()].reshape(len(shared), channels, count, -1)
+    def _windows(self, shared: Tensor, index: Tensor) -> Tensor:
+        batch, channels, count = len(shared), shared.shape[1], len(index)
+        cells = shared.flatten(2)[:, :, index.flatten()].reshape(batch, channels, count, -1)
         # The head averages over all places: one row of k places does as well as a square.
-        crops = cells.transpose(1, 2).reshape(len(shared) * count, channels, 1, -1)
-        parts = [self.visual.head(self.visual.trunk.forward_head(part)) for part in crops.split(self.batch)]
-        return F.normalize(torch.cat(parts), dim=-1).reshape(len(shared), count, -1)
+        return cells.transpose(1, 2).reshape(batch * count, channels, 1, -1)
+
+    def _embed(self, windows: Tensor) -> Tensor:
+        embedding: Tensor = self.visual.head(self.visual.trunk.forward_head(windows))
+        return embedding
 
 
 def wrap_tower(visual: Any, image_size: tuple[int, int], batch: int = 256) -> WindowTower:
@@ -112,10 +101,11 @@ def wrap_tower(visual: Any, image_size: tuple[int, int], batch: int = 256) -> Wi
         Vl4adError: If it is neither a vision transformer of open_clip's own nor a convolutional timm trunk.
     """
     if hasattr(visual, "_embeds") and hasattr(visual, "grid_size"):
-        return TransformerTower(visual, batch)
+        return TransformerTower(visual, tuple(visual.grid_size), batch)
     trunk = getattr(visual, "trunk", None)
     if hasattr(trunk, "stages") and hasattr(trunk, "forward_head"):
-        return ConvolutionalTower(visual, image_size, batch)
+        reduction = int(visual.trunk.feature_info[-1]["reduction"])
+        return ConvolutionalTower(visual, (image_size[0] // reduction, image_size[1] // reduction), batch)
     raise Vl4adError(
         f"Windows need an open_clip vision transformer (ViT-...) or a ConvNeXt tower, got {type(visual).__name__}."
     )
@@ -156,10 +146,3 @@ def harmonic_mean(maps: Sequence[Tensor]) -> Tensor:
     """Return the harmonic mean of equally large tensors, element by element."""
     stacked = torch.stack(list(maps))
     return len(maps) / (1 / stacked).sum(dim=0)
-
-
-def scales(tower: WindowTower, sizes: Sequence[int]) -> Iterator[Tensor]:
-    """Yield the window index of the whole image, then that of each size."""
-    yield window_index(tower.grid, max(tower.grid))
-    for size in sizes:
-        yield window_index(tower.grid, size)
