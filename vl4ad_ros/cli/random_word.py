@@ -231,8 +231,7 @@ def _thresholds(args: argparse.Namespace) -> None:
 
     bundle = ModelBundle.load(args.bundle)
     scenes = scenes_of_run(args.config, args.data_root)
-    with tqdm(total=len(scenes), unit="scene", desc="choosing") as bar:
-        chosen = choose_thresholds(bundle, scenes, args.threads, bar.update)
+    chosen = choose_thresholds(bundle, tqdm(scenes, unit="scene", desc="choosing"), args.threads)
     put_on_card(bundle, chosen)
     for name, (threshold, f1) in chosen.items():
         print(f"{name}: threshold {threshold:g}, pixel F1 {f1:.3f} on {len(scenes)} scenes")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.evaluation.datasets import DatasetSource, require_whole
-from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
+from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics, PixelResult
 from vl4ad_ros.prompts.encoders import Progress, TextEncoder
 from vl4ad_ros.random_word.config import TrainSettings
 from vl4ad_ros.random_word.embed import embed
@@ -26,22 +26,21 @@ from vl4ad_ros.runtime.random_word_network import RandomWordNetwork, cosine_netw
 COSINE_TEMPERATURE = 0.07
 """WinCLIP's, as anomalib's code has it; a monotone map of the score, so AP and FPR95 do not depend on it."""
 
+METRICS = ("ap", "fpr95", "auroc", "error")
+
 # Pixels that a collector keeps before it counts: there is one per run.
 SMALL = 1 << 20
 
 Say = Callable[[str], None]
-
-
-def _silent(line: str) -> None:
-    """Say nothing."""
+"""Called with a line on the progress."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One line of the table.
+    """A line of the table: a method with its networks.
 
     Attributes:
-        name: What it is.
+        name: Title of the line.
         method: `vl4ad`, `random_word` or `both`.
         networks: One per seed; none for VL4AD alone.
     """
@@ -52,7 +51,7 @@ class Variant:
 
 
 def word_settings(settings: TrainSettings) -> dict[str, WordSettings]:
-    """Return what the table compares: no random words, random words, and random words in anomalous prompts only."""
+    """Return the compared settings: no random words, random words, and random words in anomalous prompts only."""
     words = settings.words
     return {
         "no random words": words.model_copy(update={"least": 0, "most": 0}),
@@ -65,11 +64,11 @@ def make_variants(
     settings: TrainSettings,
     encoder: TextEncoder,
     seeds: Sequence[int],
-    visual_mean: NDArray[np.float32] | None = None,
-    reference: Reference = "normal",
-    cache: Path | None = None,
-    say: Say = _silent,
-    progress: Progress | None = None,
+    visual_mean: NDArray[np.float32] | None,
+    reference: Reference,
+    cache: Path | None,
+    say: Say,
+    progress: Progress,
 ) -> list[Variant]:
     """Train every network of the table.
 
@@ -79,9 +78,9 @@ def make_variants(
         seeds: One training each, with its own split, prompts and start.
         visual_mean: float32 [D], the mean visual embedding of unlabelled images: each kind of network then comes once
             with the gap left open and once with it closed. None leaves it open.
-        reference: What the images show; see `gap.close_gap`.
+        reference: See `gap.close_gap`.
         cache: Folder for embeddings.
-        say: Called with a line on what is being done.
+        say: See `Say`.
         progress: Called with (texts embedded, texts in all) of each set of prompts.
     """
     family = load_family(settings.family)
@@ -95,8 +94,11 @@ def make_variants(
         for seed in seeds:
             run = settings.model_copy(update={"words": words, "seed": seed})
             network = train(prepare(run, family, encoder, cache, progress), run, encoder.id)
-            held = network.card["validation"]["all"]
-            say(f"{name}, seed {seed}: AUROC on held-out prompts {held['auroc']:.3f}, coverage {held['coverage']:.3f}")
+            figures = network.card["validation"]["all"]
+            say(
+                f"{name}, seed {seed}: AUROC on held-out prompts {figures['auroc']:.3f}, "
+                f"coverage {figures['coverage']:.3f}"
+            )
             trained.setdefault(name, []).append(network)
     cosine = prompt_guided(family, encoder, cache, progress)
     variants = [Variant("VL4AD", "vl4ad"), Variant("prompt-guided cosines, no training", "random_word", (cosine,))]
@@ -120,7 +122,7 @@ def prompt_guided(
     return cosine_network(means, COSINE_TEMPERATURE, encoder.id)
 
 
-def visual_mean_of(detector: Detector, images: Sequence[NDArray[np.uint8]], say: Say = _silent) -> NDArray[np.float32]:
+def visual_mean_of(detector: Detector, images: Sequence[NDArray[np.uint8]], say: Say) -> NDArray[np.float32]:
     """Measure the mean visual embedding along every axis of the text space, float32 [D]."""
     inputs = [detector.preprocess(image) for image in images]
     basis = np.eye(detector.bundle.card.embedding_dim, dtype=np.float32)
@@ -132,34 +134,51 @@ def visual_mean_of(detector: Detector, images: Sequence[NDArray[np.uint8]], say:
     return mean_visual_embedding(detector.engine, detector.bundle, inputs, basis, progress)
 
 
-def score_dataset(
-    detector: Detector, source: DatasetSource, prompts: Sequence[PromptTensors], stride: int = 1, say: Say = _silent
-) -> list[dict[str, float]]:
-    """Return AP, FPR95 and AUROC at the labels' size for each set of prompts, of every n-th frame of a data set.
+def pixel_results(
+    detector: Detector,
+    frames: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8]]],
+    prompts: Sequence[PromptTensors],
+) -> list[PixelResult]:
+    """Return the pixel metrics of each set of prompts, at the labels' size.
 
     All sets see a frame before the next one comes, so that an engine can keep what depends on the image alone.
+
+    Args:
+        detector: The bundle in an engine.
+        frames: Images uint8 [H, W, 3] and labels uint8 [H, W].
+        prompts: Sets of prompts.
     """
     metrics = [PixelMetrics(SMALL) for _ in prompts]
+    for image, labels in frames:
+        for one, collected in zip(prompts, metrics, strict=True):
+            collected.add(detector.detect(image, one, labels.shape), labels)
+    return [collected.result() for collected in metrics]
+
+
+def labelled_frames(
+    source: DatasetSource, stride: int, say: Say
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Yield image and labels of every n-th frame of a data set.
+
+    Raises:
+        Vl4adError: At the end, if a frame could not be read.
+    """
     indices = range(0, len(source), stride)
     for number, frame in enumerate(source.frames(indices), start=1):
-        if frame.labels is None:
-            continue
-        for one, collected in zip(prompts, metrics, strict=True):
-            collected.add(detector.detect(frame.image, one, frame.labels.shape), frame.labels)
+        if frame.labels is not None:
+            yield frame.image, frame.labels
         if number % 10 == 0:
             say(f"{source.layout.title}: {number} of {len(indices)} frames")
     require_whole(source)
-    results = [collected.result() for collected in metrics]
-    return [{"ap": r.ap, "fpr95": r.fpr95, "auroc": r.auroc, "error": r.error} for r in results]
 
 
 def compare(
     detector: Detector,
     sources: Mapping[str, DatasetSource],
     variants: Sequence[Variant],
-    prompt_set: str | None = None,
-    stride: int = 1,
-    say: Say = _silent,
+    prompt_set: str | None,
+    stride: int,
+    say: Say,
 ) -> list[dict[str, Any]]:
     """Evaluate every variant on every data set.
 
@@ -169,7 +188,7 @@ def compare(
         variants: The lines of the table.
         prompt_set: VL4AD's; None takes the bundle's default.
         stride: Take every n-th frame.
-        say: Called with a line on what is being done.
+        say: See `Say`.
 
     Returns:
         One dictionary per variant: `name`, `method`, `runs` (networks), `held_out` and `coverage` (means over seeds, of
@@ -180,10 +199,12 @@ def compare(
     prompts = [detector.prompts(prompt_set, method=variant.method, random_word=network) for variant, network in runs]
     values: dict[str, dict[str, dict[str, list[float]]]] = {variant.name: {} for variant in variants}
     for name, source in sources.items():
-        for (variant, _), scores in zip(runs, score_dataset(detector, source, prompts, stride, say), strict=True):
-            say(f"{name}, {variant.name}: AP {scores['ap']:.4f}")
-            for metric, value in scores.items():
-                values[variant.name].setdefault(name, {}).setdefault(metric, []).append(value)
+        results = pixel_results(detector, labelled_frames(source, stride, say), prompts)
+        for (variant, _), result in zip(runs, results, strict=True):
+            say(f"{name}, {variant.name}: AP {result.ap:.4f}")
+            for metric in METRICS:
+                numbers = values[variant.name].setdefault(name, {}).setdefault(metric, [])
+                numbers.append(getattr(result, metric))
     return [
         {
             "name": variant.name,

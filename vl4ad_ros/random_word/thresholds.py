@@ -1,28 +1,30 @@
 """The anomaly mask's threshold of every method and score of a bundle, chosen on generated scenes.
 
-The maps of the methods and scores live on different parts of [0, 1]: one threshold cannot serve them all. Each gets the
-one of the largest pixel F1 on the scenes that training validates with: validation frames with pictures pasted in.
+The methods and scores use different parts of [0, 1], so each has its own threshold: the one of the largest pixel F1 on
+the scenes that training validates with, which are validation frames with pictures pasted in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.random_word.compare import SMALL
+from vl4ad_ros.random_word.compare import pixel_results
 from vl4ad_ros.random_word.split_engine import SplitEngine
 from vl4ad_ros.runtime.bundle import ModelBundle, threshold_key, write_card
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.random_word_files import METHOD, network_path
 from vl4ad_ros.runtime.score_names import DEFAULT_SCORING, SCORINGS
+from vl4ad_ros.training.command import TrainOptions, configured
+from vl4ad_ros.training.data import load_data
+from vl4ad_ros.training.validate import generate_scenes, truth_map
 
 Scene = tuple[NDArray[np.uint8], NDArray[np.uint8]]
-"""A picture and its labels: 1 anomaly, 0 none, 255 left out."""
+"""An image uint8 [H, W, 3] and its labels uint8 [H, W]: 1 anomaly, 0 none, 255 left out."""
 
 
 def choices(bundle: ModelBundle) -> list[tuple[str, str]]:
@@ -33,16 +35,13 @@ def choices(bundle: ModelBundle) -> list[tuple[str, str]]:
     return pairs
 
 
-def choose_thresholds(
-    bundle: ModelBundle, scenes: Sequence[Scene], threads: int = 0, progress: Callable[[], object] | None = None
-) -> dict[str, tuple[float, float]]:
+def choose_thresholds(bundle: ModelBundle, scenes: Iterable[Scene], threads: int = 0) -> dict[str, tuple[float, float]]:
     """Return the threshold of the largest pixel F1, and that F1, by `bundle.threshold_key`.
 
     Args:
         bundle: The bundle, with its random-word network.
         scenes: Scenes with anomalies.
         threads: CPU threads; 0 takes all cores.
-        progress: Called after each scene.
 
     Raises:
         Vl4adError: If the scenes hold no anomaly.
@@ -50,23 +49,14 @@ def choose_thresholds(
     detector = Detector(bundle, SplitEngine(bundle, threads))
     pairs = choices(bundle)
     prompts = [detector.prompts(scoring=scoring, method=method) for method, scoring in pairs]
-    metrics = [PixelMetrics(SMALL) for _ in pairs]
-    for image, labels in scenes:
-        for one, collected in zip(prompts, metrics, strict=True):
-            collected.add(detector.detect(image, one), labels)
-        if progress is not None:
-            progress()
+    results = pixel_results(detector, scenes, prompts)
     detector.close()
-    chosen = {}
-    for (method, scoring), collected in zip(pairs, metrics, strict=True):
-        result = collected.result()
-        if not result.positives:
-            raise Vl4adError("The scenes hold no anomaly to choose a threshold on.")
-        chosen[threshold_key(method, scoring)] = (
-            float(np.clip(round(result.best_f1_threshold, 3), 0, 1)),
-            result.best_f1,
-        )
-    return chosen
+    if not results[0].positives:
+        raise Vl4adError("The scenes hold no anomaly to choose a threshold on.")
+    return {
+        threshold_key(method, scoring): (float(np.clip(round(result.best_f1_threshold, 3), 0, 1)), result.best_f1)
+        for (method, scoring), result in zip(pairs, results, strict=True)
+    }
 
 
 def put_on_card(bundle: ModelBundle, chosen: dict[str, tuple[float, float]]) -> ModelBundle:
@@ -93,10 +83,6 @@ def scenes_of_run(config_file: Path, data_root: Path | None) -> list[Scene]:
     Raises:
         Vl4adError: If the configuration or its data are faulty, or it pastes no objects.
     """
-    from vl4ad_ros.training.command import TrainOptions, configured
-    from vl4ad_ros.training.data import load_data
-    from vl4ad_ros.training.validate import generate_scenes, truth_map
-
     config = configured(TrainOptions(config_file, data_root))
     made = generate_scenes(load_data(config), tuple(config.validation.sets), config.validation.generated, config.seed)
     if not made:
