@@ -8,7 +8,7 @@ from typing import Any
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 
-from vl4ad_ros.runtime.settings import Parameter
+from vl4ad_ros.runtime.parameters import Parameter
 
 
 def declare(node: Node, parameters: Iterable[Parameter]) -> None:

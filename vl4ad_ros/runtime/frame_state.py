@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors
+from vl4ad_ros.runtime.settings import PromptSettings, from_ros
 
 if TYPE_CHECKING:
     from vl4ad_ros.runtime.detector import Detector
@@ -64,20 +65,13 @@ def next_state(
     def touched(names: tuple[str, ...]) -> bool:
         return previous is None or changed is None or bool(changed & set(names))
 
-    threshold = float(values["threshold"])
-    own = None if threshold < 0 else threshold
+    given = from_ros(values, PromptSettings.model_fields)
     if previous is None or touched(_OF_THE_PROMPTS):
-        state = detector.state(
-            values["prompt_set"] or None,
-            values["scoring"],
-            values["temperature"] or None,
-            values["method"],
-            values["random_word"] or None,
-            own,
-        )
+        state = detector.state(**given)
     else:
         card, scoring = detector.bundle.card, previous.prompts.scoring
-        state = replace(previous, threshold=card.threshold(previous.method, scoring) if own is None else own)
+        own = card.threshold(previous.method, scoring)
+        state = replace(previous, threshold=own if given["threshold"] is None else given["threshold"])
     return replace(
         state,
         version=1 if previous is None else previous.version + int(touched(_OF_THE_RESULT)),
