@@ -17,7 +17,7 @@ from vl4ad_ros.random_word.clip_detector import ClipWindowDetector, Detection
 from vl4ad_ros.random_word.gap import Reference
 from vl4ad_ros.random_word.product_metrics import FIGURES, ProductMetrics
 from vl4ad_ros.random_word.products import ProductCategory, ProductImage
-from vl4ad_ros.runtime.detector import upsample
+from vl4ad_ros.runtime.frames import upsample
 
 Figures = dict[str, float | int | None]
 T = TypeVar("T")
