@@ -144,7 +144,7 @@ def _play_and_report(source: DemoSource, out: Path, args: argparse.Namespace) ->
     from vl4ad_ros.evaluation.bag_source import BagSource
     from vl4ad_ros.evaluation.live_run import run_live
     from vl4ad_ros.evaluation.live_statistics import latencies, live_statistics, read_recorded, read_sent
-    from vl4ad_ros.evaluation.predictor import RecordedSpec
+    from vl4ad_ros.evaluation.predictor import Recording
     from vl4ad_ros.evaluation.report import headline, write_report
     from vl4ad_ros.evaluation.result import summarise_run, write_result
     from vl4ad_ros.evaluation.run import EvaluationSettings, about_run, evaluate
@@ -160,7 +160,7 @@ def _play_and_report(source: DemoSource, out: Path, args: argparse.Namespace) ->
     )
     settings = EvaluationSettings(threshold=float(detector["threshold"]))
     with tqdm(total=len(frames), unit="frame", desc="evaluating") as bar:
-        found = evaluate(frames, RecordedSpec(detector), settings, progress=bar.update)
+        found = evaluate(frames, Recording(detector), settings, progress=bar.update)
     about = about_run(frames, detector, settings)
     statistics = live_statistics(sent, arrived) | {"play_rate": rate}
     result = summarise_run(found, about, is_drive=True, live=statistics)

@@ -134,12 +134,12 @@ def _source(
 def _evaluate_recorded(args: argparse.Namespace, bags: list[Bag]) -> EvaluationResult:
     """Evaluate what a running detector published; what it dropped counts as dropped, not as wrong."""
     from vl4ad_ros.evaluation.live_statistics import latencies, live_statistics, read_recorded, read_sent
-    from vl4ad_ros.evaluation.predictor import RecordedSpec
+    from vl4ad_ros.evaluation.predictor import Recording
 
     arrived, about = read_recorded(args.recorded)
     if args.sent is None:
-        return options.evaluate_source(args, _source(args, bags), RecordedSpec(about), args.track)
+        return options.evaluate_source(args, _source(args, bags), Recording(about), args.track)
     sent = read_sent(args.sent)
     source = _source(args, bags, latencies(sent, arrived))
     live = live_statistics(sent, arrived)
-    return options.evaluate_source(args, source, RecordedSpec(about), args.track, live)
+    return options.evaluate_source(args, source, Recording(about), args.track, live)

@@ -68,7 +68,7 @@ class BagSource:
             labels = self._stamps(bag, self.label_topic, self._label) if self.label_topic else []
         self._labelled = frozenset(labels)
         chosen = sorted(set(images))
-        self._judge_stamps(images)
+        self._check_stamps(images)
         if recorded is not None:
             with BagReader(recorded) as bag:
                 self._uncertainty_topic = _uncertainty_topic(bag, uncertainty_topic)
@@ -176,8 +176,11 @@ class BagSource:
             for image in bag.images(topic):
                 stamps.append(image.stamp_ns)
                 if not usable:
-                    usable, cause = _can_be(read, image)
-                    fault = fault or cause
+                    try:
+                        read(image)
+                        usable = True
+                    except Vl4adError as error:
+                        fault = fault or error
         except Vl4adError as error:
             if not stamps:
                 raise
@@ -186,7 +189,7 @@ class BagSource:
             raise Vl4adError(f"{bag.path}: none of the {len(stamps)} messages on '{topic}' can be used. {fault}")
         return stamps
 
-    def _judge_stamps(self, stamps: Sequence[int]) -> None:
+    def _check_stamps(self, stamps: Sequence[int]) -> None:
         backwards = sum(later < earlier for earlier, later in pairwise(stamps))
         if backwards:
             self.found.append(f"The stamps of '{self.image_topic}' go back {backwards} times; they were sorted.")
@@ -197,15 +200,6 @@ class BagSource:
             )
         if 0 in stamps:
             self.found.append(f"Some images on '{self.image_topic}' have no stamp (zero).")
-
-
-def _can_be(read: Callable[[BagImage], object], image: BagImage) -> tuple[bool, Vl4adError | None]:
-    """Return whether a message can be read, and why not."""
-    try:
-        read(image)
-    except Vl4adError as error:
-        return False, error
-    return True, None
 
 
 class _Joined:

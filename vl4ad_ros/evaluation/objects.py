@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import pairwise
-from statistics import median
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 # Our choice: an object counts as detected in the first frame in which this share of its pixels is in the mask.
 DETECTED_RECALL = 0.25
@@ -28,7 +28,8 @@ SIZE_EDGES: tuple[float, ...] = (0.0, 0.0005, 0.002, 0.01, 0.05, 1.0)
 DISTANCE_EDGES: tuple[float, ...] = (0.0, 0.15, 0.3, 0.45, 0.6, 1.0)
 FOUND_SIOU = 0.25
 
-Box = tuple[float, float, float, float]
+Box = NDArray[np.float64]
+"""x0, y0, x1, y1."""
 
 
 @dataclass
@@ -58,22 +59,19 @@ class ObjectTrack:
     detected_size: int | None = None
     best_recall: float = 0.0
     delay_s: float | None = None
-    box: Box = field(default=(0.0, 0.0, 0.0, 0.0), repr=False)
-    speed: tuple[float, float] | None = field(default=None, repr=False)
+    box: Box = field(default_factory=lambda: np.zeros(4), repr=False)
+    speed: NDArray[np.float64] | None = field(default=None, repr=False)
 
-    def expected(self, time_s: float, drift: tuple[float, float]) -> Box:
+    def expected(self, time_s: float, drift: NDArray[np.float64]) -> Box:
         """Return where its box should be now: moved on as it moved last (a new one: as the others do)."""
-        vx, vy = self.speed or drift
-        dx, dy = vx * (time_s - self.last_seen_s), vy * (time_s - self.last_seen_s)
-        x0, y0, x1, y1 = self.box
-        return x0 + dx, y0 + dy, x1 + dx, y1 + dy
+        moved = (drift if self.speed is None else self.speed) * (time_s - self.last_seen_s)
+        return self.box + np.tile(moved, 2)
 
-    def see(self, time_s: float, item: dict[str, Any], box: Box) -> None:
+    def see(self, time_s: float, item: dict[str, Any]) -> None:
         """Take in one more frame of the object."""
-        if self.frames and time_s > self.last_seen_s:
-            passed = time_s - self.last_seen_s
-            (x, y), (new_x, new_y) = _centre(self.box), _centre(box)
-            self.speed = ((new_x - x) / passed, (new_y - y) / passed)
+        box, passed = np.array(item["box"], float), time_s - self.last_seen_s
+        if self.frames and passed > 0:
+            self.speed = (box[:2] + box[2:] - self.box[:2] - self.box[2:]) / 2 / passed
         self.box, self.last_seen_s = box, time_s
         self.frames += 1
         self.largest_size = max(self.largest_size, item["size"])
@@ -96,59 +94,47 @@ def follow_objects(records: Sequence[dict[str, Any]]) -> list[ObjectTrack]:
     Returns:
         The objects, drive by drive, in the order of their appearance.
     """
-    usable = [r for r in records if r.get("stamp_ns") is not None and "objects" in r]
-    drives = sorted({r.get("drive", "") for r in usable})
-    return [track for name in drives for track in _follow([r for r in usable if r.get("drive", "") == name])]
+    usable = sorted((r for r in records if r.get("stamp_ns") is not None and "objects" in r), key=_place)
+    return [track for _, drive in groupby(usable, key=lambda r: _place(r)[0]) for track in _follow(list(drive))]
+
+
+def _place(record: dict[str, Any]) -> tuple[str, int]:
+    return record.get("drive", ""), record["stamp_ns"]
 
 
 def _follow(usable: list[dict[str, Any]]) -> list[ObjectTrack]:
     """Link the objects of one drive."""
-    usable.sort(key=lambda r: r["stamp_ns"])
     tracks: list[ObjectTrack] = []
     for record in usable:
         time_s = (record["stamp_ns"] - usable[0]["stamp_ns"]) / 1e9
         alive = [t for t in tracks if time_s - t.last_seen_s <= PATIENCE_S]
-        boxes: list[Box] = [tuple(map(float, item["box"])) for item in record["objects"]]  # type: ignore[misc]
-        margin = MARGIN * record["width"]
-        wide = [_grow(box, margin) for box in boxes]
+        items, margin = record["objects"], MARGIN * record["width"]
         # The camera's turning moves everything alike.
         moving = [t.speed for t in alive if t.speed is not None]
-        drift = (median(v[0] for v in moving), median(v[1] for v in moving)) if moving else (0.0, 0.0)
+        drift = np.median(moving, axis=0) if moving else np.zeros(2)
         expected = [_grow(t.expected(time_s, drift), margin) for t in alive]
-        pairs = sorted(
-            ((_iou(e, b), i, j) for i, e in enumerate(expected) for j, b in enumerate(wide)), key=lambda p: -p[0]
-        )
-        taken_tracks: set[int] = set()
-        taken_boxes: set[int] = set()
-        for overlap, i, j in pairs:
-            if overlap >= LINK_IOU and i not in taken_tracks and j not in taken_boxes:
-                taken_tracks.add(i)
-                taken_boxes.add(j)
-                alive[i].see(time_s, record["objects"][j], boxes[j])
-        for j, item in enumerate(record["objects"]):
-            if j not in taken_boxes:
-                tracks.append(ObjectTrack(time_s, time_s, item["size"], record.get("drive", "")))
-                tracks[-1].see(time_s, item, boxes[j])
+        wide = [_grow(np.array(item["box"], float), margin) for item in items]
+        overlap = np.array([[_iou(e, b) for b in wide] for e in expected]).reshape(len(alive), len(items))
+        left = set(range(len(items)))
+        while overlap.size and overlap.max() >= LINK_IOU:
+            row, column = (int(place) for place in np.unravel_index(int(overlap.argmax()), overlap.shape))
+            alive[row].see(time_s, items[column])
+            overlap[row], overlap[:, column] = 0, 0
+            left.remove(column)
+        for j in sorted(left):
+            tracks.append(ObjectTrack(time_s, time_s, items[j]["size"], record.get("drive", "")))
+            tracks[-1].see(time_s, items[j])
     return tracks
 
 
 def _grow(box: Box, margin: float) -> Box:
-    x0, y0, x1, y1 = box
-    dx, dy = (x1 - x0) * GROWTH / 2 + margin, (y1 - y0) * GROWTH / 2 + margin
-    return x0 - dx, y0 - dy, x1 + dx, y1 + dy
-
-
-def _centre(box: Box) -> tuple[float, float]:
-    return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    beyond = (box[2:] - box[:2]) * GROWTH / 2 + margin
+    return np.concatenate([box[:2] - beyond, box[2:] + beyond])
 
 
 def _iou(a: Box, b: Box) -> float:
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    shared = width * height
-    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
+    shared = float(np.prod(np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0)))
+    return shared / float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - shared)
 
 
 def region_recall(records: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -176,7 +162,7 @@ def region_recall(records: Sequence[dict[str, Any]]) -> dict[str, list[dict[str,
     return {"by_size": _groups(table, 0, SIZE_EDGES), "by_distance": _groups(table, 1, DISTANCE_EDGES)}
 
 
-def _groups(table: np.ndarray[Any, np.dtype[np.float64]], column: int, edges: Sequence[float]) -> list[dict[str, Any]]:
+def _groups(table: NDArray[np.float64], column: int, edges: Sequence[float]) -> list[dict[str, Any]]:
     place = np.searchsorted(edges[1:-1], table[:, column], side="right")
     groups = []
     for number, (low, high) in enumerate(pairwise(edges)):

@@ -136,7 +136,7 @@ class DetectorPredictor:
 
 
 @dataclass(frozen=True)
-class RecordedSpec:
+class Recording:
     """Results that a running detector node has published and a recorder has kept; the frames carry them.
 
     Attributes:
@@ -145,25 +145,18 @@ class RecordedSpec:
 
     about: dict[str, Any] = field(default_factory=dict)
 
-    def open(self) -> RecordedPredictor:
-        """Return the predictor; there is nothing to load."""
-        return RecordedPredictor(self.about)
-
-
-class RecordedPredictor:
-    """Hands out the map that came with the frame."""
-
-    def __init__(self, about: dict[str, Any]) -> None:
-        self._about = about
+    def open(self) -> Recording:
+        """Return itself; there is nothing to load."""
+        return self
 
     @property
     def default_threshold(self) -> float:
         """The detector's own threshold, as far as it is known."""
-        return float(self._about.get("threshold", 0.5))
+        return float(self.about.get("threshold", 0.5))
 
     def describe(self) -> dict[str, Any]:
         """Return what is known of the detector."""
-        return self._about
+        return self.about
 
     def predict(self, frame: Frame) -> Prediction:
         """Return the recorded map at the labels' size."""

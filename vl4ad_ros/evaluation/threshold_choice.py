@@ -183,21 +183,27 @@ def read_parameters(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         Vl4adError: If it is no parameter file, or its sections belong to several detectors.
     """
     content = (read_yaml(path) or {}) if path.exists() else {}
-    expected = Vl4adError(f"{path} is no parameter file of the detector (expected '/**: ros__parameters:').")
     if not isinstance(content, dict):
-        raise expected
-    sections: dict[str, dict[str, Any]] = {}
-    for name in [name for name in content or {"/**": None} if name.rsplit("/", 1)[-1] in ("detector", "*", "**")]:
-        section = content.setdefault(name, {})
-        parameters = section.setdefault("ros__parameters", {}) if isinstance(section, dict) else None
-        if not isinstance(parameters, dict):
-            raise expected
-        sections[name] = parameters
+        raise _no_parameters(path)
+    names = [name for name in content or {"/**": None} if name.rsplit("/", 1)[-1] in ("detector", "*", "**")]
+    sections = {name: _parameters(path, content.setdefault(name, {})) for name in names}
     if not sections:
-        raise expected
+        raise _no_parameters(path)
     having = [name for name, parameters in sections.items() if "threshold" in parameters] or list(sections)
     rank = {name: (name.rsplit("/", 1)[-1] == "detector", "*" not in name) for name in having}
     specific = [name for name in having if rank[name] == max(rank.values())]
     if len(specific) > 1:
         raise Vl4adError(f"{path} has several sections for a threshold {specific}; give a file that has one of them.")
     return content, sections[specific[0]]
+
+
+def _parameters(path: Path, section: Any) -> dict[str, Any]:
+    """Return the parameters of a section of a parameter file, made where it has none."""
+    parameters = section.setdefault("ros__parameters", {}) if isinstance(section, dict) else None
+    if not isinstance(parameters, dict):
+        raise _no_parameters(path)
+    return parameters
+
+
+def _no_parameters(path: Path) -> Vl4adError:
+    return Vl4adError(f"{path} is no parameter file of the detector (expected '/**: ros__parameters:').")
