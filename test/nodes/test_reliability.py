@@ -10,6 +10,9 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_harness import Client, parameters, running
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from vl4ad_ros.nodes import health
+from vl4ad_ros.nodes.stats import Summary
+
 DETECTOR = "vl4ad_ros.nodes.detector"
 TOPIC = "/camera/image_raw"
 REMAP = ("-r", f"image:={TOPIC}", "-r", f"image/compressed:={TOPIC}/compressed")
@@ -128,3 +131,22 @@ def test_the_recorder_hears_as_the_detector_publishes(tmp_path: Path, client: Cl
         expected = BEST_EFFORT if chosen == "auto" else RELIABLE
         wait_heard(client, expected, "/detector/uncertainty", "recorder")
         wait_heard(client, RELIABLE, "/detector/anomaly_mask", "recorder")
+
+
+@pytest.mark.parametrize(
+    ("reliability", "choice", "cure"),
+    [
+        ("best_effort", "auto", "publish reliably"),
+        ("best_effort", "best_effort", "image_reliability to auto"),
+        ("reliable", "auto", "fastdds.xml"),
+    ],
+)
+def test_lost_images_with_share_and_cure(reliability: str, choice: str, cure: str) -> None:
+    def summary(**recent: int) -> Summary:
+        return Summary(10.0, 10.0, {}, {key.replace("_", " "): n for key, n in recent.items()}, {}, {}, 0.0)
+
+    assert health.lost(summary(received=9), reliability, choice) == ""
+    sentence = health.lost(summary(received=9, lost_in_transport=3), reliability, choice)
+    assert "3 of the last 12" in sentence
+    assert "25%" in sentence
+    assert cure in sentence

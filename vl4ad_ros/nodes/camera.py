@@ -208,6 +208,8 @@ class Camera:
         """Return the camera's diagnostic status."""
         summary = self.stats.summary()
         reliability = self._inputs[0].reliability.name.lower()
+        if lost := health.lost(summary, reliability, limits["image_reliability"]):
+            self.complain(health.LOST, lost)
         level, sentence = health.judge(summary, limits, self.wanted().anything, self._source())
         values: dict[str, object] = {"rate in (Hz)": summary.rate_in, "rate out (Hz)": summary.rate_out}
         values["image reliability"] = reliability

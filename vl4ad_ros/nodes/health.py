@@ -11,6 +11,31 @@ OK, WARN, ERROR = 0, 1, 2
 LOST = "lost in transport"
 
 
+def lost(summary: Summary, reliability: str, choice: str) -> str:
+    """Return a sentence on frames lost in transport since the last summary: how many, and what helps.
+
+    Args:
+        summary: The camera's statistics.
+        reliability: Of the subscription: `reliable` or `best_effort`.
+        choice: The parameter `image_reliability`.
+
+    Returns:
+        The sentence; empty where none was lost.
+    """
+    number = summary.recent.get(LOST, 0)
+    if not number:
+        return ""
+    sent = number + summary.recent.get("received", 0)
+    cures = {
+        "reliable": "give its driver config/fastdds.xml (docs/deployment.md), or a longer queue",
+        "best_effort": "let its driver publish reliably, or give it config/fastdds.xml (docs/deployment.md)",
+    }
+    cure = cures.get(reliability, cures["best_effort"])
+    if reliability != "reliable" and choice == "best_effort":
+        cure = "set image_reliability to auto, or give its driver config/fastdds.xml (docs/deployment.md)"
+    return f"{number} of the last {sent} images ({number / sent:.0%}) were lost in transport: {cure}."
+
+
 def judge(summary: Summary, limits: Mapping[str, Any], listened_to: bool, source: str = "") -> tuple[int, str]:
     """Return the level and one sentence.
 
