@@ -22,7 +22,12 @@ DEFAULT_PARAMETERS = str(Path(__file__).resolve().parent.parent / "config" / "de
 
 ARGUMENTS = (
     ("image_topic", "image", "Topic of the camera's sensor_msgs/Image."),
-    ("camera_info_topic", "camera_info", "Topic of the camera's sensor_msgs/CameraInfo."),
+    (
+        "camera_info_topic",
+        "",
+        "Topic of the camera's sensor_msgs/CameraInfo. Empty: camera_info beside the image, /camera/camera_info for "
+        "/camera/image_raw.",
+    ),
     (
         "cameras",
         "",
@@ -73,9 +78,10 @@ def _nodes(context: LaunchContext) -> list[Action]:
         for remapping in (
             (f"{prefix}image", prefix + text("image_topic")),
             (f"{prefix}image/compressed", f"{prefix}{text('image_topic')}/compressed"),
-            (f"{prefix}camera_info", prefix + text("camera_info_topic")),
         )
     ]
+    if text("camera_info_topic"):  # Else the detector hears what is beside the image.
+        remappings += [(f"{prefix}camera_info", prefix + text("camera_info_topic")) for prefix in prefixes]
     shared = {
         "package": "vl4ad_ros",
         "namespace": LaunchConfiguration("namespace"),

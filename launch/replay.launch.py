@@ -121,7 +121,6 @@ def generate_launch_description() -> LaunchDescription:
         PythonLaunchDescriptionSource(DETECTOR_LAUNCH),
         launch_arguments=[
             ("image_topic", TOPIC),
-            ("camera_info_topic", "/camera/camera_info"),
             ("use_sim_time", "true"),
             *((name, LaunchConfiguration(name)) for name in PASSED_ON),
         ],

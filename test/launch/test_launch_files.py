@@ -112,6 +112,25 @@ def test_each_of_several_cameras_has_its_overlay() -> None:
     assert [node.node_executable for node in nodes] == ["detector", "overlay", "overlay"]
 
 
+def test_the_camera_info_is_remapped_only_where_a_topic_is_given() -> None:
+    """Else the node hears the one beside the image, which a remapping would hide."""
+
+    def remapped(**given: str) -> dict[str, str]:
+        launch: Any = pytest.importorskip("launch")
+        context = launch.LaunchContext()
+        text = launch.utilities.perform_substitutions
+        detector, *_ = started(**given)
+        return {text(context, a): text(context, b) for a, b in detector._Node__remappings}
+
+    assert remapped(image_topic="/camera/image_raw") == {
+        "image": "/camera/image_raw",
+        "image/compressed": "/camera/image_raw/compressed",
+    }
+    assert remapped(image_topic="/camera/image_raw", camera_info_topic="/calibration")["camera_info"] == "/calibration"
+    several = remapped(cameras="front,rear", image_topic="image_raw", camera_info_topic="calibration")
+    assert several["rear/camera_info"] == "rear/calibration"
+
+
 def test_a_parameter_file_holds_where_no_argument_is_given(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("detector:\n  ros__parameters: {threshold: 0.5, cameras: [front, rear]}\n")

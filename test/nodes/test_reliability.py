@@ -12,6 +12,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from vl4ad_ros.nodes import health
 from vl4ad_ros.nodes.stats import Summary
+from vl4ad_ros.nodes.topics import camera_info_beside
 
 DETECTOR = "vl4ad_ros.nodes.detector"
 TOPIC = "/camera/image_raw"
@@ -45,8 +46,9 @@ def test_it_follows_the_publishers(mock_bundle: Path, tmp_path: Path, client: Cl
         wait_heard(client, BEST_EFFORT)
         client.node.destroy_publisher(second)
         wait_heard(client, RELIABLE)
-        publish(client, BEST_EFFORT, "/camera_info", CameraInfo)
-        wait_heard(client, BEST_EFFORT, "/camera_info")
+        # As does the camera_info, beside the image.
+        publish(client, BEST_EFFORT, "/camera/camera_info", CameraInfo)
+        wait_heard(client, BEST_EFFORT, "/camera/camera_info")
         assert "incompatible" not in process.output(), "what is put right needs no warning"
 
 
@@ -90,7 +92,7 @@ def test_a_parameter_file_overrides_the_quality_of_service(mock_bundle: Path, tm
         assert client.get_parameter(f"qos_overrides.{TOPIC}.subscription.depth") == 3
         # Neither the parameter nor another publisher changes what the file says; the camera_info follows all the same.
         assert client.set_parameter("image_reliability", "reliable").successful
-        wait_heard(client, RELIABLE, "/camera_info")
+        wait_heard(client, RELIABLE, "/camera/camera_info")
         wait_heard(client, BEST_EFFORT)
 
 
@@ -131,6 +133,18 @@ def test_the_recorder_hears_as_the_detector_publishes(tmp_path: Path, client: Cl
         expected = BEST_EFFORT if chosen == "auto" else RELIABLE
         wait_heard(client, expected, "/detector/uncertainty", "recorder")
         wait_heard(client, RELIABLE, "/detector/anomaly_mask", "recorder")
+
+
+@pytest.mark.parametrize(
+    ("image", "info"),
+    [
+        ("/camera/image_raw", "/camera/camera_info"),
+        ("/front/camera/image_raw/compressed", "/front/camera/camera_info"),
+        ("/image", "/camera_info"),
+    ],
+)
+def test_the_camera_info_beside_an_image(image: str, info: str) -> None:
+    assert camera_info_beside(image) == info
 
 
 @pytest.mark.parametrize(

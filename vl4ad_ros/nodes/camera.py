@@ -18,6 +18,7 @@ from vl4ad_ros.nodes.complaints import Complaints
 from vl4ad_ros.nodes.input_topic import InputTopic
 from vl4ad_ros.nodes.qos import OUTPUT, create_publisher
 from vl4ad_ros.nodes.stats import STAGES, CameraStats
+from vl4ad_ros.nodes.topics import camera_info_beside
 from vl4ad_ros.runtime.frames import Result, RoiMask, Wanted
 
 # Best-effort frames may overtake each other a little; a bag that starts over goes further back.
@@ -76,8 +77,14 @@ class Camera:
         images = InputTopic(
             self._node, message, prefix + topic, on_image, OUTPUT, choice=reliability, raw=True, on_lost=self._on_lost
         )
-        infos = InputTopic(self._node, CameraInfo, prefix + "camera_info", self._on_info, OUTPUT, choice=reliability)
-        self._inputs = [images, infos]
+        self._inputs = [images]
+        info = self._info_topic(prefix + "camera_info", images.topic)
+        self._inputs.append(InputTopic(self._node, CameraInfo, info, self._on_info, OUTPUT, choice=reliability))
+
+    def _info_topic(self, name: str, image: str) -> str:
+        """Return where the camera_info is: as remapped, else beside the image."""
+        resolve = self._node.resolve_topic_name
+        return name if resolve(name) != resolve(name, only_expand=True) else camera_info_beside(image)
 
     def unsubscribe(self) -> None:
         """Stop receiving."""

@@ -28,6 +28,7 @@ from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.media import Video
 from vl4ad_ros.nodes.messages import map_image
 from vl4ad_ros.nodes.qos import OUTPUT, QUEUE, create_publisher
+from vl4ad_ros.nodes.topics import camera_info_beside
 
 NS = 1_000_000_000
 CLOCK_PERIOD_S = 0.02
@@ -117,9 +118,9 @@ class Player(Node):
             self.image_topic = settings.to or source
             kinds = {self.image_topic: reader.topics()[source]}
             names = {source: self.image_topic}
-            info = source.removesuffix("/compressed").rsplit("/", 1)[0] + "/camera_info"
+            info = camera_info_beside(source)
             if reader.topics().get(info) == "sensor_msgs/msg/CameraInfo":
-                names[info] = self.image_topic.removesuffix("/compressed").rsplit("/", 1)[0] + "/camera_info"
+                names[info] = camera_info_beside(self.image_topic)
                 kinds[names[info]] = "sensor_msgs/msg/CameraInfo"
             self.total = reader.count(source)
             self._open = lambda: _bag_items(reader, names)

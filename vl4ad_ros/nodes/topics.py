@@ -11,6 +11,11 @@ RELIABLE = "reliable, depth 1"
 LATCHED = "reliable, transient local, depth 1"
 
 
+def camera_info_beside(image: str) -> str:
+    """Return the topic of the camera_info that belongs to an image topic, by image_transport's convention."""
+    return image.removesuffix("/compressed").rsplit("/", 1)[0] + "/camera_info"
+
+
 @dataclass(frozen=True)
 class Topic:
     """One topic.
@@ -40,7 +45,7 @@ TOPICS: tuple[Topic, ...] = (
     ),
     Topic(
         "in", "camera_info", ("sensor_msgs/msg/CameraInfo",), AS_PUBLISHED,
-        "Optional: the camera's calibration.",
+        "Optional: the camera's calibration. Where it is not remapped, the `camera_info` beside the image is heard.",
     ),
     Topic(
         "out", "~/uncertainty", ("sensor_msgs/msg/Image",), RELIABLE,
