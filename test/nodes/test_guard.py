@@ -29,8 +29,8 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header, String
 
-from vl4ad_ros.evaluation.salvage import readable_bag
 from vl4ad_ros.io.bag_reader import BagReader
+from vl4ad_ros.io.bag_recovery import readable_bag
 from vl4ad_ros.nodes.guard import GuardedExecutor
 
 ODD_NAMES = ["", "\x00", "a\x00b", "☠" * 500, "x" * 5000, "%s%n", "..", "use_sim_time"]
