@@ -11,6 +11,7 @@ if __name__ == "__main__":
 
 import torch
 from tiny_run import make_config, make_trainer
+from torch.utils.data import default_collate
 
 from vl4ad_ros.training.processes import Group, join_group
 from vl4ad_ros.training.stream import SampleStream
@@ -27,8 +28,7 @@ def one_step(data: Path, output: Path, group: Group) -> dict[str, torch.Tensor]:
     samples = [stream[index] for index in range(group.rank, BATCH, group.size)]
     # Double precision: what is left are differences of the method, not of the order of sums.
     trainer.learner.double().train()
-    image, rows, names = (torch.stack([sample[part] for sample in samples]) for part in range(3))
-    loss, figures = trainer.loss((image, rows, names), 0)
+    loss, figures = trainer.loss(default_collate(samples), 0)
     torch.autograd.backward(loss)
     group.sum_gradients(trainer.learner)
     found = {name: p.grad for name, p in trainer.learner.named_parameters() if p.grad is not None}

@@ -78,13 +78,14 @@ def plain_config(root: Path, output: Path, **changes: Any) -> dict[str, Any]:
         "workers": 0,
         "checkpoint_minutes": 100,
         "datasets": [{"name": "tiny", "root": "frames", "classes": TABLE, "scale": [0.9, 1.3]}],
-        "objects": {"roots": ["objects"], "held_out": 0.25, "exclude": ["horse"], "size": [0.2, 0.6]},
+        "objects": {"roots": ["objects"], "held_out": 0.25, "exclude": ["horse"], "size": [12, 40]},
         "model": {"embed_dim": 16, "width": 16, "encoder_weights": "random", "freeze_stages": 0},
         "optimizer": {"steps": 6, "warmup": 2, "cooldown": 2},
         "validation": {
             "sets": [{"name": "val", "root": "val", "classes": TABLE}],
             "pixels": 64 * 96,
-            "generated": 2,
+            "generated": 3,
+            "normal": 1,
             "minutes": 100,
         },
         "export": {

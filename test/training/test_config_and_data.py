@@ -7,7 +7,9 @@ import numpy as np
 import PIL.Image
 import pytest
 import yaml
+from numpy.typing import NDArray
 from tiny_run import TABLE, make_config, plain_config, write_frames
+from toy_text import ToyEncoder
 
 from vl4ad_ros.io.checked import read_yaml
 from vl4ad_ros.io.errors import Vl4adError
@@ -236,3 +238,63 @@ def test_missing_folder_is_named(tmp_path: Path, tiny_data: Path) -> None:
     sets = [{"name": "gone", "root": "nowhere", "classes": {"0": "sky"}}]
     with pytest.raises(Vl4adError, match=r"'gone': the folder .*nowhere/images does not exist"):
         load_data(make_config(tiny_data, tmp_path, datasets=sets))
+
+
+def test_a_set_can_be_divided(tmp_path: Path, tiny_data: Path) -> None:
+    parts = [
+        {"name": n, "root": "frames", "classes": TABLE, "part": p} for n, p in (("a", [0, 0.75]), ("b", [0.75, 1]))
+    ]
+    first, second = load_data(make_config(tiny_data, tmp_path, datasets=parts, objects=None)).maker.sets
+    assert (len(first), len(second)) == (3, 1)
+    assert not any(np.array_equal(second.images[0], image) for image in first.images)
+
+
+def masked_objects(root: Path) -> None:
+    """Two apples and a wild boar, each a square in a picture."""
+    for name in ("images", "labels"):
+        (root / name).mkdir(parents=True)
+    for name in ("apple_1", "apple_2", "wild-boar_1"):
+        picture, mask = np.full((40, 50, 3), 90, np.uint8), np.zeros((40, 50), np.uint8)
+        picture[10:30, 20:45], mask[10:30, 20:45] = (20, 40, 220), 255
+        cv2.imwrite(str(root / "images" / f"{name}.png"), picture)
+        cv2.imwrite(str(root / "labels" / f"{name}.png"), mask)
+
+
+def test_objects_with_masks_are_cut_along_them_and_join_those_without(tmp_path: Path, tiny_data: Path) -> None:
+    masked_objects(tmp_path / "masked")
+    objects = {"roots": ["objects"], "masked": [str(tmp_path / "masked")], "held_out": ["wild-boar", "crate"]}
+    data = load_data(make_config(tiny_data, tmp_path / "out", objects=objects))
+    assert data.names == ("apple", "crate", "horse", "old tyre", "red ball", "wild boar")
+    assert [data.names[index] for index in data.train_names] == ["apple", "horse", "old tyre", "red ball"]
+    assert data.test_paster is not None
+    cutouts = data.test_paster.things.cutouts
+    (boar,) = (cutouts.pictures[index] for index in cutouts.of_class(5))
+    assert boar.shape == (20, 25, 4)
+    assert (boar == (220, 40, 20, 255)).all()
+
+
+def test_names_near_a_held_out_one_are_not_trained_on(tmp_path: Path, tiny_data: Path) -> None:
+    class Near(ToyEncoder):
+        """Crates and balls are nearly the same."""
+
+        def encode(self, texts: list[str]) -> NDArray[np.float32]:
+            rows = np.eye(self.dim, dtype=np.float32)[[len(text) for text in texts]]
+            rows[[text in ("crate", "red ball") for text in texts]] = np.eye(self.dim, dtype=np.float32)[0]
+            return rows
+
+    objects = {"roots": ["objects"], "held_out": ["crate"], "near": 0.9}
+    config = make_config(tiny_data, tmp_path, objects=objects)
+    data = load_data(config, encoder=Near())
+    assert [data.names[index] for index in data.train_names] == ["horse", "old tyre"]
+    assert data.test_paster is not None
+    assert data.test_paster.things.allowed.tolist() == [0]
+
+
+def test_an_unknown_held_out_name_and_a_lost_mask_are_named(tmp_path: Path, tiny_data: Path) -> None:
+    masked_objects(tmp_path / "masked")
+    (tmp_path / "masked/labels/apple_2.png").unlink()
+    objects = {"masked": [str(tmp_path / "masked")], "held_out": ["apple"]}
+    with pytest.raises(Vl4adError, match=r"1 data errors[^?]*apple_2\.png"):
+        load_data(make_config(tiny_data, tmp_path / "out", objects=objects))
+    with pytest.raises(Vl4adError, match="no object named 'tapir'"):
+        load_data(make_config(tiny_data, tmp_path / "out", objects={"roots": ["objects"], "held_out": ["tapir"]}))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from tiny_run import SHAPE, make_config, make_text, make_trainer
+from torch.utils.data import default_collate
 from toy_text import ToyEncoder
 
 from vl4ad_ros.io.errors import Vl4adError
@@ -25,16 +26,16 @@ from vl4ad_ros.training.learner import DenseLearner
 from vl4ad_ros.training.loop import Trainer
 from vl4ad_ros.training.mask_learner import MaskLearner, segments
 from vl4ad_ros.training.objective import make_learner
-from vl4ad_ros.training.stream import SampleMaker, SampleStream
+from vl4ad_ros.training.stream import Sample, SampleMaker, SampleStream
+from vl4ad_ros.training.text import LIMITS
 
 SINGLE = {"0": "sky", "1": "road", "2": "car"}
 
 
-def batch(maker: SampleMaker, count: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def batch(maker: SampleMaker, count: int = 2) -> Sample:
     stream = SampleStream(maker)
-    samples = [stream[index] for index in range(count)]
-    image, rows, names = (torch.stack([sample[part] for sample in samples]) for part in range(3))
-    return image, rows, names
+    image, rows, weights, names = default_collate([stream[index] for index in range(count)])
+    return image, rows, weights, names
 
 
 def test_training_learns_the_made_up_world(tmp_path: Path, tiny_data: Path) -> None:
@@ -132,9 +133,9 @@ def test_the_twin_s_class_vectors_act_as_its_prompts(tmp_path: Path, tiny_data: 
     trainer = make_trainer(make_config(tiny_data, tmp_path, model=model))
     learner = trainer.averaged.learner
     assert isinstance(learner, DenseLearner)
-    (twin,) = export._prompt_sets(trainer.config, trainer.data, learner)
+    (twin,) = export._prompt_sets(trainer.config, trainer.text, learner)
     assert twin.encoder_id == "linear:tiny"
-    packed = pack(twin, export.LIMITS, learner.temperature)
+    packed = pack(twin, LIMITS, learner.temperature)
     image = np.random.default_rng(0).integers(0, 256, (*SHAPE, 3), dtype=np.uint8)
     detector = SmallDetector(learner.network, learner.void).eval()
     raw = run_torch(detector, image[None], packed)[0]

@@ -29,7 +29,7 @@ def test_union_is_the_sum_of_its_classes() -> None:
 def one_pixel(logits: list[float], row: int) -> tuple[float, float]:
     maps = torch.tensor(logits).reshape(1, 1, 1, 4)
     rows = torch.full((1, 2, 2), row, dtype=torch.uint8)
-    opened, closed = pixel_terms(maps, rows, MEMBERS, torch.tensor([1.0, 2.0, 1.0]))
+    opened, closed = pixel_terms(maps, rows, torch.ones(1, 2, 2), MEMBERS, torch.tensor([1.0, 2.0, 1.0]))
     assert opened.weight.item() == 4 * (2.0 if row == 1 else 1.0)
     return (opened.total / opened.weight).item(), (closed.total / closed.weight).item()
 
@@ -48,7 +48,7 @@ def test_ignored_pixels_have_no_gradient() -> None:
     logits = torch.randn(1, 2, 2, 4, requires_grad=True)
     rows = torch.full((1, 4, 4), IGNORE, dtype=torch.uint8)
     rows[:, :, :1] = 0
-    opened, closed = pixel_terms(logits, rows, MEMBERS, torch.ones(3))
+    opened, closed = pixel_terms(logits, rows, torch.ones(1, 4, 4), MEMBERS, torch.ones(3))
     torch.autograd.backward(opened.total + closed.total)
     assert logits.grad is not None
     assert logits.grad[:, :, 1].abs().max() == 0

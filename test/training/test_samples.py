@@ -47,7 +47,7 @@ def test_objects_become_void_with_their_name(tmp_path: Path, tiny_data: Path) ->
 def test_held_out_names_are_what_the_generated_scenes_show(tmp_path: Path, tiny_data: Path) -> None:
     data = load_data(make_config(tiny_data, tmp_path))
     assert data.test_paster is not None
-    assert set(data.test_paster.allowed.tolist()) == {0, 1, 2} - set(data.train_names)
+    assert set(data.test_paster.things.allowed.tolist()) == {0, 1, 2} - set(data.train_names)
 
 
 def test_picture_and_labels_move_together() -> None:
@@ -136,9 +136,10 @@ def test_a_set_without_a_name_is_refused(tmp_path: Path, tiny_data: Path) -> Non
 def test_stream_gives_maps_at_their_strides(tmp_path: Path, tiny_data: Path) -> None:
     config = make_config(tiny_data, tmp_path)
     stream = SampleStream(load_data(config).maker)
-    image, rows, names = stream[1]
+    image, rows, weights, names = stream[1]
     scene_ = load_data(config).maker.make(1)
-    assert (tuple(image.shape), tuple(rows.shape), tuple(names.shape)) == ((3, 64, 96), (16, 24), (8, 12))
+    shapes = [tuple(part.shape) for part in (image, rows, weights, names)]
+    assert shapes == [(3, 64, 96), (16, 24), (16, 24), (8, 12)]
     assert int(rows[3, 5]) == scene_.rows[14, 22]
     assert int(names[2, 4]) == scene_.names[20, 36]
     assert len(stream) == config.batch * config.optimizer.steps

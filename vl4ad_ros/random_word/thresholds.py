@@ -21,7 +21,6 @@ from vl4ad_ros.runtime.random_word_files import METHOD, network_path
 from vl4ad_ros.runtime.score_names import DEFAULT_SCORING, SCORINGS
 from vl4ad_ros.training.command import TrainOptions, configured
 from vl4ad_ros.training.data import load_data
-from vl4ad_ros.training.validate import generate_scenes, truth_map
 
 Scene = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 """An image uint8 [H, W, 3] and its labels uint8 [H, W]: 1 anomaly, 0 none, 255 left out."""
@@ -83,8 +82,10 @@ def scenes_of_run(config_file: Path, data_root: Path | None) -> list[Scene]:
     Raises:
         Vl4adError: If the configuration or its data are faulty, or it pastes no objects.
     """
+    from vl4ad_ros.training.validation_scenes import generate_scenes
+
     config = configured(TrainOptions(config_file, data_root))
-    made = generate_scenes(load_data(config), tuple(config.validation.sets), config.validation.generated, config.seed)
+    made = generate_scenes(load_data(config), config.validation, config.seed)
     if not made:
         raise Vl4adError(f"{config_file} has no objects to paste, so that there are no scenes to choose on.")
-    return [(scene[0], truth_map(scene)) for scene in made]
+    return [(scene.image, scene.truth) for scene in made]

@@ -141,8 +141,31 @@ def _shade(image: UInt8, random: Random) -> UInt8:
     return (image * (1 - depth)[..., None]).astype(np.uint8)
 
 
+def _stain(image: UInt8, random: Random) -> UInt8:
+    """Flat marks: patches and paint on the road, tar, dirt on the lens; labels stay what they are."""
+    height, width = image.shape[:2]
+    for _ in range(int(random.integers(1, 5))):
+        wide = int(log_uniform(random, 8, width / 2))
+        size = (max(3, int(wide * log_uniform(random, 0.08, 0.8))), wide)
+        mask = blob(random, size) if random.random() < 0.6 else np.full(size, 255, np.uint8)
+        turn = cv2.getRotationMatrix2D((wide / 2, size[0] / 2), random.uniform(-40, 40), 1.0)
+        mask = cv2.warpAffine(mask, turn, (wide, size[0])).astype(np.uint8)
+        y, x = int(random.uniform(0.2, 1) * height), int(random.uniform(-0.1, 1) * width)
+        y0, y1, x0, x1 = max(0, y), min(height, y + size[0]), max(0, x), min(width, x + wide)
+        if y1 <= y0 or x1 <= x0:
+            continue
+        soft = cv2.GaussianBlur(mask[y0 - y : y1 - y, x0 - x : x1 - x], (0, 0), log_uniform(random, 0.3, 6.0))
+        depth = soft.astype(np.float32)[..., None] * (random.uniform(0.1, 0.6) / 255)
+        tone = random.uniform(0, 255) + random.uniform(-20, 20, 3).astype(np.float32)
+        region = image[y0:y1, x0:x1]
+        image[y0:y1, x0:x1] = np.clip(region + depth * (tone - region), 0, 255).astype(np.uint8)
+    return image
+
+
 def photometry(image: UInt8, augment: Augment, random: Random) -> UInt8:
     """Light, weather, camera: everything that changes values and not places."""
+    if random.random() < augment.stain:
+        image = _stain(image.copy(), random)
     if random.random() < augment.shade:
         image = _shade(image, random)
     if random.random() < augment.colour:

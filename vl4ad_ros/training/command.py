@@ -10,7 +10,9 @@ import torch
 
 from vl4ad_ros.io.checked import validate as check
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.resources import prompt_yaml
 from vl4ad_ros.prompts.encoders import create_encoder
+from vl4ad_ros.prompts.schema import PromptSet, load_prompt_set
 from vl4ad_ros.training.config import TrainConfig, load_config
 from vl4ad_ros.training.data import RunData, load_data
 from vl4ad_ros.training.frames import lone_labels
@@ -82,14 +84,14 @@ def train(options: TrainOptions) -> Iterator[str]:
     check_network(config, encoder)
     if options.export:
         check_export(config.export, encoder)
-    data = load_data(config, config.export.test if options.export else ())
+    data = load_data(config, config.export.test if options.export else (), encoder)
     check_labels(config, data)
     if group.rank == 0:
         yield from _described(config, data)
     if options.check_only:
         yield "configuration and data are in order"
         return
-    text = embed_texts(data.vocabulary, data.names, encoder)
+    text = embed_texts(data.vocabulary, data.names, encoder, _default_prompts(config))
     if not options.export_only:
         learner = make_learner(config, text, data.table.classes)
         trainer = Trainer(config, data, text, learner, group, device=choose_device(options.device, group))
@@ -111,6 +113,12 @@ def train(options: TrainOptions) -> Iterator[str]:
         from vl4ad_ros.training.export import export_best
 
         yield f"bundle written to {export_best(config, data, text)}"
+
+
+def _default_prompts(config: TrainConfig) -> PromptSet:
+    """The prompt set that the bundle will use by default, else the first one."""
+    sets = [load_prompt_set(prompt_yaml(name)) for name in config.export.prompt_sets]
+    return next((item for item in sets if item.name == config.export.default_prompt_set), sets[0])
 
 
 def _described(config: TrainConfig, data: RunData) -> Iterator[str]:

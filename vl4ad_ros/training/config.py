@@ -31,6 +31,7 @@ class DataSet(Checked):
         weight: share of the samples, relative to the other sets' weights.
         scale: the smallest and largest zoom of the stored frames.
         max_side: frames are stored no larger than this, pixels.
+        part: from which to which share of the frames, sorted by name; so that one folder can be divided.
     """
 
     name: str
@@ -43,6 +44,7 @@ class DataSet(Checked):
     weight: float = Field(default=1.0, gt=0)
     scale: Pair = (0.5, 2.0)
     max_side: int = Field(default=640, ge=64)
+    part: Pair = (0.0, 1.0)
 
     @field_validator("labels", mode="before")
     @classmethod
@@ -58,31 +60,60 @@ class DataSet(Checked):
                 raise ValueError(f"label value '{value}' is no number from 0 to 255")
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError("scale needs two numbers, 0 < smallest <= largest")
+        if not 0 <= self.part[0] < self.part[1] <= 1:
+            raise ValueError("part needs two numbers, 0 <= first < last <= 1")
         return self
 
 
-class NamedObjects(Checked):
-    """Named pictures that are cut out and put into the scenes, with their class name as text.
+class Objects(Checked):
+    """Things that are put into the scenes: what no class covers, and things of the classes with their own label.
 
     Attributes:
-        roots: folders, relative to `data_root`.
-        per_class: most pictures of a class.
+        roots: folders of named pictures without masks, relative to `data_root`: `<class>/*.jpg` or `<class>.jpg`.
+        masked: folders of named pictures with masks: `images/<class>_*.jpg`, `labels/<same>.png`.
+        textures: folders of pictures that give shapes without a name their surface.
+        per_class: most pictures of a class, of `roots`.
         longest: longer side of a stored cut-out, pixels.
-        held_out: share of the names kept for the generated validation scenes.
+        held_out: names kept for the generated validation scenes, or a share of all names.
+        near: names whose text has at least this cosine with a held-out one are not trained on, either.
         exclude: names that are in-distribution or scenery.
         probability: share of the training samples that get objects.
         most: largest number of objects in a sample.
-        size: smallest and largest height of an object, in shares of the sample's height.
+        size: smallest and largest height of an object, pixels of the sample.
+        on_plane: share of the objects whose size follows from the row that they stand on, by a ground plane.
+        metres: smallest and largest height of those, metres.
+        camera_height: height of the camera above the plane, metres.
+        known: share of the objects that are cut out of labelled frames and keep their label, so that how a thing was
+            put in does not tell that it is unknown.
+        nameless: share of the objects that are shapes with a texture.
     """
 
-    roots: list[Path]
+    roots: list[Path] = Field(default_factory=list)
+    masked: list[Path] = Field(default_factory=list)
+    textures: list[Path] = Field(default_factory=list)
     per_class: int = Field(default=20, ge=1)
-    longest: int = Field(default=160, ge=32)
-    held_out: float = Field(default=0.15, gt=0, lt=1)
+    longest: int = Field(default=256, ge=32)
+    held_out: list[str] | Annotated[float, Field(gt=0, lt=1)] = 0.15
+    near: float = Field(default=0.6, gt=0, le=1)
     exclude: list[str] = Field(default_factory=list)
-    probability: float = Field(default=0.7, ge=0, le=1)
-    most: int = Field(default=3, ge=1)
-    size: Pair = (0.08, 0.8)
+    probability: float = Field(default=0.8, ge=0, le=1)
+    most: int = Field(default=6, ge=1)
+    size: Pair = (5, 384)
+    on_plane: float = Field(default=0.6, ge=0, le=1)
+    metres: Pair = (0.1, 1.5)
+    camera_height: float = Field(default=1.3, gt=0)
+    known: float = Field(default=0.2, ge=0, le=1)
+    nameless: float = Field(default=0.2, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _has_pictures(self) -> Objects:
+        if not self.roots and not self.masked:
+            raise ValueError("objects need at least one folder in 'roots' or 'masked'")
+        for name in ("size", "metres"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(f"{name} needs two numbers, 0 < smallest <= largest")
+        return self
 
 
 class Augment(Checked):
@@ -100,6 +131,7 @@ class Augment(Checked):
         jpeg: compression.
         fog: veil.
         shade: cast shadows.
+        stain: flat marks that keep the label below them: patches, paint, tar, dirt on the lens.
     """
 
     flip: float = Field(default=0.5, ge=0, le=1)
@@ -113,6 +145,7 @@ class Augment(Checked):
     jpeg: float = Field(default=0.2, ge=0, le=1)
     fog: float = Field(default=0.1, ge=0, le=1)
     shade: float = Field(default=0.15, ge=0, le=1)
+    stain: float = Field(default=0.0, ge=0, le=1)
 
 
 class Model(Checked):
@@ -150,12 +183,15 @@ class Losses(Checked):
         closed: classes without the void column; uniform on objects.
         names: objects by their names, among all names and classes.
         row_power: rare labels weigh (1 / frequency) ** row_power.
+        object_pixels: an object weighs as much as so many pixels at stride 4, whatever its size (its pixels by a factor
+            of 16 at most); 0: as many as it has.
     """
 
     classes: float = Field(default=1.0, ge=0)
     closed: float = Field(default=0.4, ge=0)
     names: float = Field(default=0.4, ge=0)
     row_power: float = Field(default=0.4, ge=0, le=1)
+    object_pixels: float = Field(default=0.0, ge=0)
 
 
 class MaskLosses(Checked):
@@ -215,13 +251,14 @@ class Optimizer(Checked):
 
 
 class Validation(Checked):
-    """What chooses the best checkpoint: mean of the sets' mIoU and of the generated scenes' AP.
+    """What chooses the best checkpoint: the mean of the sets' mIoU and of the AP on generated scenes of each size.
 
     Attributes:
         sets: labelled sets.
         pixels: area at which frames are seen, pixels.
         most: most frames of a set.
         generated: generated anomaly scenes in all (0: none; needs `objects`).
+        normal: frames of the first set without objects, on which false alarms are counted.
         minutes: time between two validations.
     """
 
@@ -229,6 +266,7 @@ class Validation(Checked):
     pixels: int = Field(default=640 * 360, ge=4096)
     most: int = Field(default=100, ge=1)
     generated: int = Field(default=120, ge=0)
+    normal: int = Field(default=40, ge=0)
     minutes: float = Field(default=10.0, gt=0)
 
 
@@ -287,7 +325,7 @@ class TrainConfig(Checked):
     workers: int = Field(default=1, ge=0)
     checkpoint_minutes: float = Field(default=3.0, gt=0)
     datasets: list[DataSet] = Field(min_length=1)
-    objects: NamedObjects | None = None
+    objects: Objects | None = None
     augment: Augment = Augment()
     model: Model = Model()
     precision: Literal["float32", "bfloat16"] = "float32"

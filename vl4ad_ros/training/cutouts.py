@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import random
 import socket
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.media import PICTURES
+from vl4ad_ros.io.labels import read_label_values
+from vl4ad_ros.io.media import PICTURES, read_picture
 from vl4ad_ros.io.npy_files import read_npz
 
 CACHE_VERSION = 1
@@ -48,10 +50,17 @@ class Cutouts:
         """Indices of the cut-outs of one class."""
         return np.flatnonzero(self.classes == index)
 
+    def __add__(self, other: Cutouts) -> Cutouts:
+        """Both sets; what has the same name is one class."""
+        names = tuple(sorted({*self.names, *other.names}))
+        position = {name: index for index, name in enumerate(names)}
+        classes = [position[part.names[index]] for part in (self, other) for index in part.classes]
+        return Cutouts(names, np.array(classes, np.int64), self.pictures + other.pictures)
+
 
 def plain_name(folder: str) -> str:
-    """``wood_rabbit`` -> ``wood rabbit``: the text of a class."""
-    return folder.replace("_", " ").strip().lower()
+    """``wood_rabbit``, ``wood-rabbit`` -> ``wood rabbit``: the text of a class."""
+    return folder.replace("_", " ").replace("-", " ").strip().lower()
 
 
 def list_pictures(root: Path, per_class: int, exclude: frozenset[str], seed: int) -> list[tuple[str, Path]]:
@@ -147,6 +156,8 @@ def make_cutouts(
     Raises:
         Vl4adError: a root has no pictures, or all are excluded.
     """
+    if not roots:
+        return Cutouts((), np.zeros(0, np.int64), ()), []
     pairs = [pair for root in roots for pair in list_pictures(root, per_class, exclude, seed)]
     if not pairs:
         raise Vl4adError("objects: 'exclude' leaves no name of those in 'roots'")
@@ -166,6 +177,82 @@ def make_cutouts(
     if good and not errors:
         _keep(cutouts, file)
     return cutouts, errors
+
+
+def read_masked(root: Path, longest: int, exclude: frozenset[str]) -> tuple[Cutouts, list[str]]:
+    """Cut-outs with masks of their own: `images/<class>_*.jpg` with `labels/<same>.png`, not 0 where the thing is.
+
+    Returns:
+        The good cut-outs, and one sentence for each that cannot be read.
+
+    Raises:
+        Vl4adError: a folder is missing or empty.
+    """
+    images, labels = root / "images", root / "labels"
+    paths = sorted(path for path in images.glob("*") if path.suffix.lower() in PICTURES)
+    if not paths or not labels.is_dir():
+        raise Vl4adError(f"{root}: no cut-outs (expected images/<class>_*.jpg and labels/<same>.png)")
+    named: list[tuple[str, UInt8]] = []
+    errors: list[str] = []
+    for path in paths:
+        name = plain_name(path.stem.split("_")[0])
+        if name in exclude:
+            continue
+        try:
+            picture, mask = read_picture(path, as_stored=True), read_label_values(labels / f"{path.stem}.png") > 0
+            if picture.shape[:2] != mask.shape or not mask.any():
+                raise Vl4adError(f"{path}: its mask is empty or of another size")
+        except Vl4adError as error:
+            errors.append(str(error))
+            continue
+        named.append((name, rgba(picture, mask, longest)))
+    names = tuple(sorted({name for name, _ in named}))
+    position = {name: index for index, name in enumerate(names)}
+    classes = np.array([position[name] for name, _ in named], np.int64)
+    return Cutouts(names, classes, tuple(picture for _, picture in named)), errors
+
+
+def rgba(picture: UInt8, mask: npt.NDArray[np.bool_], longest: int) -> UInt8:
+    """A thing with its mask, cropped to it, its longer side at most `longest` pixels."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    cut = np.dstack([picture[window], mask[window].astype(np.uint8) * 255])
+    factor = longest / max(cut.shape[:2])
+    if factor < 1:
+        size = (max(1, round(cut.shape[1] * factor)), max(1, round(cut.shape[0] * factor)))
+        cut = cv2.resize(cut, size, interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(cut, dtype=np.uint8)
+
+
+def known_things(
+    images: Sequence[UInt8], rows: Sequence[UInt8], of: tuple[int, ...], longest: int, smallest: int = 20
+) -> list[tuple[UInt8, int]]:
+    """Things of the classes, cut out of labelled frames: whole components that do not touch the frame's edge.
+
+    Args:
+        images: RGB frames.
+        rows: their label rows.
+        of: rows whose components are things.
+        longest: longer side of a cut-out, pixels.
+        smallest: least height and width, pixels.
+
+    Returns:
+        RGBA with the row of the label.
+    """
+    things: list[tuple[UInt8, int]] = []
+    for image, label in zip(images, rows, strict=True):
+        height, width = label.shape
+        for row in of:
+            if not (label == row).any():
+                continue
+            count, components, stats, _ = cv2.connectedComponentsWithStats((label == row).astype(np.uint8))
+            for index in range(1, count):
+                x, y, w, h, area = (int(value) for value in stats[index])
+                inside = x > 1 and y > 1 and x + w < width - 1 and y + h < height - 1
+                if inside and smallest <= min(w, h) >= max(w, h) / 4 and area > 0.5 * w * h:
+                    window = np.s_[y : y + h, x : x + w]
+                    things.append((rgba(image[window], components[window] == index, longest), row))
+    return things
 
 
 def _keep(cutouts: Cutouts, file: Path) -> None:

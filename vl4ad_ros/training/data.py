@@ -11,17 +11,26 @@ import torch
 from torch import Tensor
 
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.media import PICTURES, read_picture
 from vl4ad_ros.io.resources import prompt_yaml
+from vl4ad_ros.prompts.compile import embed_concepts
+from vl4ad_ros.prompts.encoders import TextEncoder
 from vl4ad_ros.prompts.schema import PromptSet, load_prompt_set
-from vl4ad_ros.training.config import DataSet, NamedObjects, TrainConfig
-from vl4ad_ros.training.cutouts import Cutouts, make_cutouts
+from vl4ad_ros.training.config import DataSet, Objects, TrainConfig
+from vl4ad_ros.training.cutouts import Cutouts, known_things, make_cutouts, plain_name, read_masked
 from vl4ad_ros.training.frames import Frames, load_frames, refuse
 from vl4ad_ros.training.label_tables import LabelTable, built_in_ignore, built_in_table, make_label_table
-from vl4ad_ros.training.scenes import ObjectPaster
+from vl4ad_ros.training.scenes import ObjectPaster, Things
 from vl4ad_ros.training.stream import SampleMaker
 
 GROUND = ("road", "sidewalk", "terrain")
 """Classes of the vocabulary that objects are put on, where it has them."""
+
+THINGS = ("person", "rider", "car", "truck", "bus", "motorcycle", "bicycle", "traffic sign", "traffic light")
+"""Classes whose members are cut out of the training frames and put in elsewhere, with their own label."""
+
+LEAST_SIDE = 700
+"""Shorter side of frames that are good enough to cut things out of them, pixels."""
 
 
 @dataclass(frozen=True)
@@ -72,19 +81,20 @@ def ignored(data: DataSet) -> frozenset[int]:
     return own | frozenset(data.ignore)
 
 
-def load_data(config: TrainConfig, also: Sequence[DataSet] = ()) -> RunData:
+def load_data(config: TrainConfig, also: Sequence[DataSet] = (), encoder: TextEncoder | None = None) -> RunData:
     """Read all data.
 
     Args:
         config: the run.
         also: further sets that are read and checked with the others, but not kept.
+        encoder: tells which names are near a held-out one; None: none is.
 
     Raises:
         Vl4adError: something is missing or wrong; all faulty frames of all sets are listed at once.
     """
     vocabulary = load_prompt_set(prompt_yaml(config.vocabulary))
     classes = tuple(vocabulary.columns())
-    object_roots = _object_roots(config)
+    _check_object_roots(config)
     sets = [*config.datasets, *config.validation.sets]
     table = label_table(classes, sets)
     frames: list[Frames] = []
@@ -99,23 +109,38 @@ def load_data(config: TrainConfig, also: Sequence[DataSet] = ()) -> RunData:
         errors.extend(load_frames(data, config.data_root, others.lookup[index], others.known[index])[1])
     cutouts = None
     if config.objects is not None:
-        cutouts, unreadable = _cutouts(config.objects, object_roots, config)
+        cutouts, unreadable = _cutouts(config.objects, config)
         errors.extend(unreadable)
     refuse(errors)
     train, validation = tuple(frames[: len(config.datasets)]), tuple(frames[len(config.datasets) :])
     if config.objects is None or cutouts is None:
         return RunData(vocabulary, table, SampleMaker(config, train, None), validation, (), (), None)
-    held_out = _held_out(len(cutouts.names), config.objects.held_out, config.seed)
-    trained = np.setdiff1d(np.arange(len(cutouts.names)), held_out)
-    paster = _paster(config, cutouts, trained, table)
+    held_out = _held_out(config.objects, cutouts, config.seed)
+    trained = np.setdiff1d(
+        np.arange(len(cutouts.names)), [*held_out, *_near(config.objects, cutouts, held_out, encoder)]
+    )
+    ground = _rows_within(table, GROUND)
+    textures = tuple(
+        read_picture(path, as_stored=True)
+        for root in config.objects.textures
+        for path in sorted((config.data_root / root).rglob("*"))
+        if path.suffix.lower() in PICTURES
+    )
+    known = [
+        thing
+        for part in train
+        if len(part) and min(part.images[0].shape[:2]) >= LEAST_SIDE
+        for thing in known_things(part.images, part.rows, _rows_within(table, THINGS), config.objects.longest)
+    ]
+    things = Things(cutouts, trained, textures, tuple(known))
     return RunData(
         vocabulary,
         table,
-        SampleMaker(config, train, paster),
+        SampleMaker(config, train, ObjectPaster(things, config.objects, table.void, ground)),
         validation,
         cutouts.names,
         tuple(int(index) for index in trained),
-        _paster(config, cutouts, held_out, table),
+        ObjectPaster(Things(cutouts, held_out), config.objects, table.void, ground),
     )
 
 
@@ -128,27 +153,47 @@ def label_table(classes: tuple[str, ...], sets: Sequence[DataSet]) -> LabelTable
     return make_label_table(classes, [(data.name, table_of(data), ignored(data)) for data in sets])
 
 
-def _object_roots(config: TrainConfig) -> list[Path]:
-    roots = [config.data_root / root for root in config.objects.roots] if config.objects is not None else []
-    missing = [str(root) for root in roots if not root.is_dir()]
+def _check_object_roots(config: TrainConfig) -> None:
+    objects = config.objects
+    roots = [*objects.roots, *objects.masked, *objects.textures] if objects is not None else []
+    missing = [str(config.data_root / root) for root in roots if not (config.data_root / root).is_dir()]
     if missing:
         raise Vl4adError(f"objects: the folder {missing[0]} does not exist")
-    return roots
 
 
-def _cutouts(objects: NamedObjects, roots: list[Path], config: TrainConfig) -> tuple[Cutouts, list[str]]:
-    exclude = frozenset(name.lower() for name in objects.exclude)
+def _cutouts(objects: Objects, config: TrainConfig) -> tuple[Cutouts, list[str]]:
+    exclude = frozenset(plain_name(name) for name in objects.exclude)
+    roots = [config.data_root / root for root in objects.roots]
     cache = Path(config.output) / "cache"
-    return make_cutouts(roots, objects.per_class, exclude, objects.longest, config.seed, cache)
+    cutouts, errors = make_cutouts(roots, objects.per_class, exclude, objects.longest, config.seed, cache)
+    for root in objects.masked:
+        more, unreadable = read_masked(config.data_root / root, objects.longest, exclude)
+        cutouts, errors = cutouts + more, errors + unreadable
+    return cutouts, errors
 
 
-def _held_out(count: int, share: float, seed: int) -> np.ndarray:
-    chosen = np.random.default_rng([seed, 1]).permutation(count)[: max(1, round(count * share))]
-    return np.sort(chosen)
+def _held_out(objects: Objects, cutouts: Cutouts, seed: int) -> np.ndarray:
+    """Indices of the names that training never sees."""
+    if isinstance(objects.held_out, float):
+        count = len(cutouts.names)
+        return np.sort(np.random.default_rng([seed, 1]).permutation(count)[: max(1, round(count * objects.held_out))])
+    wanted = [plain_name(name) for name in objects.held_out]
+    unknown = [name for name in wanted if name not in cutouts.names]
+    if unknown:
+        raise Vl4adError(f"objects.held_out: there is no object named '{unknown[0]}'")
+    return np.array(sorted(cutouts.names.index(name) for name in wanted))
 
 
-def _paster(config: TrainConfig, cutouts: Cutouts, allowed: np.ndarray, table: LabelTable) -> ObjectPaster:
-    assert config.objects is not None
-    ground = {table.classes.index(name) for name in GROUND if name in table.classes}
-    rows = tuple(row for row in range(table.void) if ground and set(np.flatnonzero(table.rows[row]).tolist()) <= ground)
-    return ObjectPaster(cutouts, allowed, table.void, rows, config.objects.size, config.objects.most)
+def _near(objects: Objects, cutouts: Cutouts, held_out: np.ndarray, encoder: TextEncoder | None) -> np.ndarray:
+    """Indices of names that say nearly the same as a held-out one: all dogs stay together."""
+    if encoder is None or objects.near == 1:
+        return np.zeros(0, np.int64)
+    rows = embed_concepts(list(cutouts.names), ["{}"], encoder)
+    return np.flatnonzero((rows @ rows[held_out].T).max(1) >= objects.near)
+
+
+def _rows_within(table: LabelTable, names: tuple[str, ...]) -> tuple[int, ...]:
+    """Rows of the table that stand for nothing but some of these classes."""
+    classes = {table.classes.index(name) for name in names if name in table.classes}
+    members = (set(np.flatnonzero(table.rows[row]).tolist()) for row in range(table.void))
+    return tuple(row for row, inside in enumerate(members) if classes and inside <= classes)

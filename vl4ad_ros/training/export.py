@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.resources import prompt_yaml
@@ -17,21 +16,20 @@ from vl4ad_ros.network.checkpoint import save_network
 from vl4ad_ros.network.small import PIXEL_MEAN, PIXEL_STD
 from vl4ad_ros.network.small_detector import SmallDetector
 from vl4ad_ros.prompts.compile import compile_file
-from vl4ad_ros.prompts.encoders import CLASSES_PREFIX, create_encoder
+from vl4ad_ros.prompts.encoders import create_encoder
 from vl4ad_ros.runtime.bundle import BundleCard, InputSpec, ModelBundle, write_card
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
-from vl4ad_ros.runtime.prompt_tensors import PromptLimits
 from vl4ad_ros.training.checkpoint import BEST, Checkpoint, load_checkpoint
 from vl4ad_ros.training.config import TrainConfig
 from vl4ad_ros.training.data import RunData, label_table
 from vl4ad_ros.training.frames import load_frames, refuse
 from vl4ad_ros.training.mask_learner import MaskLearner
 from vl4ad_ros.training.objective import Learner, make_learner
-from vl4ad_ros.training.text import TextTable
+from vl4ad_ros.training.text import LIMITS, TextTable
 from vl4ad_ros.training.threshold import choose_threshold
-from vl4ad_ros.training.validate import SceneWithTruth, generate_scenes, mean_iou
-
-LIMITS = PromptLimits(concepts=256, columns=64, concepts_per_column=24)
+from vl4ad_ros.training.twin import prompts_of
+from vl4ad_ros.training.validate import mean_iou
+from vl4ad_ros.training.validation_scenes import ValidationScene, generate_scenes
 
 
 def export_best(config: TrainConfig, data: RunData, text: TextTable, name: str = BEST) -> Path:
@@ -56,14 +54,14 @@ def export_best(config: TrainConfig, data: RunData, text: TextTable, name: str =
     learner = make_learner(config, text, data.table.classes, pretrained=False)
     learner.load_state_dict(state.averaged)
     learner.eval()
-    sets = _prompt_sets(config, data, learner)
+    sets = _prompt_sets(config, text, learner)
     card = _card(config, learner, state, sets[0].encoder_id)
     if isinstance(learner, MaskLearner):
         save_network(learner.network, config.output / "network")
     network = learner.network if isinstance(learner, MaskLearner) else SmallDetector(learner.network, learner.void)
     bundle = write_bundle(network.eval(), config.output / "bundle", card, sets)
-    scenes = generate_scenes(data, tuple(config.validation.sets), config.validation.generated, config.seed)
-    if scenes:
+    scenes = generate_scenes(data, config.validation, config.seed)
+    if any(scene.size for scene in scenes):
         bundle = _with_threshold(bundle, scenes)
     tested = test_scores(config, data, learner)
     if tested:
@@ -91,33 +89,12 @@ def test_scores(config: TrainConfig, data: RunData, learner: Learner) -> dict[st
     return results
 
 
-def _prompt_sets(config: TrainConfig, data: RunData, learner: Learner) -> list[CompiledPromptSet]:
+def _prompt_sets(config: TrainConfig, text: TextTable, learner: Learner) -> list[CompiledPromptSet]:
     """The configured prompt sets; for a vision-only twin, its classes under the default set's name."""
     if config.model.head == "text":
         encoder = create_encoder(config.text_encoder, config.text_encoder_weights)
         return [compile_file(prompt_yaml(name), encoder) for name in config.export.prompt_sets]
-    classes = data.table.classes
-    if isinstance(learner, MaskLearner):
-        encoder_id, vectors = CLASSES_PREFIX + "|".join(classes), np.eye(len(classes), dtype=np.float32)
-    else:
-        assert learner.class_vectors is not None
-        encoder_id = f"linear:{config.export.name}"
-        vectors = F.normalize(learner.class_vectors.detach(), dim=1).numpy().copy()
-    return [
-        CompiledPromptSet(
-            name=config.export.default_prompt_set,
-            description="Learned class vectors of the vision-only twin; no text",
-            columns=classes,
-            members=tuple((name,) for name in classes),
-            concepts=classes,
-            concept_column=np.arange(len(classes), dtype=np.int32),
-            embeddings=vectors,
-            num_id=len(classes),
-            temperature=None,
-            encoder_id=encoder_id,
-            source_sha256="",
-        )
-    ]
+    return [replace(prompts_of(learner, text, config.export.name), name=config.export.default_prompt_set)]
 
 
 def _card(config: TrainConfig, learner: Learner, state: Checkpoint, encoder: str) -> BundleCard:
@@ -172,12 +149,15 @@ def _card(config: TrainConfig, learner: Learner, state: Checkpoint, encoder: str
     )
 
 
-def _with_threshold(bundle: ModelBundle, scenes: list[SceneWithTruth]) -> ModelBundle:
+def _with_threshold(bundle: ModelBundle, scenes: list[ValidationScene]) -> ModelBundle:
     """Put the mask's threshold onto the card."""
     threshold, f1 = choose_threshold(bundle, scenes)
     scores = {
         **bundle.card.scores,
-        "threshold": {"how": "largest pixel F1 on the generated validation scenes", "f1": round(f1, 4)},
+        "threshold": {
+            "how": "largest pixel F1 on the validation scenes, at most 0.1 alarms a frame on roads without objects",
+            "f1": round(f1, 4),
+        },
     }
     card = bundle.card.model_copy(update={"default_threshold": threshold, "scores": scores})
     return ModelBundle(bundle.path, write_card(bundle.path, card))

@@ -128,6 +128,8 @@ def load_frames(
         The good frames, and one sentence for each bad one.
     """
     pairs = find_pairs(data, data_root)
+    first, last = (round(share * len(pairs)) for share in data.part)
+    pairs = pairs[first:last]
     if most is not None and len(pairs) > most:
         pairs = [pairs[round(index)] for index in np.linspace(0, len(pairs) - 1, most)]
 

@@ -23,7 +23,8 @@ from vl4ad_ros.training.schedule import Averaged, make_optimizer, rate_factor, s
 from vl4ad_ros.training.stream import Sample, SampleStream
 from vl4ad_ros.training.synced_norm import synchronise
 from vl4ad_ros.training.text import TextTable
-from vl4ad_ros.training.validate import SceneWithTruth, generate_scenes, validate
+from vl4ad_ros.training.validate import validate
+from vl4ad_ros.training.validation_scenes import ValidationScene, generate_scenes
 
 FREE = ("output", "data_root", "workers", "checkpoint_minutes", "validation", "export")
 FREE_RATES = ("steps", "cooldown")
@@ -103,7 +104,7 @@ class Trainer:
         self.seconds = 0.0
         self.best = (-1.0, 0)
         self._objective = make_objective(self.config, self.data, self.text)
-        self._scenes: list[SceneWithTruth] | None = None
+        self._scenes: list[ValidationScene] | None = None
 
     def resume(self) -> bool:
         """Go on from the run's last checkpoint, if there is one.
@@ -137,10 +138,10 @@ class Trainer:
         class_concepts = self.text.class_concepts(random if random.random() < CONCEPT_DROPOUT else None)
         # The points that mask losses sample; the same on every resume.
         torch.manual_seed(self.config.seed * 1_000_003 + step * self.group.size + self.group.rank)
-        on_device = (sample[0].to(self.device), sample[1].to(self.device), sample[2].to(self.device))
+        image, rows, weights, names = (part.to(self.device) for part in sample)
         mixed = self.config.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
-            terms = self._objective.terms(self.learner, on_device, class_concepts)
+            terms = self._objective.terms(self.learner, (image, rows, weights, names), class_concepts)
         loss = torch.zeros((), device=self.device)
         figures: dict[str, float] = {}
         for name, (factor, term) in terms.items():
@@ -204,8 +205,8 @@ class Trainer:
         if self.group.rank != 0:
             return {}
         if self._scenes is None:
-            self._scenes = generate_scenes(self.data, tuple(settings.sets), settings.generated, self.config.seed)
-        figures = validate(self.averaged.learner, self.data, tuple(settings.sets), settings.pixels, self._scenes)
+            self._scenes = generate_scenes(self.data, settings, self.config.seed)
+        figures = validate(self.averaged.learner, self.data, settings, self.text, self._scenes)
         self._tell(figures)
         if figures["choice"] > self.best[0]:
             self.best = (figures["choice"], self.step)

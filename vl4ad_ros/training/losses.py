@@ -45,7 +45,9 @@ def union_log_probability(log_probability: Tensor, members: Tensor) -> Tensor:
     return torch.logsumexp(log_probability.masked_fill(~members, -1e4), dim=1)
 
 
-def pixel_terms(logits: Tensor, rows: Tensor, members: Tensor, row_weight: Tensor) -> tuple[Term, Term]:
+def pixel_terms(
+    logits: Tensor, rows: Tensor, weights: Tensor, members: Tensor, row_weight: Tensor
+) -> tuple[Term, Term]:
     """The loss with the void column, and the loss of the classes alone.
 
     A pixel whose label stands for several classes is right where their summed probability is 1. An object is right,
@@ -54,6 +56,7 @@ def pixel_terms(logits: Tensor, rows: Tensor, members: Tensor, row_weight: Tenso
     Args:
         logits: [B,h,w,K+1], void last.
         rows: uint8 [B,H,W], rows of the label table, 255 ignored; H = 2h.
+        weights: [B,H,W], of each pixel.
         members: bool [R,K]; the last row is void, all false.
         row_weight: [R].
 
@@ -65,7 +68,7 @@ def pixel_terms(logits: Tensor, rows: Tensor, members: Tensor, row_weight: Tenso
     valid = rows != IGNORE
     flat = resized.permute(0, 2, 3, 1)[valid]
     row = rows[valid].long()
-    weight = row_weight[row]
+    weight = row_weight[row] * weights[valid]
     is_void = row == len(members) - 1
     with_void = torch.cat([members, torch.zeros_like(members[:, :1])], dim=1)
     with_void[-1, -1] = True

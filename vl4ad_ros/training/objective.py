@@ -79,12 +79,12 @@ class DenseObjective:
     def terms(self, learner: nn.Module, sample: Sample, class_concepts: Tensor) -> Terms:
         """The loss terms of a batch on the learner's device."""
         assert isinstance(learner, DenseLearner)
-        image, rows, names = sample
+        image, rows, pixel_weights, names = sample
         weights, members = self.config.losses, self._members.to(image.device)
         tensor = image.to(learner.void.dtype).contiguous(memory_format=torch.channels_last)
         embedding, logits = learner(tensor, class_concepts.to(image.device))
         embedding, logits = _full(embedding), _full(logits)
-        opened, closed = pixel_terms(logits, rows, members, self._row_weight.to(image.device))
+        opened, closed = pixel_terms(logits, rows, pixel_weights, members, self._row_weight.to(image.device))
         terms: Terms = {"classes": (weights.classes, opened), "closed": (weights.closed, closed)}
         if weights.names > 0 and len(self.text.names) and learner.class_vectors is None:
             allowed = self._allowed.to(image.device)
@@ -108,7 +108,7 @@ class MaskObjective:
     def terms(self, learner: nn.Module, sample: Sample, class_concepts: Tensor) -> Terms:
         """The loss terms of a batch on the learner's device."""
         assert isinstance(learner, MaskLearner)
-        image, rows, _ = sample
+        image, rows = sample[:2]
         criterion = self._criterion.to(image.device)
         return mask_terms(
             learner, criterion, self.config.mask_losses, image, rows, self.data.table, class_concepts.to(image.device)

@@ -12,9 +12,9 @@ from vl4ad_ros.prompts.schema import load_prompt_set
 from vl4ad_ros.runtime.prompt_tensors import pack
 from vl4ad_ros.training.config import Export, TrainConfig
 from vl4ad_ros.training.data import RunData
-from vl4ad_ros.training.export import LIMITS
 from vl4ad_ros.training.learner import encoder_weights_file
 from vl4ad_ros.training.mask_learner import check_single_classes, network_sizes
+from vl4ad_ros.training.text import LIMITS
 
 
 def check_network(config: TrainConfig, encoder: TextEncoder) -> None:

@@ -1,18 +1,25 @@
-"""Putting things into scenes: named cut-outs and shapes of unknown texture, lit like their surroundings."""
+"""Putting things into scenes: objects with and without a name, and known things, all lit like their surroundings."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from vl4ad_ros.training.augment import Random, UInt8, blob, log_uniform
+from vl4ad_ros.training.config import Objects
 from vl4ad_ros.training.cutouts import Cutouts
 
 NO_NAME = -1
 Int16 = npt.NDArray[np.int16]
+
+KNOWN_METRES = (1.0, 2.5)
+"""Heights of known things (cars, people, signs) on the ground plane."""
+
+TRIES = 6
+"""Draws of a place, or of a cut-out that is large enough, before another way is taken."""
 
 
 @dataclass(frozen=True)
@@ -23,102 +30,180 @@ class Scene:
         image: RGB [h,w,3].
         rows: [h,w], rows of the label table.
         names: [h,w], index of the object's name, -1 elsewhere.
+        objects: [h,w], number of the thing that was put in, from 1; 0 elsewhere.
     """
 
     image: UInt8
     rows: UInt8
     names: Int16
+    objects: UInt8
+
+    @staticmethod
+    def of(image: UInt8, rows: UInt8) -> Scene:
+        """A scene without objects; the maps are its own."""
+        return Scene(image.copy(), rows.copy(), np.full(rows.shape, NO_NAME, np.int16), np.zeros(rows.shape, np.uint8))
 
 
 @dataclass(frozen=True)
-class ObjectPaster:
-    """Puts objects into scenes.
+class Things:
+    """What can be put in.
 
     Attributes:
-        cutouts: all cut-outs.
-        allowed: indices of names that may be used.
-        void: row of things outside the vocabulary.
-        ground: rows that objects stand on.
-        size: smallest and largest height, in shares of the scene's height.
-        most: largest number in a scene.
+        cutouts: named cut-outs.
+        allowed: indices of the names that may be used.
+        textures: RGB surfaces of shapes without a name; empty: those of the cut-outs.
+        known: RGBA of things of the classes, with the row of their label.
     """
 
     cutouts: Cutouts
     allowed: npt.NDArray[np.int64]
+    textures: tuple[UInt8, ...] = ()
+    known: tuple[tuple[UInt8, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where a thing stands (its lower middle) and how high it is, pixels."""
+
+    y: int
+    x: int
+    height: float
+
+
+def horizon_row(rows: UInt8, ground: tuple[int, ...]) -> int | None:
+    """The first row with ground in it, taken for the horizon; None where the ground goes up to the top."""
+    share = np.isin(rows[:, ::4], ground).mean(1)
+    first = np.flatnonzero(share > 0.01)
+    return int(first[0]) if len(first) and first[0] > 2 else None
+
+
+@dataclass(frozen=True)
+class ObjectPaster:
+    """Puts things into scenes.
+
+    Attributes:
+        things: what there is.
+        settings: how many, how large, where.
+        void: row of things outside the vocabulary.
+        ground: rows that things stand on.
+    """
+
+    things: Things
+    settings: Objects
     void: int
-    ground: tuple[int, ...]
-    size: tuple[float, float]
-    most: int
+    ground: tuple[int, ...] = field(default=())
 
     def paste(self, scene: Scene, random: Random) -> Scene:
-        """The scene with one to `most` objects."""
-        image, rows, names = scene.image.copy(), scene.rows.copy(), scene.names.copy()
-        for _ in range(int(random.integers(1, self.most + 1))):
-            picture, name = self._choose(random)
-            picture = self._shape(picture, image.shape[0], random)
-            self._place(image, rows, names, picture, name, random)
-        return Scene(image, rows, names)
+        """The scene with one to `most` things."""
+        scene = Scene(scene.image.copy(), scene.rows.copy(), scene.names.copy(), scene.objects.copy())
+        horizon = horizon_row(scene.rows, self.ground)
+        for number in range(1, int(random.integers(1, self.settings.most + 1)) + 1):
+            kind = random.random()
+            known = bool(self.things.known) and kind < self.settings.known
+            spot = self._spot(scene.rows, horizon, KNOWN_METRES if known else self.settings.metres, random)
+            name, row = NO_NAME, self.void
+            if known:
+                picture, row = self.things.known[int(random.integers(len(self.things.known)))]
+            elif kind > 1 - self.settings.nameless:
+                picture = self._shape(spot.height, random)
+            else:
+                picture, name = self._cutout(spot.height, random)
+            _place(scene, _sized(picture, spot.height, random), spot, (row, name, number), random)
+        return scene
 
-    def _choose(self, random: Random) -> tuple[UInt8, int]:
-        """RGBA of a cut-out with its name, or of a shape with a picture's texture and no name."""
-        name = int(random.choice(self.allowed))
-        picture = self.cutouts.pictures[int(random.choice(self.cutouts.of_class(name)))]
-        if random.random() < 0.2:
-            height, width = picture.shape[:2]
-            mask = blob(random, (height, width))
-            texture = cv2.GaussianBlur(picture[..., :3], (0, 0), 1.0) if random.random() < 0.3 else picture[..., :3]
-            return np.dstack([texture, mask]).astype(np.uint8), NO_NAME
-        return picture, name
-
-    def _shape(self, picture: UInt8, scene_height: int, random: Random) -> UInt8:
-        """Zoomed, mirrored, turned."""
-        height, width = picture.shape[:2]
-        target = log_uniform(random, *self.size) * scene_height
-        # The longer side decides, so that flat things do not become as wide as the road.
-        factor = target / max(height, width * 0.75)
-        out_width, out_height = max(4, round(width * factor)), max(4, round(height * factor))
-        way = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
-        picture = cv2.resize(picture, (out_width, out_height), interpolation=way).astype(np.uint8)
-        if random.random() < 0.5:
-            picture = np.ascontiguousarray(picture[:, ::-1])
-        if random.random() < 0.3:
-            matrix = cv2.getRotationMatrix2D((out_width / 2, out_height / 2), random.uniform(-25, 25), 0.9)
-            picture = cv2.warpAffine(picture, matrix, (out_width, out_height)).astype(np.uint8)
-        return picture
-
-    def _foot(self, rows: UInt8, random: Random) -> tuple[int, int]:
-        """Where an object's lower middle goes: mostly on the ground."""
+    def _spot(self, rows: UInt8, horizon: int | None, metres: tuple[float, float], random: Random) -> Spot:
+        """A place with a height: by the ground plane, or any."""
         height, width = rows.shape
+        low, high = self.settings.size[0], min(self.settings.size[1], height)
+        if horizon is not None and random.random() < self.settings.on_plane:
+            for _ in range(TRIES):
+                # As many far as near: rows even on a logarithmic scale below the horizon.
+                below = log_uniform(random, 4, max(5, height - 1 - horizon))
+                y = int(horizon + below)
+                columns = np.flatnonzero(np.isin(rows[min(y, height - 1)], self.ground))
+                # A flat road and a level camera: what is as high as the camera reaches up to the horizon.
+                tall = log_uniform(random, *metres) / self.settings.camera_height * below
+                if len(columns) and low <= tall <= high:
+                    return Spot(y, int(random.choice(columns)), tall)
+        tall = log_uniform(random, low, high)
         if random.random() < 0.75:
             ys, xs = np.nonzero(np.isin(rows[::8, ::8], self.ground))
             if len(ys):
                 pick = int(random.integers(len(ys)))
-                return int(ys[pick] * 8), int(xs[pick] * 8)
-        return int(random.uniform(0.3, 1.1) * height), int(random.uniform(0, 1) * width)
+                return Spot(int(ys[pick] * 8), int(xs[pick] * 8), tall)
+        return Spot(int(random.uniform(0.3, 1.1) * height), int(random.uniform(0, 1) * width), tall)
 
-    def _place(self, image: UInt8, rows: UInt8, names: Int16, picture: UInt8, name: int, random: Random) -> None:
-        height, width = rows.shape
-        object_height, object_width = picture.shape[:2]
-        foot_y, foot_x = self._foot(rows, random)
-        top, left = foot_y - object_height, foot_x - object_width // 2
-        y0, y1, x0, x1 = max(0, top), min(height, foot_y), max(0, left), min(width, left + object_width)
-        if y1 - y0 < 3 or x1 - x0 < 3:
-            return
-        part = picture[y0 - top : y1 - top, x0 - left : x1 - left]
-        if random.random() < 0.5:
-            _contact_shadow(image, foot_y, foot_x, object_width, random)
-        region = image[y0:y1, x0:x1]
-        colours = _light_like(part, region, random)
-        if random.random() < 0.4:
-            colours = cv2.GaussianBlur(colours, (0, 0), random.uniform(0.4, 1.2)).astype(np.uint8)
-        alpha = part[..., 3].astype(np.float32) / np.float32(255)
-        if random.random() < 0.6:
-            alpha = cv2.GaussianBlur(alpha, (0, 0), random.uniform(0.4, 1.2)).astype(np.float32)
-        mixed = region + alpha[..., None] * (colours.astype(np.float32) - region)
-        image[y0:y1, x0:x1] = mixed.astype(np.uint8)
-        inside = alpha > 0.5
-        rows[y0:y1, x0:x1][inside] = self.void
-        names[y0:y1, x0:x1][inside] = name
+    def _cutout(self, height: float, random: Random) -> tuple[UInt8, int]:
+        """RGBA of a named cut-out, if there is one large enough among a few, and its name."""
+        for _ in range(TRIES):
+            name = int(random.choice(self.things.allowed))
+            picture = self.things.cutouts.pictures[int(random.choice(self.things.cutouts.of_class(name)))]
+            if picture.shape[0] >= height:
+                break
+        return picture, name
+
+    def _shape(self, height: float, random: Random) -> UInt8:
+        """RGBA of a shape with a texture, at its own size."""
+        tall = max(4, round(height))
+        size = (tall, max(4, round(tall * log_uniform(random, 0.4, 2.5))))
+        if self.things.textures:
+            texture = self.things.textures[int(random.integers(len(self.things.textures)))]
+        else:
+            texture = self._cutout(height, random)[0][..., :3]
+        zoom = log_uniform(random, 0.1, 1.0)
+        texture = cv2.resize(texture, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA).astype(np.uint8)
+        down, right = max(0, size[0] - texture.shape[0]), max(0, size[1] - texture.shape[1])
+        surface = cv2.copyMakeBorder(texture, 0, down, 0, right, cv2.BORDER_REFLECT)[: size[0], : size[1]]
+        if random.random() < 0.3:
+            surface = cv2.GaussianBlur(surface, (0, 0), random.uniform(0.5, 4.0))
+        mask = np.full(size, 255, np.uint8) if random.random() < 0.25 else blob(random, size, random.uniform(0.1, 0.5))
+        return np.dstack([surface, mask]).astype(np.uint8)
+
+
+def _sized(picture: UInt8, height: float, random: Random) -> UInt8:
+    """A thing at its height or smaller, never enlarged; mirrored, turned."""
+    # The longer side decides, so that flat things do not become as wide as the road.
+    factor = min(1.0, height / max(picture.shape[0], picture.shape[1] * 0.75))
+    out_width, out_height = max(4, round(picture.shape[1] * factor)), max(4, round(picture.shape[0] * factor))
+    picture = cv2.resize(picture, (out_width, out_height), interpolation=cv2.INTER_AREA).astype(np.uint8)
+    if random.random() < 0.5:
+        picture = np.ascontiguousarray(picture[:, ::-1])
+    if random.random() < 0.3:
+        matrix = cv2.getRotationMatrix2D((out_width / 2, out_height / 2), random.uniform(-25, 25), 0.9)
+        picture = cv2.warpAffine(picture, matrix, (out_width, out_height)).astype(np.uint8)
+    return picture
+
+
+def _place(scene: Scene, picture: UInt8, spot: Spot, label: tuple[int, int, int], random: Random) -> None:
+    """Draw a thing into a scene; `label` is its row, its name and its number."""
+    height, width = scene.rows.shape
+    object_height, object_width = picture.shape[:2]
+    top, left = spot.y - object_height, spot.x - object_width // 2
+    y0, y1, x0, x1 = max(0, top), min(height, spot.y), max(0, left), min(width, left + object_width)
+    if y1 - y0 < 3 or x1 - x0 < 3:
+        return
+    part = picture[y0 - top : y1 - top, x0 - left : x1 - left]
+    if random.random() < 0.5:
+        _contact_shadow(scene.image, spot.y, spot.x, object_width, random)
+    region = scene.image[y0:y1, x0:x1]
+    colours = _light_like(part, region, random)
+    # What is a few pixels high must not be washed away.
+    most = 1.2 * min(1.0, object_height / 24)
+    if random.random() < 0.5:
+        colours = cv2.GaussianBlur(colours, (0, 0), random.uniform(0.25, 1.0) * most).astype(np.uint8)
+    alpha = part[..., 3].astype(np.float32) / np.float32(255)
+    edge = random.random()
+    if edge < 0.6:
+        alpha = cv2.GaussianBlur(alpha, (0, 0), random.uniform(0.25, 1.0) * most).astype(np.float32)
+    elif edge < 0.75:
+        alpha = (alpha > 0.5).astype(np.float32)
+    mixed = region + alpha[..., None] * (colours.astype(np.float32) - region)
+    scene.image[y0:y1, x0:x1] = mixed.astype(np.uint8)
+    inside = alpha > 0.5 * min(1.0, float(alpha.max()))
+    row, name, number = label
+    scene.rows[y0:y1, x0:x1][inside] = row
+    scene.names[y0:y1, x0:x1][inside] = name
+    scene.objects[y0:y1, x0:x1][inside] = number
 
 
 def _contact_shadow(image: UInt8, foot_y: int, foot_x: int, object_width: int, random: Random) -> None:

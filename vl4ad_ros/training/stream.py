@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -13,12 +13,15 @@ from torch.utils.data import Dataset
 from vl4ad_ros.training.augment import Random, blob, crop_window, photometry, take_style
 from vl4ad_ros.training.config import TrainConfig
 from vl4ad_ros.training.frames import Frames
-from vl4ad_ros.training.scenes import NO_NAME, ObjectPaster, Scene
+from vl4ad_ros.training.scenes import ObjectPaster, Scene
 
 ROW_STRIDE, NAME_STRIDE = 4, 8
 """Pixels of the sample per element of the row map and of the name map."""
 
-Sample = tuple[Tensor, Tensor, Tensor]
+LARGEST_WEIGHT = 16.0
+"""The most that a pixel of a small object weighs, compared to one of the scene."""
+
+Sample = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,11 @@ class SampleMaker:
         if random.random() < augment.style:
             frames = self.sets[int(random.integers(len(self.sets)))]
             image = take_style(image, frames.images[int(random.integers(len(frames)))], random.uniform(0.3, 1.0))
-        scene = Scene(image, rows, np.full(rows.shape, NO_NAME, np.int16))
+        scene = Scene.of(image, rows)
         objects = self.config.objects
         if self.paster is not None and objects is not None and random.random() < objects.probability:
             scene = self.paster.paste(scene, random)
-        return Scene(photometry(scene.image, augment, random), scene.rows, scene.names)
+        return replace(scene, image=photometry(scene.image, augment, random))
 
     def _window(self, random: Random) -> tuple[np.ndarray, np.ndarray]:
         weights = np.array([data.weight for data in self.config.datasets])
@@ -73,7 +76,8 @@ class SampleMaker:
 class SampleStream(Dataset[Sample]):
     """Samples by number, as tensors.
 
-    A sample is the picture uint8 [3,h,w], rows uint8 [h/4,w/4] and names int16 [h/8,w/8].
+    A sample is the picture uint8 [3,h,w], rows uint8 [h/4,w/4], their weights float32 [h/4,w/4] and names int16
+    [h/8,w/8].
     """
 
     def __init__(self, maker: SampleMaker) -> None:
@@ -85,7 +89,30 @@ class SampleStream(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         cv2.setNumThreads(0)
         scene = self._maker.make(index)
-        rows = np.ascontiguousarray(scene.rows[ROW_STRIDE // 2 :: ROW_STRIDE, ROW_STRIDE // 2 :: ROW_STRIDE])
-        names = np.ascontiguousarray(scene.names[NAME_STRIDE // 2 :: NAME_STRIDE, NAME_STRIDE // 2 :: NAME_STRIDE])
+        rows, objects = every(scene.rows, ROW_STRIDE), every(scene.objects, ROW_STRIDE)
+        weights = object_weights(objects, self._maker.config.losses.object_pixels)
         image = np.ascontiguousarray(scene.image.transpose(2, 0, 1))
-        return torch.from_numpy(image), torch.from_numpy(rows), torch.from_numpy(names)
+        arrays = (image, rows, weights, every(scene.names, NAME_STRIDE))
+        first, second, third, fourth = (torch.from_numpy(array) for array in arrays)
+        return first, second, third, fourth
+
+
+def every(values: np.ndarray, stride: int) -> np.ndarray:
+    """The middle of each `stride` x `stride` cell."""
+    return np.ascontiguousarray(values[stride // 2 :: stride, stride // 2 :: stride])
+
+
+def object_weights(objects: np.ndarray, pixels: float) -> np.ndarray:
+    """Weights with which an object counts as `pixels` pixels, whatever its size; 1 elsewhere, and everywhere at 0.
+
+    Args:
+        objects: uint8 [h,w], number of the object, 0: none.
+        pixels: see `config.Losses.object_pixels`.
+
+    Returns:
+        float32 [h,w].
+    """
+    counts = np.bincount(objects.reshape(-1), minlength=256).astype(np.float32)
+    weight = np.clip(pixels / np.maximum(counts, 1), 1 / LARGEST_WEIGHT, LARGEST_WEIGHT) if pixels else np.ones(256)
+    weight[0] = 1
+    return np.asarray(weight[objects], dtype=np.float32)

@@ -11,6 +11,11 @@ from torch import Tensor
 from vl4ad_ros.prompts.compile import compile_prompt_set, embed_concepts
 from vl4ad_ros.prompts.encoders import TextEncoder
 from vl4ad_ros.prompts.schema import PromptSet
+from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
+from vl4ad_ros.runtime.prompt_tensors import PromptLimits
+
+LIMITS = PromptLimits(concepts=256, columns=64, concepts_per_column=24)
+"""Sizes of the prompt inputs of the graph that a run exports."""
 
 
 @dataclass(frozen=True)
@@ -21,13 +26,20 @@ class TextTable:
         concepts: [P,D], unit rows.
         concept_class: int64 [P], class of each concept.
         names: [N,D], unit rows, of the objects' names; N may be 0.
-        classes: K.
+        columns: names of the K classes.
+        prompts: the prompt set with which generated scenes are scored.
     """
 
     concepts: Tensor
     concept_class: Tensor
     names: Tensor
-    classes: int
+    columns: tuple[str, ...]
+    prompts: CompiledPromptSet
+
+    @property
+    def classes(self) -> int:
+        """K."""
+        return len(self.columns)
 
     def class_concepts(self, random: np.random.Generator | None = None) -> Tensor:
         """int64 [K,L]: rows of `concepts` of each class, padded by repeating one.
@@ -45,13 +57,23 @@ class TextTable:
         return torch.tensor([rows + rows[:1] * (length - len(rows)) for rows in columns])
 
 
-def embed_texts(vocabulary: PromptSet, names: tuple[str, ...], encoder: TextEncoder) -> TextTable:
-    """Embed the vocabulary's concepts and the objects' names, both with the vocabulary's templates."""
+def embed_texts(
+    vocabulary: PromptSet, names: tuple[str, ...], encoder: TextEncoder, prompts: PromptSet | None = None
+) -> TextTable:
+    """Embed the vocabulary's concepts and the objects' names, both with the vocabulary's templates.
+
+    Args:
+        vocabulary: classes with concepts.
+        names: of the objects.
+        encoder: the text encoder.
+        prompts: the set with which generated scenes are scored; None: the vocabulary.
+    """
     compiled = compile_prompt_set(vocabulary, encoder)
     rows = embed_concepts(list(names), vocabulary.template_texts(), encoder) if names else np.zeros((0, encoder.dim))
     return TextTable(
         torch.from_numpy(np.array(compiled.embeddings)),
         torch.from_numpy(np.array(compiled.concept_column)).long(),
         torch.from_numpy(np.asarray(rows, np.float32)),
-        compiled.num_id,
+        compiled.columns[: compiled.num_id],
+        compiled if prompts is None else compile_prompt_set(prompts, encoder),
     )

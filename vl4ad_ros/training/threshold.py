@@ -8,15 +8,16 @@ from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.engine_factory import create_engine
-from vl4ad_ros.training.validate import SceneWithTruth, truth_map
+from vl4ad_ros.training.validate import alarm_level, labelled_part
+from vl4ad_ros.training.validation_scenes import ValidationScene
 
 
-def choose_threshold(bundle: ModelBundle, scenes: list[SceneWithTruth]) -> tuple[float, float]:
-    """Threshold on the published uncertainty with the largest pixel F1.
+def choose_threshold(bundle: ModelBundle, scenes: list[ValidationScene]) -> tuple[float, float]:
+    """Threshold on the published uncertainty with the largest pixel F1, or higher where that gives too many alarms.
 
     Args:
         bundle: the exported bundle.
-        scenes: picture, is-anomaly and is-labelled maps.
+        scenes: generated scenes.
 
     Returns:
         Threshold, 0 to 1, and its F1.
@@ -24,8 +25,13 @@ def choose_threshold(bundle: ModelBundle, scenes: list[SceneWithTruth]) -> tuple
     detector = Detector(bundle, create_engine(bundle, "onnxruntime"))
     prompts = detector.prompts()
     metrics = PixelMetrics()
+    normal = []
     for scene in scenes:
-        metrics.add(detector.detect(scene[0], prompts), truth_map(scene))
+        if scene.size:
+            metrics.add(detector.detect(scene.image, prompts), scene.truth)
+        else:
+            normal.append(labelled_part(detector.detect(scene.image, prompts, "mask"), scene))
     detector.close()
     result = metrics.result()
-    return float(np.clip(round(result.best_f1_threshold, 3), 0.0, 1.0)), result.best_f1
+    level = max(result.best_f1_threshold, alarm_level(normal) if normal else 0.0)
+    return float(np.clip(round(level, 3), 0.0, 1.0)), result.best_f1

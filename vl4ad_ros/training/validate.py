@@ -1,6 +1,8 @@
-"""Validation: mIoU on the validation splits, and AP on generated anomaly scenes made from them with unseen objects."""
+"""Validation: mIoU on the validation splits; AP and recall by size, and false alarms, on scenes of unseen roads."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -10,27 +12,28 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
+from vl4ad_ros.network.onnx_export import run_torch
+from vl4ad_ros.network.small_detector import SmallDetector
 from vl4ad_ros.runtime.frames import upsample
+from vl4ad_ros.runtime.prompt_tensors import PromptTensors, pack
 from vl4ad_ros.training.augment import UInt8
-from vl4ad_ros.training.config import DataSet
+from vl4ad_ros.training.config import Validation
 from vl4ad_ros.training.data import RunData
 from vl4ad_ros.training.frames import Frames
 from vl4ad_ros.training.label_tables import IGNORE, LabelTable
+from vl4ad_ros.training.mask_learner import MaskLearner
 from vl4ad_ros.training.objective import Learner
-from vl4ad_ros.training.scenes import NO_NAME, ObjectPaster, Scene
+from vl4ad_ros.training.text import LIMITS, TextTable
+from vl4ad_ros.training.twin import prompts_of
+from vl4ad_ros.training.validation_scenes import SIZES, ValidationScene
 
-SUPERCLASSES = (
-    ("road", "sidewalk", "terrain"),
-    ("building", "wall", "fence", "vegetation"),
-    ("pole", "traffic light", "traffic sign"),
-    ("sky",),
-    ("person", "rider"),
-    ("car", "truck", "bus", "train", "motorcycle", "bicycle"),
-)
-"""Classes merged for the generated scenes' score, where the vocabulary has them; the rest stay alone."""
+ALARMS_PER_FRAME = 0.1
+"""False alarms a frame at which the recall is stated."""
 
-SceneWithTruth = tuple[UInt8, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]
-"""Picture, is-anomaly and is-labelled."""
+LEVELS = np.linspace(0.02, 0.995, 79)
+"""Thresholds on the uncertainty at which alarms are counted."""
+
+Map = npt.NDArray[np.float32]
 
 
 def working_size(height: int, width: int, pixels: int) -> tuple[int, int]:
@@ -39,13 +42,16 @@ def working_size(height: int, width: int, pixels: int) -> tuple[int, int]:
     return max(64, round(height * factor / 32) * 32), max(64, round(width * factor / 32) * 32)
 
 
+def _resized(image: UInt8, pixels: int) -> UInt8:
+    height, width = working_size(image.shape[0], image.shape[1], pixels)
+    way = cv2.INTER_AREA if height < image.shape[0] else cv2.INTER_LINEAR
+    return cv2.resize(image, (width, height), interpolation=way).astype(np.uint8)
+
+
 @torch.no_grad()
 def logits_of(learner: Learner, image: UInt8, pixels: int, class_concepts: Tensor) -> Tensor:
     """Logits [K+1,h,w] of one picture at the working size."""
-    height, width = working_size(image.shape[0], image.shape[1], pixels)
-    way = cv2.INTER_AREA if height < image.shape[0] else cv2.INTER_LINEAR
-    resized = cv2.resize(image, (width, height), interpolation=way)
-    tensor = torch.from_numpy(resized).permute(2, 0, 1)[None].float()
+    tensor = torch.from_numpy(_resized(image, pixels)).permute(2, 0, 1)[None].float()
     device = learner.concepts.device
     tensor = tensor.to(device).contiguous(memory_format=torch.channels_last)
     return learner.dense_logits(tensor, class_concepts.to(device))[0].float().cpu()
@@ -74,62 +80,92 @@ def mean_iou(
     return float((np.diag(confusion)[present] / np.maximum(union[present], 1)).mean())
 
 
-def anomaly_map(logits: Tensor, classes: tuple[str, ...]) -> Tensor:
-    """Eq. 2 with class merging and void: [K+1,h,w] -> u [h,w]."""
-    position = {name: index for index, name in enumerate(classes)}
-    merged = [[position[name] for name in group if name in position] for group in SUPERCLASSES]
-    used = {index for group in merged for index in group}
-    groups = [group for group in merged if group] + [[index] for index in range(len(classes)) if index not in used]
-    columns = torch.stack([logits[group].amax(0) for group in groups] + [logits[-1]])
-    return -columns.softmax(0)[:-1].amax(0)
+def uncertainty(learner: Learner, image: UInt8, pixels: int, prompts: PromptTensors) -> Map:
+    """Eq. 2 as the exported bundle publishes it, at the map's own resolution.
+
+    Args:
+        learner: in evaluation mode.
+        image: RGB [H,W,3].
+        pixels: area at which it is seen.
+        prompts: the packed prompt set.
+    """
+    network = learner.network if isinstance(learner, MaskLearner) else SmallDetector(learner.network, learner.void)
+    raw = run_torch(network.eval(), _resized(image, pixels)[None], prompts)[0]
+    return np.asarray(np.clip(1 + raw, 0, 1), dtype=np.float32)
 
 
-def generate_scenes(data: RunData, sets: tuple[DataSet, ...], count: int, seed: int) -> list[SceneWithTruth]:
-    """Scenes from validation frames with held-out objects; the same for a seed. None without objects."""
-    if data.test_paster is None:
-        return []
-    source = data.test_paster
-    paster = ObjectPaster(source.cutouts, source.allowed, source.void, source.ground, (0.06, 0.6), 2)
-    scenes = []
-    for index in range(count):
-        frames = data.validation[index % len(sets)]
-        random = np.random.default_rng([seed, 2, index])
-        pick = int(random.integers(len(frames)))
-        rows = frames.rows[pick]
-        scene = paster.paste(Scene(frames.images[pick], rows, np.full(rows.shape, NO_NAME, np.int16)), random)
-        scenes.append((scene.image, scene.rows == data.table.void, scene.rows != IGNORE))
-    return scenes
+def labelled_part(u: Map, scene: ValidationScene) -> Map:
+    """A map with 0 where the scene has no label: of a frame whose road alone is labelled, its road."""
+    truth = cv2.resize(scene.truth, (u.shape[1], u.shape[0]), interpolation=cv2.INTER_NEAREST)
+    return np.where(truth == IGNORE, np.float32(0), u)
 
 
-def truth_map(scene: SceneWithTruth) -> UInt8:
-    """A scene's truth as an anomaly label map: 1 anomaly, 0 none, 255 left out."""
-    return np.where(scene[2], scene[1].astype(np.uint8), np.uint8(255)).astype(np.uint8)
+def alarm_level(maps: Sequence[Map], per_frame: float = ALARMS_PER_FRAME) -> float:
+    """The lowest threshold with at most so many alarms (connected regions) a frame, on maps of empty roads."""
+    for level in LEVELS:
+        alarms = sum(cv2.connectedComponents((u >= level).astype(np.uint8))[0] - 1 for u in maps)
+        if alarms <= per_frame * len(maps):
+            return float(level)
+    return 1.0
+
+
+def recall(scene: ValidationScene, u: Map, level: float) -> tuple[int, int]:
+    """Objects with a pixel at or above a threshold, and all objects of a scene."""
+    numbers = [number for number in np.unique(scene.objects) if number]
+    full = upsample(u, *scene.objects.shape)
+    return sum(bool((full[scene.objects == number] >= level).any()) for number in numbers), len(numbers)
+
+
+def scene_figures(maps: Sequence[Map], scenes: Sequence[ValidationScene]) -> dict[str, float]:
+    """Figures of the generated scenes by the size of their objects.
+
+    Args:
+        maps: uncertainty of each scene.
+        scenes: with and without objects.
+
+    Returns:
+        `ap/SIZE` and `fpr95/SIZE` over labelled pixels; with frames without objects `alarms/level`, the threshold with
+        0.1 false alarms a frame on what is labelled, and `recall/SIZE` at it, the share of objects that are touched.
+    """
+    figures: dict[str, float] = {}
+    normal = [labelled_part(u, scene) for u, scene in zip(maps, scenes, strict=True) if not scene.size]
+    if normal:
+        figures["alarms/level"] = alarm_level(normal)
+    for size in SIZES:
+        pairs = [(u, scene) for u, scene in zip(maps, scenes, strict=True) if scene.size == size]
+        if not pairs:
+            continue
+        metrics = PixelMetrics()
+        for u, scene in pairs:
+            metrics.add(upsample(u, *scene.truth.shape)[1::2, 1::2], scene.truth[1::2, 1::2])
+        result = metrics.result()
+        figures[f"ap/{size}"], figures[f"fpr95/{size}"] = result.ap, result.fpr95
+        if normal:
+            counts = [recall(scene, u, figures["alarms/level"]) for u, scene in pairs]
+            found, there = (sum(column) for column in zip(*counts, strict=True))
+            figures[f"recall/{size}"] = found / max(1, there)
+    return figures
 
 
 def validate(
-    learner: Learner, data: RunData, sets: tuple[DataSet, ...], pixels: int, scenes: list[SceneWithTruth]
+    learner: Learner, data: RunData, settings: Validation, text: TextTable, scenes: Sequence[ValidationScene]
 ) -> dict[str, float]:
     """All validation figures of a learner in evaluation mode.
 
     Returns:
-        `miou/<set>`; with scenes `generated/ap` and `generated/fpr95`; `choice`, the mean of mIoU and AP.
+        `miou/<set>`, what `scene_figures` gives, and `choice`: the mean of the mean mIoU and of the AP of each size.
     """
     class_concepts = data.all_concepts()
-    first = len(data.table.lookup) - len(sets)
+    first = len(data.table.lookup) - len(data.validation)
     results: dict[str, float] = {}
-    for index, (spec, frames) in enumerate(zip(sets, data.validation, strict=True)):
+    for index, (spec, frames) in enumerate(zip(settings.sets, data.validation, strict=True)):
         # A set of one label has no mIoU worth the name.
-        if len(data.table.labels[first + index]) > 1:
-            results[f"miou/{spec.name}"] = mean_iou(learner, frames, data.table, first + index, pixels, class_concepts)
+        if len({row for _, row in data.table.labels[first + index]}) > 1:
+            which = first + index
+            results[f"miou/{spec.name}"] = mean_iou(learner, frames, data.table, which, settings.pixels, class_concepts)
     choice = [float(np.mean(list(results.values())))] if results else []
-    if scenes:
-        metrics = PixelMetrics()
-        for scene in scenes:
-            score = anomaly_map(logits_of(learner, scene[0], pixels, class_concepts), data.table.classes).numpy()
-            truth = truth_map(scene)[1::2, 1::2]
-            metrics.add(np.clip(1 + upsample(score, *truth.shape), 0, 1), truth)
-        ranked = metrics.result()
-        results["generated/ap"], results["generated/fpr95"] = ranked.ap, ranked.fpr95
-        choice.append(ranked.ap)
-    results["choice"] = float(np.mean(choice)) if choice else 0.0
-    return results
+    prompts = pack(prompts_of(learner, text), LIMITS, learner.temperature)
+    maps = [uncertainty(learner, scene.image, settings.pixels, prompts) for scene in scenes]
+    figures = scene_figures(maps, scenes)
+    choice += [value for name, value in figures.items() if name.startswith("ap/")]
+    return results | figures | {"choice": float(np.mean(choice)) if choice else 0.0}

@@ -1,0 +1,71 @@
+"""Scenes that choose a checkpoint: unseen roads, with held-out objects of one class of size, and without any."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from vl4ad_ros.training.augment import UInt8
+from vl4ad_ros.training.config import Validation
+from vl4ad_ros.training.data import RunData
+from vl4ad_ros.training.label_tables import IGNORE
+from vl4ad_ros.training.scenes import Scene
+
+SIZES = {"small": (6, 24), "medium": (24, 64), "large": (64, 250)}
+"""Heights of objects in pixels at a width of `REFERENCE_WIDTH`."""
+
+REFERENCE_WIDTH = 1280
+MOST_OBJECTS = 3
+
+
+@dataclass(frozen=True)
+class ValidationScene:
+    """One scene with its truth.
+
+    Attributes:
+        size: one of `SIZES`, or empty: a frame as it was taken, on which every alarm is a false one.
+        image: RGB [h,w,3].
+        truth: uint8 [h,w], 1 anomaly, 0 none, 255 left out.
+        objects: uint8 [h,w], number of the object, 0 elsewhere.
+    """
+
+    size: str
+    image: UInt8
+    truth: UInt8
+    objects: UInt8
+
+
+def generate_scenes(data: RunData, settings: Validation, seed: int) -> list[ValidationScene]:
+    """Scenes with objects, evenly of each size, and without; the same for a seed.
+
+    Args:
+        data: validation frames and held-out objects.
+        settings: how many.
+        seed: of the choice.
+    """
+    scenes = []
+    for index in range(settings.generated if data.test_paster is not None else 0):
+        frames = data.validation[index % len(data.validation)]
+        random = np.random.default_rng([seed, 2, index])
+        pick = int(random.integers(len(frames)))
+        size = tuple(SIZES)[index // len(data.validation) % len(SIZES)]
+        unit = frames.rows[pick].shape[1] / REFERENCE_WIDTH
+        low, high = (unit * bound for bound in SIZES[size])
+        assert data.test_paster is not None
+        chosen = data.test_paster.settings.model_copy(
+            update={"size": (low, high), "most": MOST_OBJECTS, "known": 0, "nameless": 0}
+        )
+        scene = replace(data.test_paster, settings=chosen).paste(
+            Scene.of(frames.images[pick], frames.rows[pick]), random
+        )
+        scenes.append(_scene(size, scene, data.table.void))
+    frames = data.validation[0]
+    for pick in np.unique(np.linspace(0, len(frames) - 1, min(settings.normal, len(frames))).round().astype(int)):
+        scenes.append(_scene("", Scene.of(frames.images[pick], frames.rows[pick]), data.table.void))
+    return scenes
+
+
+def _scene(size: str, scene: Scene, void: int) -> ValidationScene:
+    truth = np.where(scene.rows == IGNORE, np.uint8(255), (scene.rows == void).astype(np.uint8))
+    return ValidationScene(size, scene.image, truth.astype(np.uint8), scene.objects)
