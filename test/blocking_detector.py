@@ -1,6 +1,7 @@
 """The detector node around an engine that is held up: a frame stays in work until the test lets it go.
 
-VL4AD_GATE names a folder. In its call number N the engine makes the file `in_work_N` there and waits for `go_N`.
+VL4AD_GATE names a folder. In its call number N the engine makes the file `in_work_N` there and waits for `go_N`; where
+there is a file `slow`, it takes so many seconds instead as that says.
 Where the folder has `fails_to_open` or `fails_N`, opening or that call raises what nobody expects.
 """
 
@@ -37,7 +38,9 @@ class HeldUpEngine:
         self._calls += 1
         (GATE / f"in_work_{self._calls}").touch()
         end = time.monotonic() + DEADLINE_S
-        while not (GATE / f"go_{self._calls}").exists() and time.monotonic() < end:
+        if (GATE / "slow").exists():
+            time.sleep(float((GATE / "slow").read_text()))
+        while not (GATE / "slow").exists() and not (GATE / f"go_{self._calls}").exists() and time.monotonic() < end:
             time.sleep(0.01)
         if (GATE / f"fails_{self._calls}").exists():
             raise RuntimeError("the engine blew up")
