@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,9 +25,10 @@ from vl4ad_ros.runtime.uncertainty import to_uncertainty
 from vl4ad_ros.training import export
 from vl4ad_ros.training.checkpoint import BEST, LAST
 from vl4ad_ros.training.data import load_data
+from vl4ad_ros.training.label_tables import IGNORE
 from vl4ad_ros.training.learner import DenseLearner
 from vl4ad_ros.training.loop import Trainer
-from vl4ad_ros.training.mask_learner import MaskLearner, segments
+from vl4ad_ros.training.mask_learner import MaskLearner, outlier_term, segments
 from vl4ad_ros.training.objective import make_learner
 from vl4ad_ros.training.stream import Sample, SampleMaker, SampleStream
 from vl4ad_ros.training.text import LIMITS
@@ -150,7 +153,7 @@ class WideToy(ToyEncoder):
 
 
 def mask_trainer(
-    tiny_data: Path, output: Path, head: str, monkeypatch: pytest.MonkeyPatch, **model: str
+    tiny_data: Path, output: Path, head: str, monkeypatch: pytest.MonkeyPatch, outlier: float = 0.0, **model: str
 ) -> tuple[Trainer, MaskLearner]:
     import tiny_run
 
@@ -159,7 +162,7 @@ def mask_trainer(
         tiny_data,
         output,
         model={"network": "vl4ad-tiny", "head": head, "encoder_weights": "random", **model},
-        mask_losses={"points": 64},
+        mask_losses={"points": 64, "outlier": outlier},
         datasets=[{"name": "tiny", "root": "frames", "classes": SINGLE, "scale": [0.9, 1.3]}],
         validation={"sets": [{"name": "val", "root": "val", "classes": SINGLE}], "pixels": 6144, "generated": 0},
     )
@@ -182,6 +185,50 @@ def test_mask_network_trains_its_head_alone(
     maps = learner.dense_logits(sample[0].float(), trainer.data.all_concepts())
     assert maps.shape == (2, 5, 16, 24)
     assert maps.max() <= 1e-4 + np.log(learner.network.config.head.num_queries)
+
+
+def test_ignored_pixels_have_no_part_in_a_mask_network_s_losses(
+    tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, learner = mask_trainer(tiny_data, tmp_path, "text", monkeypatch)
+    image, rows, weights, names = batch(trainer.data.maker)
+    rows[:, :, 12:] = IGNORE
+    masks: list[torch.Tensor] = []
+    heads = learner.forward
+
+    def keep(*args: Any, **settings: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        predictions = heads(*args, **settings)
+        for mask, _ in predictions:
+            mask.retain_grad()
+            masks.append(mask)
+        return predictions
+
+    monkeypatch.setattr(learner, "forward", keep)
+    trainer.loss((image, rows, weights, names), 0)[0].backward()
+    assert masks
+    for mask in masks:
+        assert mask.grad is not None
+        assert mask.grad[..., 12:].abs().max() == 0
+        assert mask.grad[..., :12].abs().max() > 0
+
+
+def test_outlier_term_by_hand() -> None:
+    masks = torch.full((1, 1, 1, 2), 100.0)
+    logits = torch.tensor([[[0.6, 0.3, 0.1]]]).log()
+    outside = torch.tensor([[[True, False]]])
+    claimed = math.tanh(0.6) + math.tanh(0.3)
+    term = outlier_term(masks, logits, outside, -0.2)
+    assert term.total.item() == pytest.approx((claimed - 0.2) ** 2, abs=1e-5)
+    assert term.weight.item() == 1
+    assert outlier_term(-masks, logits, outside, -0.2).total.item() == 0, "what nothing claims is far enough"
+
+
+def test_an_outlier_weight_makes_its_term(tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without, _ = mask_trainer(tiny_data, tmp_path / "without", "text", monkeypatch)
+    sample = batch(without.data.maker)
+    assert "loss/outlier" not in without.loss(sample, 0)[1]
+    trainer, _ = mask_trainer(tiny_data, tmp_path, "text", monkeypatch, outlier=1.0)
+    assert trainer.loss(sample, 0)[1]["loss/outlier"] > 0
 
 
 def test_bundle_of_a_trained_mask_network_detects(

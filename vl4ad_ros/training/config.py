@@ -209,6 +209,9 @@ class MaskLosses(Checked):
         dice: dice loss of the masks at sampled points.
         no_object: weight of unmatched queries in the cross-entropy.
         points: points sampled of each mask.
+        outlier: of the squared hinge on what was put in without a class (RbA, Nayal et al., arXiv 2211.14293); 0: none.
+        margin: RbA's score, minus the sum over the classes of tanh S, that those pixels shall reach; our choice, the
+            paper's value is unknown to us.
     """
 
     classes: float = Field(default=2.0, ge=0)
@@ -216,6 +219,8 @@ class MaskLosses(Checked):
     dice: float = Field(default=5.0, ge=0)
     no_object: float = Field(default=0.1, ge=0)
     points: int = Field(default=12544, ge=16)
+    outlier: float = Field(default=0.0, ge=0)
+    margin: float = Field(default=-0.05, le=0)
 
 
 class Optimizer(Checked):

@@ -24,6 +24,9 @@ from vl4ad_ros.training.learner import encoder_weights_file
 from vl4ad_ros.training.losses import Term
 from vl4ad_ros.training.text import TextTable
 
+UNCLAIMED = -20.0
+"""Mask logit that stands at pixels without a label: whatever is sampled there costs nothing and has no gradient."""
+
 LEAST = 1e-6
 """Probabilities are kept above this before their logarithm is taken."""
 
@@ -185,19 +188,43 @@ def mask_terms(
     table: LabelTable,
     class_concepts: Tensor,
 ) -> dict[str, tuple[float, Term]]:
-    """The loss terms of a batch, summed over decoder layers; each process's mean counts by its number of pictures."""
-    predictions = learner(image, class_concepts, auxiliary=True)
+    """The loss terms of a batch, summed over decoder layers; each process's mean counts by its number of pictures.
+
+    Pixels without a label, a sample's mirrored border among them, take no part: not in the matching, not in the masks.
+    """
+    ignored = (rows == IGNORE)[:, None]
+    predictions = [
+        (masks.float().masked_fill(ignored, UNCLAIMED), logits.float())
+        for masks, logits in learner(image, class_concepts, auxiliary=True)
+    ]
     masks, classes = segments(rows, table)
-    earlier = [{"masks_queries_logits": m.float(), "class_queries_logits": c.float()} for m, c in predictions[:-1]]
+    earlier = [{"masks_queries_logits": m, "class_queries_logits": c} for m, c in predictions[:-1]]
     last_masks, last_classes = predictions[-1]
-    losses = criterion(last_masks.float(), last_classes.float(), masks, classes, earlier)
+    losses = criterion(last_masks, last_classes, masks, classes, earlier)
     weights = {"cross_entropy": settings.classes, "mask": settings.mask, "dice": settings.dice}
     count = torch.tensor(float(len(image)), device=image.device)
     terms: dict[str, tuple[float, Term]] = {}
     for name, weight in weights.items():
         total = torch.stack([value for key, value in losses.items() if key.startswith(f"loss_{name}")]).sum()
         terms[name] = (weight, Term(total * count, count))
+    if settings.outlier:
+        outlier = outlier_term(last_masks, last_classes, rows == table.void, settings.margin)
+        terms["outlier"] = (settings.outlier, outlier)
     return terms
+
+
+def outlier_term(mask_logits: Tensor, class_logits: Tensor, outside: Tensor, margin: float) -> Term:
+    """RbA's squared hinge: no class may claim pixels that are outside all of them.
+
+    Args:
+        mask_logits: [B,N,h,w].
+        class_logits: [B,N,K+1], void last.
+        outside: bool [B,h,w].
+        margin: see `config.MaskLosses.margin`.
+    """
+    support = torch.einsum("bnk,bnhw->bhwk", class_logits.softmax(-1)[..., :-1], mask_logits.sigmoid())
+    rejected = -support[outside].tanh().sum(-1)
+    return Term((margin - rejected).clamp(min=0).square().sum(), outside.sum().float())
 
 
 def check_single_classes(table: LabelTable) -> None:
