@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.engine import Engine
@@ -34,8 +36,9 @@ def create_engine(bundle: ModelBundle, backend: str = "onnxruntime", threads: in
 
         return TensorRtEngine(bundle, backend, device_id)
     if backend in _TORCH:
-        from vl4ad_ros.network.torch_engine import TorchEngine
-
+        # By name: what a vehicle carries does not depend on the room that needs torch.
+        torch_engine = importlib.import_module("vl4ad_ros.network.torch_engine")
         device = f"cuda:{device_id}" if backend.endswith("cuda") else "cpu"
-        return TorchEngine(bundle, device, compiled="compile" in backend)
+        engine: Engine = torch_engine.TorchEngine(bundle, device, compiled="compile" in backend)
+        return engine
     raise Vl4adError(f"Unknown backend: expected one of {list(BACKENDS)}, got '{backend}'.")
