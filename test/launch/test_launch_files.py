@@ -116,10 +116,10 @@ def test_the_camera_info_is_remapped_only_where_a_topic_is_given() -> None:
     """Else the node hears the one beside the image, which a remapping would hide."""
 
     def remapped(**given: str) -> dict[str, str]:
+        detector, *_ = started(**given)
         launch: Any = pytest.importorskip("launch")
         context = launch.LaunchContext()
         text = launch.utilities.perform_substitutions
-        detector, *_ = started(**given)
         return {text(context, a): text(context, b) for a, b in detector._Node__remappings}
 
     assert remapped(image_topic="/camera/image_raw") == {

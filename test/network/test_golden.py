@@ -179,7 +179,7 @@ def test_a_damaged_record_is_a_sentence(
     [
         ({"void_embedding.weight": None}, "missing: void_embedding.weight (1, 24)"),
         ({PREDICTOR + "logit_scale": None}, "missing: sem_seg_head.predictor.logit_scale ()"),
-        ({PREDICTOR + "query_feat.weight": None}, "sem_seg_head.predictor.query_feat.weight"),
+        ({PREDICTOR + "query_feat.weight": None}, "missing: sem_seg_head.predictor.query_feat.weight (7, 32)"),
         ({PIXEL + "input_proj.3.0.weight": (32, 8, 1, 1)}, "unexpected: sem_seg_head.pixel_decoder.input_proj.3.0"),
         ({PIXEL + "transformer.level_embed": (4, 32)}, "level_embed (4, 32), expected (3, 32)"),
         ({PREDICTOR + "class_embed.layers.2.weight": (25, 32)}, "class_embed.layers.2.weight (25, 32), expected (24"),

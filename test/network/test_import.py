@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -161,13 +162,70 @@ def test_any_damaged_tensor_of_the_head_is_named() -> None:
                 load_head(SegmentationHead(head_config(state, "file")), state, "file")
 
 
-@pytest.mark.parametrize("layer", ["pixel_decoder.transformer.encoder.layers", "predictor.transformer_ffn_layers"])
-def test_a_stray_layer_is_named(layer: str) -> None:
-    state = random_state(SIZES, 5)
-    stray = f"sem_seg_head.{layer}.999999999.norm1.weight"
-    state[stray] = torch.zeros(32)
-    with pytest.raises(Vl4adError, match=re.escape(f"unexpected: {stray} (32,)")):
+def listed(state: dict[str, Tensor]) -> list[str]:
+    """The differences that are named for a head's checkpoint, one a line."""
+    with pytest.raises(Vl4adError, match="not a checkpoint of this network") as refused:
         load_head(SegmentationHead(head_config(state, "file")), state, "file")
+    return str(refused.value).split("\n  ")
+
+
+def test_a_size_that_nothing_tells_hides_no_other_difference() -> None:
+    state = random_state(SIZES, 5)
+    for key in ("pixel_decoder.adapter_1.weight", "predictor.decoder_norm.bias"):
+        del state[f"sem_seg_head.{key}"]
+    state["foo.bar"] = torch.zeros(2, 3)
+    state["sem_seg_head.predictor.level_embed.weight"] = torch.zeros(4, 32)
+    assert listed(state) == [
+        "file: not a checkpoint of this network (2 missing, 1 unexpected, 1 of another shape):",
+        "missing: sem_seg_head.pixel_decoder.adapter_1.weight (32, ?, 1, 1)",
+        "missing: sem_seg_head.predictor.decoder_norm.bias (32,)",
+        "unexpected: foo.bar (2, 3)",
+        "wrong shape: sem_seg_head.predictor.level_embed.weight (4, 32), expected (3, 32)",
+    ]
+
+
+def test_every_single_witness_may_be_missing_at_once() -> None:
+    """Of a checkpoint cut short, the list is still whole: each tensor that is not there, and no other."""
+    state = random_state(replace(SIZES, decoder_layers=1), 5)
+    for part in ("pixel_decoder.", "predictor.transformer_", "predictor.query_", "predictor.class_embed"):
+        left = {key: value for key, value in state.items() if f"sem_seg_head.{part}" not in key}
+        lines = listed(left)[1:]
+        if part.endswith(("decoder.", "transformer_")):
+            assert re.fullmatch(r"nothing tells the number of \w+_layers: one layer's are listed", lines.pop())
+        assert all(line.startswith("missing: ") for line in lines), part
+        assert {line.split(" ")[1] for line in lines} == state.keys() - left.keys(), part
+
+
+def test_tensors_that_disagree_are_named_with_all_other_differences() -> None:
+    state = random_state(SIZES, 5)
+    state["sem_seg_head.predictor.query_feat.weight"] = torch.zeros(6, 32)
+    state["foo.bar"] = torch.zeros(1)
+    lines = listed(state)
+    assert lines[1] == "unexpected: foo.bar (1,)"
+    assert "disagree about num_queries" in lines[2]
+    assert "query_feat.weight (6, 32)" in lines[2] and "query_embed.weight (5, 32)" in lines[2]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "pixel_decoder.transformer.encoder.layers.7",
+        "predictor.transformer_ffn_layers.7",
+        "predictor.transformer_ffn_layers.999999999",
+        "predictor.input_proj.0",
+    ],
+)
+def test_a_stray_tensor_makes_no_layers(part: str) -> None:
+    state = random_state(SIZES, 5)
+    state[f"sem_seg_head.{part}.norm1.weight"] = torch.zeros(32)
+    assert listed(state)[1:] == [f"unexpected: sem_seg_head.{part}.norm1.weight (32,)"]
+
+
+def test_a_layer_that_is_missing_as_a_whole_is_listed() -> None:
+    state = random_state(SIZES, 5)
+    gone = {key for key in state if "_layers.0." in key}
+    lines = listed({key: value for key, value in state.items() if key not in gone})
+    assert {line.split(" ")[1] for line in lines[1:]} == gone
 
 
 def test_impossible_sizes_are_one_sentence(tmp_path: Path, state: dict[str, Tensor]) -> None:

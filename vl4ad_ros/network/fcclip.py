@@ -7,7 +7,7 @@ be held against a checkpoint: whatever is missing, unexpected or of another shap
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,22 +128,41 @@ def load_head(head: SegmentationHead, state: Mapping[str, Tensor], source: str |
     head.load_state_dict(loaded)
 
 
-def refuse_differences(shapes: Mapping[str, tuple[int, ...]], given: Mapping[str, Tensor], source: str | Path) -> None:
+def refuse_differences(
+    shapes: Mapping[str, tuple[int | None, ...]],
+    given: Mapping[str, Tensor],
+    source: str | Path,
+    unsure: Sequence[str] = (),
+) -> None:
     """Compare expected names and shapes with given tensors.
+
+    Args:
+        shapes: Expected names and shapes; None stands for a size that is not known.
+        given: The tensors.
+        source: Named in the error.
+        unsure: Further faults to list.
 
     Raises:
         Vl4adError: If they differ; every difference is listed, one a line.
     """
-    missing = [f"missing: {key} {shape}" for key, shape in shapes.items() if key not in given]
+    missing = [f"missing: {key} {_text(shape)}" for key, shape in shapes.items() if key not in given]
     unexpected = [f"unexpected: {key} {tuple(given[key].shape)}" for key in given if key not in shapes]
     wrong = [
-        f"wrong shape: {key} {tuple(given[key].shape)}, expected {shape}"
+        f"wrong shape: {key} {tuple(given[key].shape)}, expected {_text(shape)}"
         for key, shape in shapes.items()
-        if key in given and tuple(given[key].shape) != shape
+        if key in given and not _fits(tuple(given[key].shape), shape)
     ]
-    if missing or unexpected or wrong:
-        faults = "\n  ".join([*missing, *unexpected, *wrong])
+    if missing or unexpected or wrong or unsure:
+        faults = "\n  ".join([*missing, *unexpected, *wrong, *unsure])
         raise Vl4adError(
             f"{source}: not a checkpoint of this network ({len(missing)} missing, {len(unexpected)} unexpected, "
             f"{len(wrong)} of another shape):\n  {faults}"
         )
+
+
+def _fits(given: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+    return len(given) == len(expected) and all(b in (None, a) for a, b in zip(given, expected, strict=True))
+
+
+def _text(shape: tuple[int | None, ...]) -> str:
+    return str(shape).replace("None", "?")
