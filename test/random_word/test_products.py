@@ -12,8 +12,8 @@ import pytest
 from scipy import ndimage
 from sklearn.metrics import auc, roc_auc_score, roc_curve
 
-from vl4ad_ros.cli.random_word_options import write_json
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.files import write_json
 from vl4ad_ros.random_word.clip_detector import Detection
 from vl4ad_ros.random_word.evaluate import evaluate_products
 from vl4ad_ros.random_word.product_metrics import ProductMetrics, per_region_overlap

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vl4ad_ros.cli import random_word_evaluate
-from vl4ad_ros.cli.random_word_options import check_output, progress, read_images, say, write_json, write_text
+from vl4ad_ros.cli.random_word_options import progress, read_images, say
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.files import check_writable, write_json, write_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -146,8 +147,8 @@ def _check_install(bundle: ModelBundle, name: str) -> None:
     from vl4ad_ros.runtime.random_word_files import check_takes, network_path
 
     check_takes(bundle, name)
-    check_output(network_path(bundle, name))
-    check_output(bundle.path / CARD)
+    check_writable(network_path(bundle, name))
+    check_writable(bundle.path / CARD)
 
 
 def _close(
@@ -185,7 +186,7 @@ def _train(args: argparse.Namespace) -> None:
         )
     images = _most_images(args) if args.images is not None else []
     if args.output is not None:
-        check_output(args.output)
+        check_writable(args.output)
     elif bundle is not None:
         _check_install(bundle, args.name)
     family, encoder = load_family(settings.family), _encoder(settings, args)
@@ -263,7 +264,7 @@ def _compare(args: argparse.Namespace) -> None:
 
     outputs = [args.output / name for name in ("compare.md", "compare.json")]
     for path in outputs:
-        check_output(path)
+        check_writable(path)
     sources = {}
     for item in args.data:
         name, _, folder = item.partition("=")

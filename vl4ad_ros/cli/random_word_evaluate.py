@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vl4ad_ros.cli.random_word_options import check_output, progress, read_images, write_json
+from vl4ad_ros.cli.random_word_options import progress, read_images
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.files import check_writable, write_json
 
 if TYPE_CHECKING:
     from vl4ad_ros.evaluation.datasets import DatasetSource
@@ -99,7 +100,7 @@ def _check(args: argparse.Namespace) -> None:
             "DIR), or leave the gap open (--gap none)."
         )
     if args.output is not None:
-        check_output(args.output)
+        check_writable(args.output)
 
 
 def _data(args: argparse.Namespace) -> list[ProductCategory] | DatasetSource:

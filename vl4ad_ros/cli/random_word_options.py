@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.media import PICTURES
@@ -34,44 +33,6 @@ def random_word_network(args: argparse.Namespace) -> str | None:
     if network is not None and args.method == "vl4ad":
         raise Vl4adError(f"--random-word {network} is of no use to --method vl4ad; add --method random_word or both.")
     return network
-
-
-def check_output(path: Path) -> None:
-    """Make a file's folder and see that the file can be written, before the work that it shall keep.
-
-    Raises:
-        Vl4adError: If it cannot be written.
-    """
-    if path.is_dir():
-        raise Vl4adError(f"{path} is a folder; name a file.")
-    part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.touch()
-        part.unlink()
-    except OSError as error:
-        raise Vl4adError(f"{path}: cannot be written ({error}).") from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file as a whole or not at all.
-
-    Raises:
-        Vl4adError: If it cannot be written.
-    """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise Vl4adError(f"{path}: cannot be written ({error}).") from error
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write plain data as JSON; a number that JSON does not know (NaN) becomes null."""
-    from vl4ad_ros.evaluation.result import plain
-
-    write_text(path, json.dumps(plain(content), indent=1, allow_nan=False) + "\n")
 
 
 def read_images(folder: Path, most: int, option: str) -> list[NDArray[np.uint8]]:
