@@ -20,7 +20,7 @@ from vl4ad_ros.nodes.detector import NAME, DetectorNode
 from vl4ad_ros.nodes.spin import run_node
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.detector import Detector
-from vl4ad_ros.runtime.engine_factory import create_engine
+from vl4ad_ros.runtime.engine import create_engine
 
 GATE = Path(os.environ["VL4AD_GATE"])
 DEADLINE_S = 120.0

@@ -14,8 +14,8 @@ from vl4ad_ros import __version__
 from vl4ad_ros.cli import main as cli
 from vl4ad_ros.cli.bench_gpu import FORMS
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.runtime.engine_factory import BACKENDS
-from vl4ad_ros.runtime.score_names import METHODS, SCORINGS
+from vl4ad_ros.runtime.engine import BACKENDS
+from vl4ad_ros.runtime.scores import METHODS, SCORINGS
 
 
 def fake(monkeypatch: pytest.MonkeyPatch, run: Any) -> None:

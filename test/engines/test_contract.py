@@ -15,9 +15,8 @@ from mask_bundle import HEIGHT, WIDTH
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.cuda import CudaDevice
-from vl4ad_ros.runtime.engine import Engine
+from vl4ad_ros.runtime.engine import BACKENDS, Engine, create_engine
 from vl4ad_ros.runtime.engine_card import ENGINES
-from vl4ad_ros.runtime.engine_factory import BACKENDS, create_engine
 from vl4ad_ros.runtime.graph_compare import TOLERANCES, compare, every_setting, noise_batches
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors, pack
 from vl4ad_ros.runtime.tensorrt_builder import build_engine, image_profile

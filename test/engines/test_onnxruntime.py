@@ -13,9 +13,8 @@ from onnx import TensorProto, helper
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import CARD, ModelBundle, write_card
 from vl4ad_ros.runtime.detector import Detector
-from vl4ad_ros.runtime.engine_factory import create_engine
-from vl4ad_ros.runtime.frame_state import FrameState
-from vl4ad_ros.runtime.frames import Job, anomaly_mask, upsample
+from vl4ad_ros.runtime.engine import create_engine
+from vl4ad_ros.runtime.frames import FrameState, Job, anomaly_mask, upsample
 
 
 def solid(red: int, green: int, blue: int, height: int = 64, width: int = 96) -> np.ndarray:

@@ -14,12 +14,11 @@ from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import ModelBundle, write_card
 from vl4ad_ros.runtime.cuda import CudaDevice
 from vl4ad_ros.runtime.detector import Detector
+from vl4ad_ros.runtime.engine import create_engine
 from vl4ad_ros.runtime.engine_card import Gpu, card_path, engine_path, load_engine_card, stale_part
-from vl4ad_ros.runtime.engine_factory import create_engine
-from vl4ad_ros.runtime.engine_verify import verify_engine
-from vl4ad_ros.runtime.tensorrt_builder import build_engine, image_profile
+from vl4ad_ros.runtime.graph_compare import verify_engine
+from vl4ad_ros.runtime.tensorrt_builder import build_engine, ensure_engine, image_profile
 from vl4ad_ros.runtime.tensorrt_engine import TensorRtEngine
-from vl4ad_ros.runtime.tensorrt_ensure import ensure_engine
 from vl4ad_ros.runtime.tensorrt_library import TensorRtLibrary
 
 

@@ -18,7 +18,7 @@ from vl4ad_ros.network.small import SmallNetwork
 from vl4ad_ros.network.small_detector import SmallDetector
 from vl4ad_ros.network.torch_engine import TorchEngine
 from vl4ad_ros.runtime.bundle import ModelBundle
-from vl4ad_ros.runtime.engine_factory import create_engine
+from vl4ad_ros.runtime.engine import create_engine
 from vl4ad_ros.runtime.prompt_tensors import pack
 
 

@@ -17,10 +17,10 @@ from vl4ad_ros.network.bundle_writer import write_bundle
 from vl4ad_ros.network.onnx_export import export_onnx, run_torch
 from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.runtime.bundle import ModelBundle
-from vl4ad_ros.runtime.engine_factory import create_engine
+from vl4ad_ros.runtime.engine import create_engine
 from vl4ad_ros.runtime.graph_compare import compare, every_setting, noise_batches
 from vl4ad_ros.runtime.prompt_tensors import pack
-from vl4ad_ros.runtime.score_names import SCORINGS
+from vl4ad_ros.runtime.scores import SCORINGS
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from vl4ad_ros.network.image_score import score_of_resized_classes, score_of_res
 from vl4ad_ros.network.score_graph import class_support, class_weights, support_score
 from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.runtime.detector import Detector
-from vl4ad_ros.runtime.score_names import SCORINGS, SETTINGS_SIZE
+from vl4ad_ros.runtime.scores import SCORINGS, SETTINGS_SIZE
 
 # Rows that are no multiple of any strip's.
 ROWS, COLUMNS, QUERIES, NUM_ID = 19, 9, 12, 4

@@ -21,7 +21,7 @@ from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.prompts.encoders import create_encoder
 from vl4ad_ros.prompts.schema import PromptSet
 from vl4ad_ros.runtime.prompt_tensors import PromptLimits, PromptTensors, pack
-from vl4ad_ros.runtime.score_names import SCORINGS
+from vl4ad_ros.runtime.scores import SCORINGS
 
 LIMITS = PromptLimits(concepts=12, columns=6, concepts_per_column=3)
 

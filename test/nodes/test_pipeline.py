@@ -12,9 +12,8 @@ from mock_bundle import STRIDE, red_uncertainty
 from numpy.typing import NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.runtime.detector import Detector
-from vl4ad_ros.runtime.frame_state import FrameState, next_state
-from vl4ad_ros.runtime.frames import Job, RoiMask, Wanted
+from vl4ad_ros.runtime.detector import Detector, next_state
+from vl4ad_ros.runtime.frames import FrameState, Job, RoiMask, Wanted
 from vl4ad_ros.runtime.settings import PARAMETERS
 
 VALUES: dict[str, Any] = {parameter.name: parameter.default for parameter in PARAMETERS} | {"prompt_set": "traffic"}

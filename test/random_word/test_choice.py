@@ -15,8 +15,8 @@ from vl4ad_ros.cli.main import command_parser, main
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.hashing import sha256_file
 from vl4ad_ros.runtime.bundle import ModelBundle
-from vl4ad_ros.runtime.detector import Detector
-from vl4ad_ros.runtime.frame_state import FrameState, next_state
+from vl4ad_ros.runtime.detector import Detector, next_state
+from vl4ad_ros.runtime.frames import FrameState
 from vl4ad_ros.runtime.random_word_files import install, load_bundled
 from vl4ad_ros.runtime.random_word_network import RandomWordNetwork, load_network, untrained_network
 from vl4ad_ros.runtime.settings import PARAMETERS

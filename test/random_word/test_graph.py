@@ -22,8 +22,7 @@ from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors, pack
 from vl4ad_ros.runtime.random_word_files import graph_inputs, install, load_bundled
 from vl4ad_ros.runtime.random_word_network import RandomWordNetwork, graph_shapes
-from vl4ad_ros.runtime.score_names import SCORINGS
-from vl4ad_ros.runtime.uncertainty import to_uncertainty
+from vl4ad_ros.runtime.scores import SCORINGS, to_uncertainty
 
 TRAFFIC = compile_prompt_set(mock_prompt_sets()["traffic"], ColourEncoder())
 

@@ -14,11 +14,10 @@ from vl4ad_ros.evaluation.predictor import DetectorSpec
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.random_word.thresholds import Scene, choices, choose_thresholds, put_on_card
 from vl4ad_ros.runtime.bundle import ModelBundle
-from vl4ad_ros.runtime.detector import Detector
-from vl4ad_ros.runtime.frame_state import next_state
+from vl4ad_ros.runtime.detector import Detector, next_state
 from vl4ad_ros.runtime.random_word_files import install
 from vl4ad_ros.runtime.random_word_network import cosine_network
-from vl4ad_ros.runtime.score_names import SCORINGS
+from vl4ad_ros.runtime.scores import SCORINGS
 from vl4ad_ros.runtime.settings import PARAMETERS
 
 

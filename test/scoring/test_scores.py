@@ -15,8 +15,7 @@ from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.network.score_reference import anomaly_score, class_posterior, column_cosines
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
 from vl4ad_ros.runtime.prompt_tensors import PromptLimits, PromptTensors, pack
-from vl4ad_ros.runtime.score_names import SCORINGS
-from vl4ad_ros.runtime.uncertainty import image_score, to_uncertainty
+from vl4ad_ros.runtime.scores import SCORINGS, image_score, to_uncertainty
 
 LIMITS = PromptLimits(concepts=12, columns=8, concepts_per_column=6)
 COSINE = st.floats(-1, 1, width=32)

@@ -21,7 +21,7 @@ from vl4ad_ros.network.small_detector import SmallDetector
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.prompt_tensors import pack
-from vl4ad_ros.runtime.uncertainty import to_uncertainty
+from vl4ad_ros.runtime.scores import to_uncertainty
 from vl4ad_ros.training import export
 from vl4ad_ros.training.checkpoint import BEST, LAST
 from vl4ad_ros.training.data import load_data

@@ -18,7 +18,7 @@ HELP = "measure speed and memory: scoring, resolution, engine, gpu, ros"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     from vl4ad_ros.cli.bench_gpu import FORMS
-    from vl4ad_ros.runtime.engine_factory import BACKENDS
+    from vl4ad_ros.runtime.engine import BACKENDS
 
     modes = parser.add_subparsers(dest="mode", metavar="MODE", required=True)
     scoring = modes.add_parser("scoring", help="Eq. 2 on the masks against upsampling them first")

@@ -11,7 +11,7 @@ from vl4ad_ros.cli.bench_timing import measure
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.detector import Detector
-from vl4ad_ros.runtime.engine_factory import create_engine
+from vl4ad_ros.runtime.engine import create_engine
 
 
 def bench_backend(

@@ -23,9 +23,9 @@ from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.network.score_reference import class_posterior, column_cosines
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.detector import Detector
-from vl4ad_ros.runtime.engine_factory import create_engine
+from vl4ad_ros.runtime.engine import create_engine
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors
-from vl4ad_ros.runtime.score_names import SCORINGS, SETTINGS_SIZE
+from vl4ad_ros.runtime.scores import SCORINGS, SETTINGS_SIZE
 
 Array = NDArray[np.float32]
 Form = Callable[[Array, Array, int, int], Array]

@@ -86,7 +86,7 @@ def make_form(case: ScoringCase, form: str) -> Any:
 
     from vl4ad_ros.network.image_score import score_of_resized_classes, score_of_resized_masks
     from vl4ad_ros.network.score_graph import class_weights, mask_score
-    from vl4ad_ros.runtime.score_names import SCORINGS, SETTINGS_SIZE
+    from vl4ad_ros.runtime.scores import SCORINGS, SETTINGS_SIZE
 
     generator = torch.Generator().manual_seed(0)
     size = (case.height, case.width)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from vl4ad_ros.cli.random_word_options import add_random_word, random_word_network
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.runtime.engine_factory import BACKENDS
-from vl4ad_ros.runtime.score_names import DEFAULT_SCORING, METHODS, SCORINGS
+from vl4ad_ros.runtime.engine import BACKENDS
+from vl4ad_ros.runtime.scores import DEFAULT_SCORING, METHODS, SCORINGS
 
 if TYPE_CHECKING:
     from vl4ad_ros.io.media import Picture
     from vl4ad_ros.runtime.detector import Detector
-    from vl4ad_ros.runtime.frame_state import FrameState
+    from vl4ad_ros.runtime.frames import FrameState
 
 HELP = "find anomalies in pictures, folders and videos; write maps, masks, overlays and result.json"
 RESULT = "result.json"
@@ -93,7 +93,7 @@ def _process(picture: Picture, detector: Detector, state: FrameState, args: argp
     from vl4ad_ros.io.drawing import draw_overlay
     from vl4ad_ros.io.media import write_mask, write_overlay, write_uncertainty
     from vl4ad_ros.runtime.frames import Job
-    from vl4ad_ros.runtime.uncertainty import image_score
+    from vl4ad_ros.runtime.scores import image_score
 
     (result,) = detector.process([Job(picture.image)], state)
     uncertainty, mask = result.uncertainty, result.mask

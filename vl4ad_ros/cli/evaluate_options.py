@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 def add_detector(parser: argparse.ArgumentParser) -> None:
     """Declare how the detector is opened."""
-    from vl4ad_ros.runtime.engine_factory import BACKENDS
-    from vl4ad_ros.runtime.score_names import SCORINGS
+    from vl4ad_ros.runtime.engine import BACKENDS
+    from vl4ad_ros.runtime.scores import SCORINGS
 
     group = parser.add_argument_group("detector")
     group.add_argument("--bundle", default="vl4ad-small", help="name or folder of the model bundle")

@@ -149,7 +149,7 @@ def _tensorrt(args: argparse.Namespace) -> int:
 def _verify(bundle: ModelBundle, card: EngineCard, device: int) -> EngineCard:
     """Check the engine where a GPU is; without one its card says that it was not."""
     from vl4ad_ros.runtime.cuda import CudaDevice
-    from vl4ad_ros.runtime.engine_verify import verify_engine
+    from vl4ad_ros.runtime.graph_compare import verify_engine
     from vl4ad_ros.runtime.tensorrt_engine import TensorRtEngine
 
     try:

@@ -14,8 +14,7 @@ from vl4ad_ros.io.hashing import sha256_file
 from vl4ad_ros.runtime.bundle import CARD
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.frames import Job, Wanted, upsample
-from vl4ad_ros.runtime.score_names import DEFAULT_SCORING
-from vl4ad_ros.runtime.uncertainty import image_score
+from vl4ad_ros.runtime.scores import DEFAULT_SCORING, image_score
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ from vl4ad_ros.runtime.bundle import InputSpec
 from vl4ad_ros.runtime.engine import GRAPH_INPUTS, GRAPH_OUTPUT
 from vl4ad_ros.runtime.prompt_tensors import PromptLimits, PromptTensors
 from vl4ad_ros.runtime.random_word_network import graph_shapes as random_word_shapes
-from vl4ad_ros.runtime.score_names import SETTINGS_SIZE
+from vl4ad_ros.runtime.scores import SETTINGS_SIZE
 
 if TYPE_CHECKING:
     import torch

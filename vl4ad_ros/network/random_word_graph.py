@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vl4ad_ros.runtime.score_names import METHODS, SCORINGS
+from vl4ad_ros.runtime.scores import METHODS, SCORINGS
 
 
 def probability(dots: Tensor, head: Tensor) -> Tensor:

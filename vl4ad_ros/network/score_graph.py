@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from vl4ad_ros.runtime.score_names import SCORINGS
+from vl4ad_ros.runtime.scores import SCORINGS
 
 # Stands for minus infinity where a column takes no part; finite, so that nothing turns into NaN, also in float16.
 _NEVER = -1.0e4

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.runtime.score_names import check_scoring
+from vl4ad_ros.runtime.scores import check_scoring
 
 Array = NDArray[np.floating]
 

@@ -13,7 +13,7 @@ from vl4ad_ros.nodes import messages
 from vl4ad_ros.nodes.qos import LATCHED, create_publisher
 from vl4ad_ros.nodes.swaps import Swaps
 from vl4ad_ros.runtime.detector import Detector
-from vl4ad_ros.runtime.frame_state import FrameState
+from vl4ad_ros.runtime.frames import FrameState
 
 
 class Announcer:

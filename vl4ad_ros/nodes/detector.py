@@ -26,9 +26,8 @@ from vl4ad_ros.nodes.qos import QUEUE, create_publisher
 from vl4ad_ros.nodes.spin import run_node
 from vl4ad_ros.nodes.swaps import Swaps
 from vl4ad_ros.nodes.worker import Worker
-from vl4ad_ros.runtime.detector import Detector
-from vl4ad_ros.runtime.frame_state import FrameState, next_state
-from vl4ad_ros.runtime.frames import RoiMask
+from vl4ad_ros.runtime.detector import Detector, next_state
+from vl4ad_ros.runtime.frames import FrameState, RoiMask
 from vl4ad_ros.runtime.settings import BY_NAME, PARAMETERS, check_values
 
 NAME = "detector"

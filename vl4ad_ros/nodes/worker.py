@@ -19,8 +19,7 @@ from vl4ad_ros.nodes.cdr import read_image
 from vl4ad_ros.nodes.messages import OutgoingMaps
 from vl4ad_ros.nodes.slots import Slots, Taken
 from vl4ad_ros.runtime.detector import Detector
-from vl4ad_ros.runtime.frame_state import FrameState
-from vl4ad_ros.runtime.frames import Job
+from vl4ad_ros.runtime.frames import FrameState, Job
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from vl4ad_ros.random_word.split_engine import SplitEngine
 from vl4ad_ros.runtime.bundle import ModelBundle, threshold_key, write_card
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.random_word_files import METHOD, network_path
-from vl4ad_ros.runtime.score_names import DEFAULT_SCORING, SCORINGS
+from vl4ad_ros.runtime.scores import DEFAULT_SCORING, SCORINGS
 from vl4ad_ros.training.command import TrainOptions, configured
 from vl4ad_ros.training.data import load_data
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,14 +14,16 @@ from numpy.typing import NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import ModelBundle
-from vl4ad_ros.runtime.engine import Engine
-from vl4ad_ros.runtime.engine_factory import create_engine
-from vl4ad_ros.runtime.frame_state import FrameState
-from vl4ad_ros.runtime.frames import Job, OutputSize, Result, Wanted, finish
+from vl4ad_ros.runtime.engine import Engine, create_engine
+from vl4ad_ros.runtime.frames import FrameState, Job, OutputSize, Result, Wanted, finish
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors, pack
 from vl4ad_ros.runtime.random_word_files import METHOD, graph_inputs, load_bundled
 from vl4ad_ros.runtime.random_word_network import DEFAULT, RandomWordNetwork
-from vl4ad_ros.runtime.score_names import DEFAULT_SCORING
+from vl4ad_ros.runtime.scores import DEFAULT_SCORING
+from vl4ad_ros.runtime.settings import PromptSettings, from_ros
+
+_OF_THE_PROMPTS = ("prompt_set", "scoring", "method", "random_word", "temperature")
+_OF_THE_RESULT = (*_OF_THE_PROMPTS, "threshold", "output_size", "min_region_area")
 
 
 class Detector:
@@ -50,7 +54,7 @@ class Detector:
 
         Args:
             bundle: Name of an installed bundle, or a folder.
-            backend: One of `vl4ad_ros.runtime.engine_factory.BACKENDS`.
+            backend: One of `vl4ad_ros.runtime.engine.BACKENDS`.
             threads: CPU threads (ONNX Runtime); 0 lets the library choose.
             device_id: Number of the GPU.
             auto_build: Whether a missing or stale TensorRT engine is built here, which takes minutes; the log says why.
@@ -61,7 +65,7 @@ class Detector:
         """
         loaded = ModelBundle.load(bundle)
         if auto_build and backend.startswith("tensorrt"):
-            from vl4ad_ros.runtime.tensorrt_ensure import ensure_engine
+            from vl4ad_ros.runtime.tensorrt_builder import ensure_engine
 
             ensure_engine(loaded, backend, max_batch, device_id)
         return cls(loaded, create_engine(loaded, backend, threads, device_id))
@@ -204,3 +208,40 @@ class Detector:
     def close(self) -> None:
         """Free the engine."""
         self.engine.close()
+
+
+def next_state(
+    detector: Detector, values: Mapping[str, Any], previous: FrameState | None, changed: frozenset[str] | None = None
+) -> FrameState:
+    """Make the state that the parameters ask for.
+
+    Args:
+        detector: The loaded detector.
+        values: All parameters by name, as they shall be.
+        previous: The state in force, or None.
+        changed: Names of the parameters that were set; None for all. A prompt set or network that is named again is
+            read again, so that a file made anew is taken up.
+
+    Raises:
+        Vl4adError: If the prompt set, scoring, method, network or temperature cannot be used with this bundle.
+    """
+
+    def touched(names: tuple[str, ...]) -> bool:
+        return previous is None or changed is None or bool(changed & set(names))
+
+    given = from_ros(values, PromptSettings.model_fields)
+    if previous is None or touched(_OF_THE_PROMPTS):
+        state = detector.state(**given)
+    else:
+        card, scoring = detector.bundle.card, previous.prompts.scoring
+        own = card.threshold(previous.method, scoring)
+        state = replace(previous, threshold=own if given["threshold"] is None else given["threshold"])
+    return replace(
+        state,
+        version=1 if previous is None else previous.version + int(touched(_OF_THE_RESULT)),
+        output_size=values["output_size"],
+        min_region_area=int(values["min_region_area"]),
+        max_rate=float(values["max_rate"]),
+        enabled=bool(values["enabled"]),
+        batch_wait_s=float(values["batch_wait_ms"]) / 1000,
+    )

@@ -12,9 +12,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.runtime.frame_state import FrameState
+from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 from vl4ad_ros.runtime.regions import Region, find_regions
-from vl4ad_ros.runtime.uncertainty import to_uncertainty
+from vl4ad_ros.runtime.scores import to_uncertainty
+
+
+@dataclass(frozen=True, eq=False)
+class FrameState:
+    """The live settings in force. A frame takes one reference and uses only that, so that no frame can mix two.
+
+    Attributes:
+        prompts: The prompt set with scoring, method and temperature, ready for the graph.
+        threshold: Of the anomaly mask, [0, 1].
+        method: Name of the anomaly method that the prompts were packed for.
+        random_word: What identifies the random-word network among the prompts' inputs; None where the method has none.
+        output_size: `input`, `network` or `mask`.
+        min_region_area: Pixels.
+        version: Counts up with each change that can alter a map, a mask or a region.
+        max_rate: Frames per second and camera; 0 for no limit.
+        enabled: Whether frames are processed at all.
+        batch_wait_s: Patience for the frames of other cameras, seconds.
+    """
+
+    prompts: PromptTensors
+    threshold: float = 0.5
+    method: str = "vl4ad"
+    random_word: Mapping[str, str] | None = None
+    output_size: str = "input"
+    min_region_area: int = 0
+    version: int = 1
+    max_rate: float = 0.0
+    enabled: bool = True
+    batch_wait_s: float = 0.0
 
 
 class RoiMask:

@@ -12,7 +12,7 @@ from pydantic import Field
 from vl4ad_ros.io.checked import Checked
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
-from vl4ad_ros.runtime.score_names import DEFAULT_SCORING, METHODS, SCORINGS, SETTINGS_SIZE, check_scoring
+from vl4ad_ros.runtime.scores import DEFAULT_SCORING, METHODS, SCORINGS, SETTINGS_SIZE, check_scoring
 
 LOWEST_TEMPERATURE = 1e-4
 """A hundredth of the least that FC-CLIP can learn (its logit scale ends at 100); far below, 1/T leaves float32."""

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.runtime.engine_factory import BACKENDS
+from vl4ad_ros.runtime.engine import BACKENDS
 from vl4ad_ros.runtime.parameters import Parameter, Settings, Value, parameters, setting
-from vl4ad_ros.runtime.score_names import METHODS, SCORINGS
+from vl4ad_ros.runtime.scores import METHODS, SCORINGS
 
 METHOD_CHOICES = (*METHODS, "both")
 OUTPUT_SIZES = ("input", "network", "mask")

@@ -7,7 +7,7 @@ import numpy as np
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.detector import Detector
-from vl4ad_ros.runtime.engine_factory import create_engine
+from vl4ad_ros.runtime.engine import create_engine
 from vl4ad_ros.training.validate import alarm_level, labelled_part
 from vl4ad_ros.training.validation_scenes import ValidationScene
 
