@@ -113,33 +113,6 @@ def test_what_cannot_be_written_is_found_before_the_work(
     assert "default.safetensors: cannot be written" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["--network", "n.safetensors", "--side", "0"], "--side must be at least 1, got 0"),
-        (["--network", "n.safetensors", "--gap-images", "-1"], "--gap-images must be at least 1, got -1"),
-        (["--network", "n.safetensors", "--output", "{}/file/x.json"], "x.json: cannot be written"),
-        (["--network", "n.safetensors", "--images", "x"], "--images is for road data"),
-        (["--network", "n.safetensors", "--layout", "road_anomaly"], "no training pictures to close the gap with"),
-        (["--method", "prompt_guided", "--layout", "camvid_ood", "--categories", "x"], "'camvid_ood' has none"),
-        ([], "Name the trained network"),
-    ],
-)
-def test_mistakes_of_evaluate_are_found_before_the_model_is_loaded(
-    arguments: list[str],
-    sentence: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from vl4ad_ros.prompts import open_clip_encoder
-
-    monkeypatch.setattr(open_clip_encoder, "OpenClipEncoder", lambda *_: pytest.fail("it began to work"))
-    (tmp_path / "file").touch()
-    assert main(["random-word", "evaluate", str(tmp_path), *(word.format(tmp_path) for word in arguments)]) == 2
-    assert sentence in capsys.readouterr().err
-
-
 def test_an_interrupted_write_keeps_the_network_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from vl4ad_ros.runtime import random_word_network as module
 
@@ -159,7 +132,7 @@ def test_an_interrupted_write_keeps_the_network_that_was_there(tmp_path: Path, m
 
 
 def test_help_shows_the_defaults_that_say_something_once(capsys: pytest.CaptureFixture[str]) -> None:
-    for action in ("train", "gap", "thresholds", "inspect", "evaluate", "compare"):
+    for action in ("train", "gap", "thresholds", "inspect", "compare"):
         with pytest.raises(SystemExit):
             main(["random-word", action, "--help"])
         said = " ".join(capsys.readouterr().out.split())
@@ -177,53 +150,3 @@ def test_inspect_takes_any_network_of_a_bundle(both_bundle: Path, capsys: pytest
     assert json.loads(capsys.readouterr().out) == {"kind": "mine"}
     assert main(["random-word", "inspect", str(both_bundle)]) == 2
     assert "expected one of ['mine'], got 'default'" in capsys.readouterr().err
-
-
-def test_evaluate_runs_the_baseline_and_a_trained_network_on_a_random_clip(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from open_clip.transformer import VisionTransformer
-
-    from vl4ad_ros.prompts import open_clip_encoder
-
-    class Clip(ToyEncoder):
-        id = "open_clip:toy/random"
-
-        def __init__(self, encoder_id: str, weights: Path | None = None) -> None:
-            import torch
-
-            torch.manual_seed(0)
-            self.visual = VisionTransformer(32, 8, 32, 1, 2, 2.0, output_dim=self.dim).eval()
-
-    monkeypatch.setattr(open_clip_encoder, "OpenClipEncoder", Clip)
-    rng = np.random.default_rng(0)
-    for kind, count in (("train/good", 2), ("test/good", 2), ("test/hole", 2)):
-        (tmp_path / "data/nut" / kind).mkdir(parents=True)
-        for number in range(count):
-            cv2.imwrite(str(tmp_path / "data/nut" / kind / f"{number}.png"), rng.integers(0, 256, (40, 40, 3)))
-    (tmp_path / "data/nut/ground_truth/hole").mkdir(parents=True)
-    mask = np.zeros((40, 40), np.uint8)
-    mask[10:20, 10:20] = 255
-    for number in range(2):
-        cv2.imwrite(str(tmp_path / f"data/nut/ground_truth/hole/{number}_mask.png"), mask)
-    common = ["random-word", "evaluate", str(tmp_path / "data"), "--side", "32", "--windows", "2"]
-    (tmp_path / "family.yaml").write_text(json.dumps(toy_family().model_dump()))
-    out = tmp_path / "result.json"
-    baseline = ["--method", "prompt_guided", "--family", str(tmp_path / "family.yaml"), "--output", str(out)]
-    assert main([*common, *baseline]) == 0
-    result = json.loads(out.read_text())
-    assert result["categories"]["nut"]["images"] == 4
-    assert result["categories"]["nut"]["regions"] == 2
-    assert set(result["mean"]) == {"image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pro"}
-    assert "mean: image_auroc" in capsys.readouterr().out
-    assert main(common) == 2
-    assert "--network FILE" in capsys.readouterr().err
-    settings = {"family": str(tmp_path / "family.yaml"), "text_encoder": Clip.id, "samples": 50, "epochs": 2}
-    (tmp_path / "toy.yaml").write_text(json.dumps(settings))
-    monkeypatch.setattr(encoders, "create_encoder", lambda encoder_id, weights=None: Clip(encoder_id))
-    network = tmp_path / "n.safetensors"
-    assert main(["random-word", "train", str(tmp_path / "toy.yaml"), "--output", str(network)]) == 0
-    assert main([*common, "--network", str(network), "--gap-images", "2", "--output", str(out)]) == 0
-    again = json.loads(out.read_text())
-    assert again["card"]["text_encoder"] == Clip.id
-    assert 0 <= again["mean"]["pro"] <= 1

@@ -1,4 +1,4 @@
-"""`vl4ad random-word` on a real, tiny open_clip model with weights files of its own; nothing is replaced."""
+"""The method on a real, tiny open_clip model with weights files of its own; nothing is replaced."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import torch
 from open_clip import factory
 
 from vl4ad_ros.cli.main import main
+from vl4ad_ros.runtime.random_word_network import load_network
 
 MODEL = "vl4ad-test-tiny"
 ENCODER = f"open_clip:{MODEL}/mine"
@@ -28,98 +29,80 @@ RNG = np.random.default_rng(0)
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Weights of two models of one name, settings, products and one road data set."""
+    """Weights of two models of one name, a network trained for each with one cache, and one product."""
     root = tmp_path_factory.mktemp("open_clip")
     patch = pytest.MonkeyPatch()
     for name in ("_MODEL_CONFIGS", "_MODEL_CONFIG_PATHS"):
         patch.setattr(factory, name, getattr(factory, name).copy())
     (root / f"{MODEL}.json").write_text(json.dumps(CONFIG))
     open_clip.add_model_config(root / f"{MODEL}.json")
+    settings = {"family": "products", "text_encoder": ENCODER, "samples": 40, "validation_samples": 10, "epochs": 2}
+    (root / "settings.json").write_text(json.dumps(settings))
     for seed in (1, 2):
         torch.manual_seed(seed)
         torch.save(open_clip.create_model(MODEL, pretrained=None).state_dict(), root / f"{seed}.pt")
-    settings = {"family": "products", "text_encoder": ENCODER, "samples": 40, "validation_samples": 10, "epochs": 2}
-    (root / "settings.json").write_text(json.dumps(settings))
+        command = ["random-word", "train", str(root / "settings.json"), "--weights", str(root / f"{seed}.pt")]
+        assert main([*command, "--cache", str(root / "cache"), "--output", str(root / f"{seed}.safetensors")]) == 0
     mask = np.zeros((40, 40), np.uint8)
     mask[10:20, 10:20] = 255
     for folder in ("train/good", "test/good", "test/hole"):
         for number in range(2):
-            picture(root / "products/nut" / folder / f"{number}.png")
-            picture(root / f"products/nut/ground_truth/hole/{number}_mask.png", mask)
-    for number in range(5):
-        picture(root / f"road/images/{number}.png", size=(40, 60))
-        picture(root / f"road/labels/{number}.png", cv2.resize(mask // 255, (60, 40)) * (number % 2))
+            picture(root / "nut" / folder / f"{number}.png", RNG.integers(0, 256, (40, 40, 3)))
+            picture(root / f"nut/ground_truth/hole/{number}_mask.png", mask)
     yield root
     patch.undo()
 
 
-def picture(path: Path, pixels: np.ndarray | None = None, size: tuple[int, int] = (40, 40)) -> None:
+def picture(path: Path, pixels: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), RNG.integers(0, 256, (*size, 3)) if pixels is None else pixels)
+    assert cv2.imwrite(str(path), pixels)
 
 
-@pytest.fixture(scope="module")
-def networks(work: Path) -> list[Path]:
-    """One network for each weights file, trained with one cache."""
-    paths = [work / f"network{seed}.safetensors" for seed in (1, 2)]
-    for seed, path in enumerate(paths, start=1):
-        command = ["random-word", "train", str(work / "settings.json"), "--weights", str(work / f"{seed}.pt")]
-        assert main([*command, "--cache", str(work / "cache"), "--output", str(path)]) == 0
-    return paths
+def evaluate(work: Path, network: str, *arguments: str, weights: int = 1) -> dict[str, Any]:
+    command = ["evaluate", "dataset", "mvtec", str(work / "nut"), "--bundle", ENCODER, "--method", "random_word"]
+    command += ["--random-word", network, "--weights", str(work / f"{weights}.pt"), "--out", str(work / "out")]
+    assert main([*command, "--windows", "2", *arguments]) == 0
+    return dict(json.loads((work / "out/result.json").read_text()))
 
 
-def evaluate(work: Path, data: str, *arguments: str, weights: int = 1) -> dict[str, Any]:
-    command = ["random-word", "evaluate", str(work / data), "--text-encoder", ENCODER, "--windows", "2"]
-    command += ["--weights", str(work / f"{weights}.pt"), "--output", str(work / "out/result.json")]
-    assert main([*command, *arguments]) == 0
-    text = (work / "out/result.json").read_text()
-    assert "NaN" not in text
-    return dict(json.loads(text))
-
-
-def test_each_weights_file_has_embeddings_of_its_own(networks: list[Path], work: Path) -> None:
-    from vl4ad_ros.runtime.random_word_network import load_network
-
-    one, two = (load_network(path) for path in networks)
+def test_each_weights_file_has_embeddings_of_its_own(work: Path) -> None:
+    one, two = (load_network(work / f"{seed}.safetensors") for seed in (1, 2))
     assert one.encoder_id == two.encoder_id == ENCODER
     assert one.dim == CONFIG["embed_dim"]
     assert np.abs(one.text_means - two.text_means).max() > 0.01
-    assert len(list((work / "cache").iterdir())) == 2
 
 
-def test_products(networks: list[Path], work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    trained = evaluate(work, "products", "--network", str(networks[0]), "--side", "32", "--gap-images", "2")
-    assert "prompts embedded" not in capsys.readouterr().err
-    guided = evaluate(work, "products", "--method", "prompt_guided", "--side", "32")
-    assert "prompts embedded" in capsys.readouterr().err
-    for result, kind in ((trained, "settings"), (guided, "temperature")):
-        assert kind in result["card"]
-        assert result["categories"]["nut"]["images"] == 4
-        assert all(0 <= value <= 1 for value in result["mean"].values())
-    assert trained["mean"] != guided["mean"]
-    other = evaluate(work, "products", "--network", str(networks[1]), "--side", "32", "--gap-images", "2", weights=2)
-    assert other["mean"] != trained["mean"]
+def test_an_evaluation_of_products(work: Path) -> None:
+    own = [str(work / f"{seed}.safetensors") for seed in (1, 2)]
+    open_gap = evaluate(work, own[0])
+    closed = evaluate(work, own[0], "--images", str(work / "nut/train"), "--most-images", "2")
+    others = evaluate(work, own[1], weights=2)
+    guided = evaluate(work, "products")
+    maps = set()
+    for result in (open_gap, closed, others, guided):
+        assert result["frames"] == {"evaluated": 4, "labelled": 4, "with_anomalies": 2}
+        figures = [*result["image"].values(), result["pixel"]["auroc"], result["pro"]]
+        assert all(0 <= figure <= 1 for figure in figures)
+        assert result["detector"]["bundle"] == ENCODER
+        maps.add(result["pixel"]["auroc"])
+    assert len(maps) == 4
+    assert (open_gap["detector"]["gap"], closed["detector"]["gap"]["images"]) == ({"kind": "none"}, 2)
+    assert open_gap["detector"]["random_word"]["name"] == "1"
 
 
-def test_roads(networks: list[Path], work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    road = ("--layout", "road_anomaly")
-    open_gap = evaluate(work, "road", *road, "--network", str(networks[0]), "--gap", "none")
-    said = capsys.readouterr()
-    assert "5 of 5 frames" in said.err
-    assert "road_anomaly: ap 0." in said.out
-    closed = evaluate(
-        work, "road", *road, "--network", str(networks[0]), "--images", str(work / "products"), "--gap-images", "3"
-    )
-    guided = evaluate(work, "road", *road, "--method", "prompt_guided")
-    for result in (open_gap, closed, guided):
-        assert result["data"]["frames"] == 5
-        pixel = result["pixel"]
-        assert pixel["positives"] + pixel["negatives"] == 5 * 40 * 60
-        assert all(0 < pixel[figure] < 1 for figure in ("ap", "fpr95", "auroc"))
-        assert result["frames"] == 5
-        assert result["problems"] == []
-    assert (open_gap["gap"], closed["gap"]["images"]) == ({"kind": "none"}, 3)
-    assert open_gap["pixel"] != closed["pixel"] != guided["pixel"]
-    # The baseline's texts are about roads there.
-    products = evaluate(work, "road", *road, "--method", "prompt_guided", "--family", "products")
-    assert products["pixel"] != guided["pixel"]
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--bundle", ENCODER], "--method random_word"),
+        (["--bundle", ENCODER, "--method", "random_word"], "--random-word NETWORK"),
+        (["--bundle", ENCODER, "--method", "random_word", "--random-word", "none.safetensors"], "cannot be read"),
+        (["--bundle", ENCODER, "--method", "random_word", "--random-word", "prodcts"], "prompt family"),
+        (["--images", "x"], "--images"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    arguments: list[str], sentence: str, work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["evaluate", "dataset", "mvtec", str(work / "nut"), "--out", str(work / "bad"), *arguments]
+    assert main(command) == 2
+    assert sentence in capsys.readouterr().err

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from vl4ad_ros.cli import evaluate_options as options
+from vl4ad_ros.cli.random_word_options import add_clip_windows, clip_windows
 
 HELP = "Run the detector on a data set and measure it (road_anomaly, camvid_ood, road_anomaly_21, folder, ...)."
 
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     mapping.add_argument("--normal", help="label values that are no anomalies; default: all others")
     options.add_detector(parser)
     options.add_run(parser, track=None)
+    add_clip_windows(parser)
     parser.add_argument("--submission", type=Path, help="also write the SegmentMeIfYouCan submission layout here")
     parser.add_argument("--method-name", default="vl4ad_ros", help="name of the method in the submission")
 
@@ -38,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         chosen = folder_layout(mapping, args.track or "anomaly")
     else:
         chosen = layout(args.name)
-    spec = options.detector_spec(args)
+    spec = clip_windows(args) or options.detector_spec(args)
     options.check_run(args)
     if args.submission is not None:
         from vl4ad_ros.evaluation.submission import write_submission

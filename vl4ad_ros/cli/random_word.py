@@ -1,4 +1,4 @@
-"""`vl4ad random-word`: train, inspect, evaluate and compare the second method, random-word CLIP."""
+"""`vl4ad random-word`: train, inspect and compare the second method, random-word CLIP."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vl4ad_ros.cli import random_word_evaluate
-from vl4ad_ros.cli.random_word_options import progress, read_images, say
+from vl4ad_ros.cli.random_word_options import progress, say
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.files import check_writable, write_json, write_text
 
@@ -59,8 +58,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     inspect.add_argument("network", help="a .safetensors file, or the name of a bundle")
     inspect.add_argument("--name", default="default", help="name of the network in the bundle")
 
-    random_word_evaluate.add_arguments(command("evaluate", random_word_evaluate.HELP))
-
     compare = command("compare", "compare the methods on road data sets with one bundle, over several seeds")
     _training_options(compare)
     compare.add_argument("--bundle", required=True, help="the bundle")
@@ -100,7 +97,6 @@ def run(args: argparse.Namespace) -> int:
         "gap": _gap,
         "thresholds": _thresholds,
         "inspect": _inspect,
-        "evaluate": random_word_evaluate.run,
         "compare": _compare,
     }
     if args.action not in ("gap", "inspect") and importlib.util.find_spec("torch") is None:
@@ -137,8 +133,10 @@ def _encoder(settings: TrainSettings, args: argparse.Namespace) -> TextEncoder:
     return create_encoder(settings.text_encoder, args.weights)
 
 
-def _most_images(args: argparse.Namespace) -> list[NDArray[np.uint8]]:
-    return read_images(args.images, args.most_images, "--most-images")
+def _gap_images(args: argparse.Namespace) -> list[NDArray[np.uint8]]:
+    from vl4ad_ros.random_word.gap import read_images
+
+    return read_images(args.images, args.most_images)
 
 
 def _check_install(bundle: ModelBundle, name: str) -> None:
@@ -184,7 +182,7 @@ def _train(args: argparse.Namespace) -> None:
             f"Bundle '{bundle.card.name}' needs a network of the text encoder '{bundle.card.text_encoder}', but "
             f"--text-encoder names '{settings.text_encoder}'."
         )
-    images = _most_images(args) if args.images is not None else []
+    images = _gap_images(args) if args.images is not None else []
     if args.output is not None:
         check_writable(args.output)
     elif bundle is not None:
@@ -219,7 +217,7 @@ def _gap(args: argparse.Namespace) -> None:
     detector = Detector.open(args.bundle)
     network = load_bundled(detector.bundle, args.name)
     _check_install(detector.bundle, args.name)
-    network = _close(network, detector, _most_images(args), args)
+    network = _close(network, detector, _gap_images(args), args)
     install(detector.bundle, network, args.name)
     print(f"'{args.name}' in {detector.bundle.path}: shift of length {network.card['gap']['length']:.3f}")
 
@@ -275,7 +273,7 @@ def _compare(args: argparse.Namespace) -> None:
     settings = _settings(args, card.text_encoder)
     mean = None
     if args.images is not None:
-        mean = visual_mean_of(detector, _most_images(args), say)
+        mean = visual_mean_of(detector, _gap_images(args), say)
     seeds = list(range(args.seeds))
     encoder, cache = _encoder(settings, args), cache_folder(args.cache, args.weights)
     shown = progress("prompts embedded")

@@ -1,4 +1,4 @@
-"""What the kinds of `vl4ad random-word` share: options, pictures, progress, and files that are checked first."""
+"""Options of the random-word method that several commands share, and progress lines."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.media import PICTURES
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from vl4ad_ros.random_word.clip_windows import ClipWindowSpec
 
 
 def add_random_word(parser: argparse._ActionsContainer) -> None:
@@ -35,28 +33,38 @@ def random_word_network(args: argparse.Namespace) -> str | None:
     return network
 
 
-def read_images(folder: Path, most: int, option: str) -> list[NDArray[np.uint8]]:
-    """Read up to `most` images, spread evenly over a folder.
+def add_clip_windows(parser: argparse.ArgumentParser) -> None:
+    """Declare how a CLIP model runs, which `--bundle open_clip:MODEL/PRETRAINED` names."""
+    group = parser.add_argument_group("CLIP windows (--bundle open_clip:MODEL/PRETRAINED --method random_word)")
+    group.add_argument("--weights", type=Path, help="local weights file of the CLIP model")
+    group.add_argument("--windows", type=int, nargs="*", default=[2, 3], help="window sizes in patches")
+    group.add_argument("--images", type=Path, help="folder of unlabelled pictures to close the gap with")
+    group.add_argument("--most-images", type=int, default=16, help="images used, spread evenly over the folder")
+    group.add_argument("--reference", choices=("normal", "all"), default="normal", help="what the images show")
 
-    Args:
-        folder: The folder.
-        most: Images at most.
-        option: The option that `most` comes from, for the sentence where it is wrong.
+
+def clip_windows(args: argparse.Namespace) -> ClipWindowSpec | None:
+    """Return the CLIP model that the options name; None where they name a bundle.
 
     Raises:
-        Vl4adError: If there is no such folder, it holds no images, one is damaged, or `most` is below 1.
+        Vl4adError: If an option does not go with a CLIP model.
     """
-    from vl4ad_ros.io.media import read_picture
+    from vl4ad_ros.prompts.encoders import OPEN_CLIP_PREFIX
 
-    if not folder.is_dir():
-        raise Vl4adError(f"There is no folder {folder}.")
-    if most < 1:
-        raise Vl4adError(f"{option} must be at least 1, got {most}.")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
-    if not files:
-        raise Vl4adError(f"{folder} holds no images.")
-    count = min(most, len(files))
-    return [read_picture(files[index * len(files) // count], as_stored=True) for index in range(count)]
+    if not args.bundle.startswith(OPEN_CLIP_PREFIX):
+        if args.images is not None or args.weights is not None:
+            raise Vl4adError("--images and --weights are for a CLIP model (--bundle open_clip:MODEL/PRETRAINED).")
+        return None
+    if args.method != "random_word" or args.random_word is None:
+        raise Vl4adError(
+            f"--bundle {args.bundle} takes --method random_word and --random-word NETWORK: a .safetensors file, or a "
+            "prompt family (road, products) to compare cosines without training."
+        )
+    from vl4ad_ros.random_word.clip_windows import ClipWindowSpec
+
+    return ClipWindowSpec(
+        args.bundle, args.random_word, args.weights, tuple(args.windows), args.images, args.most_images, args.reference
+    )
 
 
 def say(line: str) -> None:

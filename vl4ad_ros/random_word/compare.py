@@ -14,17 +14,13 @@ from vl4ad_ros.evaluation.datasets import DatasetSource, require_whole
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics, PixelResult
 from vl4ad_ros.prompts.encoders import Progress, TextEncoder
 from vl4ad_ros.random_word.config import TrainSettings
-from vl4ad_ros.random_word.embed import embed
-from vl4ad_ros.random_word.family import PromptFamily, load_family
+from vl4ad_ros.random_word.family import load_family
 from vl4ad_ros.random_word.gap import Reference, close_gap, directions, mean_visual_embedding
-from vl4ad_ros.random_word.prompts import ANOMALOUS, NORMAL, WordSettings, every_prompt
-from vl4ad_ros.random_word.training import prepare, train
+from vl4ad_ros.random_word.prompts import WordSettings
+from vl4ad_ros.random_word.training import prepare, prompt_guided, train
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors
-from vl4ad_ros.runtime.random_word_network import RandomWordNetwork, cosine_network
-
-COSINE_TEMPERATURE = 0.07
-"""WinCLIP's, as anomalib's code has it; a monotone map of the score, so AP and FPR95 do not depend on it."""
+from vl4ad_ros.runtime.random_word_network import RandomWordNetwork
 
 METRICS = ("ap", "fpr95", "auroc", "error")
 
@@ -110,16 +106,6 @@ def make_variants(
     chosen = next(name for name, words in word_settings(settings).items() if words == settings.words)
     variants.append(Variant(f"both: VL4AD + {chosen}", "both", tuple(trained[chosen])))
     return variants
-
-
-def prompt_guided(
-    family: PromptFamily, encoder: TextEncoder, cache: Path | None = None, progress: Progress | None = None
-) -> RandomWordNetwork:
-    """Return the baseline: cosines to the mean of all normal and of all anomalous prompts, without random words."""
-    prompts = every_prompt(family)
-    rows = embed(prompts.texts, encoder, cache, progress=progress)
-    means = np.stack([rows[prompts.labels == label].mean(axis=0) for label in (NORMAL, ANOMALOUS)])
-    return cosine_network(means, COSINE_TEMPERATURE, encoder.id)
 
 
 def visual_mean_of(detector: Detector, images: Sequence[NDArray[np.uint8]], say: Say) -> NDArray[np.float32]:

@@ -9,11 +9,14 @@ first layer looks at.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.media import PICTURES, read_picture
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.engine import Engine
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
@@ -23,6 +26,23 @@ from vl4ad_ros.runtime.random_word_network import RandomWordNetwork
 
 Reference = Literal["normal", "all"]
 Progress = Callable[[int, int], None]
+
+
+def read_images(folder: Path, limit: int) -> list[NDArray[np.uint8]]:
+    """Read up to `limit` images RGB uint8 [H, W, 3], spread evenly over a folder.
+
+    Raises:
+        Vl4adError: If there is no such folder, it holds no images, one is damaged, or the limit is below 1.
+    """
+    if not folder.is_dir():
+        raise Vl4adError(f"There is no folder {folder}.")
+    if limit < 1:
+        raise Vl4adError(f"The number of images to close the gap with must be at least 1, got {limit}.")
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
+    if not files:
+        raise Vl4adError(f"{folder} holds no images.")
+    count = min(limit, len(files))
+    return [read_picture(files[index * len(files) // count], as_stored=True) for index in range(count)]
 
 
 def directions(network: RandomWordNetwork) -> NDArray[np.float32]:

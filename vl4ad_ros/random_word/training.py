@@ -23,10 +23,12 @@ from vl4ad_ros.prompts.encoders import Progress, TextEncoder
 from vl4ad_ros.random_word.config import TrainSettings
 from vl4ad_ros.random_word.embed import embed
 from vl4ad_ros.random_word.family import PromptFamily
-from vl4ad_ros.random_word.prompts import ANOMALOUS, NORMAL, Prompts, generate, load_words, mix, split
-from vl4ad_ros.runtime.random_word_network import RandomWordNetwork
+from vl4ad_ros.random_word.prompts import ANOMALOUS, NORMAL, Prompts, every_prompt, generate, load_words, mix, split
+from vl4ad_ros.runtime.random_word_network import RandomWordNetwork, cosine_network
 
 EpochReport = Callable[[int, float, float], None]
+COSINE_TEMPERATURE = 0.07
+"""WinCLIP's, as anomalib's code has it; a monotone map of the score, so AP and FPR95 do not depend on it."""
 
 
 @dataclass(frozen=True)
@@ -221,6 +223,16 @@ def _refit(data: TextData, settings: TrainSettings, count: int) -> _Head:
     for _ in islice(_passes(head, data.train, settings), count):
         pass
     return head
+
+
+def prompt_guided(
+    family: PromptFamily, encoder: TextEncoder, cache: Path | None = None, progress: Progress | None = None
+) -> RandomWordNetwork:
+    """Return the baseline: cosines to the mean of all normal and of all anomalous prompts, without random words."""
+    prompts = every_prompt(family)
+    rows = embed(prompts.texts, encoder, cache, progress=progress)
+    means = np.stack([rows[prompts.labels == label].mean(axis=0) for label in (NORMAL, ANOMALOUS)])
+    return cosine_network(means, COSINE_TEMPERATURE, encoder.id)
 
 
 def validate_network(network: RandomWordNetwork, data: TextData) -> dict[str, dict[str, float]]:

@@ -12,23 +12,48 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vl4ad_ros.io.errors import Vl4adError
+
+# OpenAI's values are those of every open_clip model that names no others.
+_MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
 class WindowTower(ABC):
     """An image tower that embeds windows.
 
     Attributes:
-        grid: Patches in a column and in a row.
+        visual: open_clip's tower.
+        size: Rows and columns of its input.
+        batch: Windows that run at once.
     """
 
-    def __init__(self, visual: Any, grid: tuple[int, int], batch: int) -> None:
-        """Wrap open_clip's tower, for `batch` windows at once."""
-        self.visual, self.grid, self.batch = visual, grid, batch
+    def __init__(self, visual: Any, batch: int = 256) -> None:
+        size = visual.image_size
+        self.visual, self.batch = visual, batch
+        self.size: tuple[int, int] = tuple(size) if isinstance(size, tuple) else (size, size)
+        config = getattr(visual, "preprocess_cfg", None) or {}
+        self._mean, self._std = (
+            torch.tensor(config.get(name) or default).reshape(1, 3, 1, 1)
+            for name, default in (("mean", _MEAN), ("std", _STD))
+        )
+
+    @property
+    @abstractmethod
+    def grid(self) -> tuple[int, int]:
+        """Patches in a column and in a row."""
+
+    def prepare(self, image: NDArray[np.uint8]) -> Tensor:
+        """Resize an RGB image uint8 [H, W, 3] to the tower's input and normalise it: [1, 3, h, w]."""
+        method = cv2.INTER_AREA if image.shape[0] > self.size[0] else cv2.INTER_CUBIC
+        resized = torch.from_numpy(cv2.resize(image, self.size[::-1], interpolation=method))
+        return (resized.permute(2, 0, 1)[None].float() / 255 - self._mean) / self._std
 
     @abstractmethod
     def shared(self, images: Tensor) -> Tensor:
@@ -59,6 +84,12 @@ class WindowTower(ABC):
 class TransformerTower(WindowTower):
     """open_clip's own vision transformer, `open_clip.transformer.VisionTransformer`."""
 
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches in a column and in a row."""
+        rows, columns = self.visual.grid_size
+        return rows, columns
+
     def shared(self, images: Tensor) -> Tensor:
         """Return the tokens in front of the transformer, [B, 1 + patches, width], class token first."""
         tokens: Tensor = self.visual._embeds(images)
@@ -78,6 +109,12 @@ class TransformerTower(WindowTower):
 class ConvolutionalTower(WindowTower):
     """A timm trunk with a feature map and a pooling head (ConvNeXt), `open_clip.timm_model.TimmModel`."""
 
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Cells of the feature map in a column and in a row."""
+        reduction = int(self.visual.trunk.feature_info[-1]["reduction"])
+        return self.size[0] // reduction, self.size[1] // reduction
+
     def shared(self, images: Tensor) -> Tensor:
         """Return the trunk's features, [B, C, rows, columns]."""
         features: Tensor = self.visual.trunk.forward_features(images)
@@ -94,18 +131,17 @@ class ConvolutionalTower(WindowTower):
         return embedding
 
 
-def wrap_tower(visual: Any, image_size: tuple[int, int], batch: int = 256) -> WindowTower:
-    """Return the window form of an open_clip image tower.
+def wrap_tower(visual: Any) -> WindowTower:
+    """Return the window form of the image tower `model.visual` of an open_clip model.
 
     Raises:
         Vl4adError: If it is neither a vision transformer of open_clip's own nor a convolutional timm trunk.
     """
     if hasattr(visual, "_embeds") and hasattr(visual, "grid_size"):
-        return TransformerTower(visual, tuple(visual.grid_size), batch)
+        return TransformerTower(visual)
     trunk = getattr(visual, "trunk", None)
     if hasattr(trunk, "stages") and hasattr(trunk, "forward_head"):
-        reduction = int(visual.trunk.feature_info[-1]["reduction"])
-        return ConvolutionalTower(visual, (image_size[0] // reduction, image_size[1] // reduction), batch)
+        return ConvolutionalTower(visual)
     raise Vl4adError(
         f"Windows need an open_clip vision transformer (ViT-...) or a ConvNeXt tower, got {type(visual).__name__}."
     )
@@ -128,21 +164,19 @@ def harmonic_map(scores: Tensor, index: Tensor, patches: int) -> Tensor:
     """Spread window scores over patches: the harmonic mean of the windows that cover a patch.
 
     Args:
-        scores: [B, n], > 0.
+        scores: [n], > 0.
         index: int64 [n, k].
         patches: Patches of the grid, each covered at least once.
 
     Returns:
-        [B, patches].
+        [patches].
     """
-    inverse = (1 / scores).unsqueeze(-1).expand(-1, -1, index.shape[1]).flatten(1)
     flat = index.flatten()
-    total = torch.zeros(len(scores), patches, dtype=scores.dtype).index_add_(1, flat, inverse)
-    count = torch.bincount(flat, minlength=patches).to(scores.dtype)
-    return count / total
+    inverse = (1 / scores)[:, None].expand_as(index).flatten()
+    total = torch.zeros(patches, dtype=scores.dtype).index_add_(0, flat, inverse)
+    return torch.bincount(flat, minlength=patches) / total
 
 
 def harmonic_mean(maps: Sequence[Tensor]) -> Tensor:
     """Return the harmonic mean of equally large tensors, element by element."""
-    stacked = torch.stack(list(maps))
-    return len(maps) / (1 / stacked).sum(dim=0)
+    return 1 / torch.stack([1 / part for part in maps]).mean(dim=0)
