@@ -1,4 +1,4 @@
-"""Write the topic and parameter tables into README.md and docs/node.md from the node's declarations.
+"""Write the topic and parameter tables into docs/reference.md from the node's declarations.
 
 python scripts/generate_node_docs.py          write them
 python scripts/generate_node_docs.py --check  only say whether they are up to date
@@ -20,7 +20,7 @@ from vl4ad_ros.nodes.topics import TOPICS, Topic  # noqa: E402
 from vl4ad_ros.runtime.parameters import Parameter  # noqa: E402 - needs the path
 from vl4ad_ros.runtime.settings import OVERLAY_PARAMETERS, PARAMETERS  # noqa: E402
 
-PAGES = ("README.md", "docs/node.md")
+PAGES = ("docs/reference.md",)
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -47,3 +47,21 @@ def test_the_search_finds_commands() -> None:
     found = list(commands(ROOT / "docs" / "vl4ad-l.md"))
     assert [w[1] for w in found if w[0] == "vl4ad"][-4:] == ["import-fcclip", "prompts", "export", "export"]
     assert [words[3] for words in found if words[0] == "ros2"] == ["detector.launch.py"]
+
+
+def anchor(heading: str) -> str:
+    """Return the anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_of_the_pages_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        path, _, section = link.partition("#")
+        if path.startswith("http"):
+            continue
+        target = page.parent / path if path else page
+        assert target.exists(), f"{page.name}: {link}"
+        if section:
+            headings = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert section in map(anchor, headings), f"{page.name}: {link}"

@@ -20,7 +20,7 @@ def test_the_tables_are_up_to_date() -> None:
     command = [sys.executable, str(ROOT / "scripts" / "generate_node_docs.py"), "--check"]
     checked = subprocess.run(command, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, f"{checked.stdout}{checked.stderr}run scripts/generate_node_docs.py"
-    page = (ROOT / "docs" / "node.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
     for name in (*(p.name for p in PARAMETERS), *(t.name for t in TOPICS if "/debug/" not in t.name)):
         assert f"`{name}`" in page
 

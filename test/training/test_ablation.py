@@ -27,8 +27,8 @@ def test_the_rows_are_in_the_order_of_the_documented_table() -> None:
     detector = Detector.open("vl4ad-small")
     steps = make_steps([detector, detector])
     detector.close()
-    text = (Path(__file__).parents[2] / "docs/ablation.md").read_text()
-    documented = text.split("|---|---|---|\n")[1].split("\n\n")[0]
+    text = (Path(__file__).parents[2] / "docs/results.md").read_text()
+    documented = text.split("## Ablation")[1].split("|---|\n")[1].split("\n\n")[0]
     assert [step.label for step in steps] == [line.split("|")[1].strip() for line in documented.splitlines()]
     assert [step.detector for step in steps] == [1, 1] + [0] * (len(steps) - 2)
 
