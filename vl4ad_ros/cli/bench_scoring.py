@@ -2,7 +2,7 @@
 
 Usual (Mask2Former, FC-CLIP, RbA): N masks are resized to the image, passed through a sigmoid and combined with the
 class posteriors. Ours (`vl4ad_ros.network.image_score`): the classes' maps at the masks' resolution, resized; the
-finished score, resized; or the usual in strips. docs/bench.md: what that does to AP.
+finished score, resized; or the usual in strips. docs/results.md: what that does to AP.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resize",
         choices=("classes", "masks", "score"),
         default="classes",
-        help="what the graph resizes to the input's size; score: nothing, it ends at stride 4 (docs/export.md)",
+        help="what the graph resizes to the input's size; score: nothing, it ends at stride 4 (docs/tensorrt.md)",
     )
     onnx.add_argument("--concepts", type=int, default=256, help="concepts that a prompt set may have")
     onnx.add_argument("--columns", type=int, default=64, help="classes (in- and out-of-distribution) it may have")

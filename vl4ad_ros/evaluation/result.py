@@ -33,7 +33,7 @@ class EvaluationResult:
     """Everything that an evaluation found.
 
     Attributes:
-        summary: The content of `result.json` (docs/evaluation.md lists its keys).
+        summary: The content of `result.json` (docs/evaluate.md lists its keys).
         records: Per-frame records, in order.
         histograms: uint32 [F, 2, 1024] per frame: negatives and positives by coarse bin of uncertainty.
         calibration: float64 [3, 15], see `histograms.calibration`, over all labelled frames.

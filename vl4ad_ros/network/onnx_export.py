@@ -1,4 +1,4 @@
-"""One ONNX graph from the uint8 image and the prompt inputs to the score (docs/export.md)."""
+"""One ONNX graph from the uint8 image and the prompt inputs to the score (docs/tensorrt.md)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def export_onnx(
 
     Args:
         network: In eval mode; called with image uint8 [B, H, W, 3], text_embeddings [P, D], class_concepts int32
-            [C, L], class_mask [2, C], settings [8]; returns the score [B, h, w] (docs/export.md). It casts the image
+            [C, L], class_mask [2, C], settings [8]; returns the score [B, h, w] (docs/tensorrt.md). It casts the image
             before it transposes it: TensorRT transposes no uint8.
         path: File to write.
         spec: The input size.

@@ -1,4 +1,4 @@
-"""Mixed precision: a float32 graph becomes one whose heavy operators work in float16 (docs/export.md).
+"""Mixed precision: a float32 graph becomes one whose heavy operators work in float16 (docs/tensorrt.md).
 
 The converter is ONNX Runtime's own. What it must leave alone is decided here: softmax and logarithms, norms and the
 sums they are made of, the score, and everything that computes where deformable attention samples. TensorRT's strongly

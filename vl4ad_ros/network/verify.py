@@ -56,7 +56,7 @@ def errors(head: SegmentationHead, record: dict[str, NDArray[np.generic]]) -> di
     """Return the max abs error of each recorded output, by name; infinite where the shapes differ.
 
     The last two are held a second time, in the order of computation that inference and the exported graph use
-    (docs/network.md), as `pred_masks (inference)` and `pred_logits (inference)`.
+    (docs/architecture.md), as `pred_masks (inference)` and `pred_logits (inference)`.
 
     Raises:
         Vl4adError: If the recorded inputs do not fit the head.

@@ -27,12 +27,12 @@ def lost(summary: Summary, reliability: str, choice: str) -> str:
         return ""
     sent = number + summary.recent.get("received", 0)
     cures = {
-        "reliable": "give its driver config/fastdds.xml (docs/deployment.md), or a longer queue",
-        "best_effort": "let its driver publish reliably, or give it config/fastdds.xml (docs/deployment.md)",
+        "reliable": "give its driver config/fastdds.xml (docs/camera.md), or a longer queue",
+        "best_effort": "let its driver publish reliably, or give it config/fastdds.xml (docs/camera.md)",
     }
     cure = cures.get(reliability, cures["best_effort"])
     if reliability != "reliable" and choice == "best_effort":
-        cure = "set image_reliability to auto, or give its driver config/fastdds.xml (docs/deployment.md)"
+        cure = "set image_reliability to auto, or give its driver config/fastdds.xml (docs/camera.md)"
     return f"{number} of the last {sent} images ({number / sent:.0%}) were lost in transport: {cure}."
 
 

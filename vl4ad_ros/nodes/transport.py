@@ -23,7 +23,7 @@ def use_large_segments() -> bool:
     """Let this process and its children use config/fastdds.xml; call it before rclpy.init.
 
     Leaves the environment alone where the user chose another RMW or profile, or /dev/shm is small (a container's
-    64 MiB); see docs/deployment.md.
+    64 MiB); see docs/camera.md.
 
     Returns:
         Whether the profile is in force.

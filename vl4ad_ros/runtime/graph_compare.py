@@ -19,7 +19,7 @@ from vl4ad_ros.runtime.random_word_network import untrained_network
 from vl4ad_ros.runtime.scores import SCORINGS, to_uncertainty
 
 TOLERANCES = {"float32": 2e-3, "float16": 2e-2}
-"""Largest difference of two published maps that is accepted, by the graph's precision (docs/export.md)."""
+"""Largest difference of two published maps that is accepted, by the graph's precision (docs/tensorrt.md)."""
 
 Run = Callable[[NDArray[np.uint8], PromptTensors], NDArray[np.float32]]
 
