@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from vl4ad_ros.nodes.stats import STAGES  # noqa: E402
+from vl4ad_ros.nodes.health import STAGES  # noqa: E402
 from vl4ad_ros.nodes.topics import TOPICS, Topic  # noqa: E402
 from vl4ad_ros.runtime.parameters import Parameter  # noqa: E402 - needs the path
 from vl4ad_ros.runtime.settings import OVERLAY_PARAMETERS, PARAMETERS  # noqa: E402

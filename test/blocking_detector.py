@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.nodes.detector import NAME, DetectorNode
-from vl4ad_ros.nodes.spin import run_node
+from vl4ad_ros.nodes.executor import run_node
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.engine import create_engine

@@ -16,14 +16,14 @@ from rclpy.serialization import serialize_message
 from ros_harness import SENSOR, image_message, plain
 from sensor_msgs.msg import Image
 
-from vl4ad_ros.nodes.memory import keep_large_buffers
+from vl4ad_ros.nodes.memory import prepare_memory
 from vl4ad_ros.nodes.player import with_stamp
 
 RATE_HZ = 30.0
 
 
 def main() -> None:
-    keep_large_buffers()
+    prepare_memory()
     height, width, topics = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
     stop = threading.Event()
 

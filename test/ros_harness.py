@@ -29,10 +29,10 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
 from vl4ad_ros.io.images import image_bytes
-from vl4ad_ros.nodes.transport import use_large_segments
+from vl4ad_ros.nodes.memory import prepare_memory
 
 # The sender's shared memory is what an image must fit in.
-use_large_segments()
+prepare_memory()
 ROOT = Path(__file__).resolve().parent.parent
 # For what must come, however busy the machine is; a quiet one needs a few seconds.
 DEADLINE_S = 180.0

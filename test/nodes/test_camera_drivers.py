@@ -19,8 +19,8 @@ from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from ros_harness import EARS, ROOT, Client, environment, parameters, running
 from sensor_msgs.msg import CameraInfo, Image
 
+from vl4ad_ros.nodes.memory import PROFILE_VARIABLES
 from vl4ad_ros.nodes.player import stamp_of
-from vl4ad_ros.nodes.transport import PROFILE_VARIABLES
 
 DETECTOR = "vl4ad_ros.nodes.detector"
 LOG = logging.getLogger(__name__)

@@ -31,7 +31,7 @@ from std_msgs.msg import Header, String
 
 from vl4ad_ros.io.bag_reader import BagReader
 from vl4ad_ros.io.bag_recovery import readable_bag
-from vl4ad_ros.nodes.guard import GuardedExecutor
+from vl4ad_ros.nodes.executor import GuardedExecutor
 
 ODD_NAMES = ["", "\x00", "a\x00b", "☠" * 500, "x" * 5000, "%s%n", "..", "use_sim_time"]
 PROMPT_SET = {"name": "good", "version": "123456", "scoring": "vl4ad", "threshold": 0.5}

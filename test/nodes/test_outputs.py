@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import field, make_dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,8 +21,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header, String
 
 from vl4ad_ros.nodes import messages
-from vl4ad_ros.nodes.overlay import OverlayNode
-from vl4ad_ros.nodes.stats import STAGES
+from vl4ad_ros.nodes.health import STAGES
 from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.runtime.regions import Region
 
@@ -192,7 +191,7 @@ def test_regions_and_labels_fill_the_fields_of_vision_msgs() -> None:
     # The overlay reads them back.
     half = Region(10, 20, 4, 6, 12, 0.5, 0.75)
     array = messages.regions_detections(vision_msgs, Header(), [half])
-    assert OverlayNode._regions(cast(OverlayNode, SimpleNamespace(_vision_msgs=vision_msgs)), array) == [half]
+    assert messages.regions_of_detections(array) == [half]
     info = messages.vision_info(vision_msgs, Header(), "vl4ad", "/detector/prompt_set", 7)
     assert (info.database_version, info.database_location, info.method) == (7, "/detector/prompt_set", "vl4ad")
     compiled = compile_prompt_set(mock_prompt_sets()["merged"], ColourEncoder())

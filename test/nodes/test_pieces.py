@@ -1,8 +1,10 @@
-"""The node's ROS-free parts against values on paper: regions, camera_info, health, pairing, messages in bytes."""
+"""The node's ROS-free parts against values on paper: regions, camera_info, health, parts, messages in bytes."""
 
 from __future__ import annotations
 
 import json
+import threading
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -14,11 +16,12 @@ from std_msgs.msg import Header
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.images import image_bytes
 from vl4ad_ros.nodes import health, messages
-from vl4ad_ros.nodes.camera_info import rescale
-from vl4ad_ros.nodes.cdr import read_image
-from vl4ad_ros.nodes.complaints import Complaints
-from vl4ad_ros.nodes.pairing import Pairing
-from vl4ad_ros.nodes.stats import CameraStats, Summary
+from vl4ad_ros.nodes.cdr import OutgoingMaps, map_image, read_image
+from vl4ad_ros.nodes.executor import ThrottledLog
+from vl4ad_ros.nodes.health import CameraStats, Summary
+from vl4ad_ros.nodes.overlay import FrameParts
+from vl4ad_ros.nodes.prompt_set_publisher import HISTORY, SwapHistory
+from vl4ad_ros.nodes.worker import FrameSlots
 from vl4ad_ros.runtime.regions import MAX_REGIONS, Region, find_regions
 from vl4ad_ros.runtime.settings import PARAMETERS, check_values
 
@@ -61,9 +64,13 @@ def project(matrix: Any, columns: int, point: tuple[float, float, float]) -> Any
     return float(x / w), float(y / w)
 
 
+def rescaled(info: CameraInfo, image: tuple[int, int], output: tuple[int, int]) -> CameraInfo:
+    return messages.rescaled_camera_info(info, Header(), image, output)
+
+
 def test_camera_info_of_a_smaller_map_projects_to_the_same_place() -> None:
     info = camera_info()
-    out = rescale(info, (1080, 1920), (270, 640), CameraInfo())
+    out = rescaled(info, (1080, 1920), (270, 640))
     assert (out.height, out.width, out.distortion_model, list(out.d)) == (270, 640, "plumb_bob", list(info.d))
     for name, columns in (("k", 3), ("p", 4)):
         for point in ((0.0, 0.0, 1.0), (0.3, -0.2, 2.0)):
@@ -76,7 +83,7 @@ def test_camera_info_of_a_smaller_map_projects_to_the_same_place() -> None:
 
 def test_camera_info_of_the_same_size_is_the_same() -> None:
     info = camera_info()
-    out = rescale(info, (1080, 1920), (1080, 1920), CameraInfo())
+    out = rescaled(info, (1080, 1920), (1080, 1920))
     assert list(out.k) == pytest.approx(list(info.k))
     assert list(out.p) == pytest.approx(list(info.p))
 
@@ -84,13 +91,13 @@ def test_camera_info_of_the_same_size_is_the_same() -> None:
 def test_region_of_interest_and_binning_are_folded_in() -> None:
     info = camera_info(binning_x=2, binning_y=2)
     info.roi.x_offset, info.roi.y_offset, info.roi.width, info.roi.height = 100, 40, 800, 600
-    out = rescale(info, (300, 400), (300, 400), CameraInfo())
+    out = rescaled(info, (300, 400), (300, 400))
     x, y = project(info.k, 3, (0.1, 0.1, 1.0))
     on_paper = ((x + 0.5 - 100) / 2 - 0.5, (y + 0.5 - 40) / 2 - 0.5)
     assert project(out.k, 3, (0.1, 0.1, 1.0)) == pytest.approx(on_paper)
     assert (out.binning_x, out.roi.x_offset, out.roi.width) == (0, 0, 0)
     with pytest.raises(Vl4adError, match="400x300, but the image is 1920x1080"):
-        rescale(info, (1080, 1920), (1080, 1920), CameraInfo())
+        rescaled(info, (1080, 1920), (1080, 1920))
 
 
 @pytest.mark.parametrize(("width", "fits"), [(192, True), (193, True), (191, False), (194, False)])
@@ -99,9 +106,9 @@ def test_a_driver_may_round_a_binned_size_up_or_down(width: int, fits: bool) -> 
     info.roi.width, info.roi.height = 385, 200
     if not fits:
         with pytest.raises(Vl4adError, match=f"but the image is {width}x100"):
-            rescale(info, (100, width), (100, width), CameraInfo())
+            rescaled(info, (100, width), (100, width))
         return
-    out = rescale(info, (100, width), (100, width), CameraInfo())
+    out = rescaled(info, (100, width), (100, width))
     assert out.k[0] == pytest.approx(info.k[0] / 2)
 
 
@@ -160,35 +167,81 @@ def test_statistics_count_and_measure() -> None:
     assert stats.summary().recent == {}
 
 
-def test_pairing_waits_for_all_parts_and_forgets_the_old() -> None:
-    pairing = Pairing(frozenset({"a", "b"}), keep_frames=2, keep_bytes=1000)
-    assert pairing.add(1, "a", "1a") is None
-    assert pairing.add(2, "a", "2a") is None
-    assert pairing.add(2, "b", "2b") == {"a": "2a", "b": "2b"}
-    assert pairing.add(1, "b", "1b") is None  # 1 was older than a complete frame
+def test_parts_waits_for_all_parts_and_forgets_the_old() -> None:
+    parts = FrameParts({"a", "b"}, keep_frames=2, keep_bytes=1000)
+    assert parts.add(1, "a", "1a") is None
+    assert parts.add(2, "a", "2a") is None
+    assert parts.add(2, "b", "2b") == {"a": "2a", "b": "2b"}
+    assert parts.add(1, "b", "1b") is None  # 1 was older than a complete frame
     for key in (3, 4, 5):
-        pairing.add(key, "a", key)
-    assert pairing.add(3, "b", "late") is None
-    assert pairing.add(5, "b", "5b") == {"a": 5, "b": "5b"}
+        parts.add(key, "a", key)
+    assert parts.add(3, "b", "late") is None
+    assert parts.add(5, "b", "5b") == {"a": 5, "b": "5b"}
 
 
-def test_pairing_holds_no_more_than_its_bytes_but_always_the_newest() -> None:
-    pairing = Pairing(frozenset({"a", "b"}), keep_frames=64, keep_bytes=1000)
+def test_parts_holds_no_more_than_its_bytes_but_always_the_newest() -> None:
+    parts = FrameParts({"a", "b"}, keep_frames=64, keep_bytes=1000)
     for key in (1, 2, 3):
-        pairing.add(key, "a", key, 400)
-    assert pairing.add(1, "b", "b") is None  # 1200 bytes were too many
-    assert pairing.add(3, "b", "b") is not None
-    pairing.add(4, "a", 4, 5000)
-    assert pairing.add(4, "b", "b") is not None
+        parts.add(key, "a", key, 400)
+    assert parts.add(1, "b", "b") is None  # 1200 bytes were too many
+    assert parts.add(3, "b", "b") is not None
+    parts.add(4, "a", 4, 5000)
+    assert parts.add(4, "b", "b") is not None
 
 
-def test_complaints_say_a_cause_once() -> None:
-    said: list[str] = []
-    complaints = Complaints(said.append)
+def test_a_cause_is_logged_once() -> None:
+    lines: list[str] = []
+    log = ThrottledLog(lines.append)
     for _ in range(5):
-        complaints.add("one", "first")
-        complaints.add("two", "second")
-    assert said == ["first", "second"]
+        log.add("one", "first")
+        log.add("two", "second")
+    assert lines == ["first", "second"]
+
+
+def test_a_result_of_an_older_swap_stays_behind_the_newest() -> None:
+    history = SwapHistory()
+    history.begin(1, "one", "a")
+    history.begin(2, "two", "b")
+    history.first_result(1, "front", {"sec": 5, "nanosec": 0})  # was in work when the second came
+    history.begin(1, "one", "a")
+    newest, previous = history.newest_and_previous()
+    assert newest == {"swap": 2, "name": "two", "version": "b", "since": {}}
+    assert previous == [{"swap": 1, "name": "one", "version": "a", "since": {"front": {"sec": 5, "nanosec": 0}}}]
+    for swap in range(3, 100):
+        history.begin(swap, "x", "y")
+    history.first_result(1, "", {"sec": 0, "nanosec": 0})  # forgotten, and no fault
+    newest, previous = history.newest_and_previous()
+    assert [entry["swap"] for entry in (*previous, newest)] == list(range(99 - HISTORY, 100))
+
+
+def test_a_newer_frame_replaces_one_that_waits() -> None:
+    slots = FrameSlots(1)
+    assert not slots.put(0, b"old")
+    assert slots.put(0, b"new")
+    (taken,) = slots.take(1, 0.0)
+    assert (taken.camera, taken.message) == (0, b"new")
+    assert not slots.put(0, b"next")
+    slots.close()
+    assert list(slots.take(1, 0.0)) == []
+
+
+def test_under_overload_each_camera_gets_its_turn() -> None:
+    slots = FrameSlots(4)
+    served: Counter[int] = Counter()
+    for _ in range(120):
+        for camera in range(4):  # every camera is faster than the worker
+            slots.put(camera, b"")
+        served.update(taken.camera for taken in slots.take(3, 0.0))
+    assert served == dict.fromkeys(range(4), 90)
+
+
+def test_a_batch_waits_for_the_others_only_as_long_as_it_may() -> None:
+    slots = FrameSlots(2)
+    slots.put(0, b"here")
+    assert [taken.message for taken in slots.take(2, 0.01)] == [b"here"]
+    slots.put(0, b"first")
+    threading.Timer(0.05, slots.put, (1, b"second")).start()
+    assert {taken.message for taken in slots.take(2, 60.0)} == {b"first", b"second"}
 
 
 @pytest.mark.parametrize("frame_id", ["", "a", "abc", "abcd", "mä ☂"])
@@ -196,8 +249,8 @@ def test_complaints_say_a_cause_once() -> None:
 def test_serialized_maps_are_what_rclpy_would_write(frame_id: str, pixels: Any) -> None:
     header = Header(frame_id=frame_id)
     header.stamp.sec, header.stamp.nanosec = -3, 2**32 - 1
-    plain = messages.map_image(header, pixels)
-    outgoing = messages.OutgoingMaps(header)
+    plain = map_image(header, pixels)
+    outgoing = OutgoingMaps(header)
     room = outgoing.room("map", pixels.shape, pixels.dtype.type)
     room[:] = pixels
     assert deserialize_message(outgoing.serialized["map"], Image) == plain
@@ -211,7 +264,7 @@ def test_serialized_maps_are_what_rclpy_would_write(frame_id: str, pixels: Any) 
 
 
 def test_every_prefix_of_an_image_message_is_refused_not_misread() -> None:
-    raw = serialize_message(messages.map_image(Header(frame_id="camera"), np.ones((3, 4), np.uint8)))
+    raw = serialize_message(map_image(Header(frame_id="camera"), np.ones((3, 4), np.uint8)))
     for length in range(len(raw)):
         with pytest.raises(Exception, match=r"."):  # of struct, of rclpy, or ours: the worker counts them all
             read_image(raw[:length])

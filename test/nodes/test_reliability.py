@@ -11,7 +11,7 @@ from ros_harness import Client, parameters, running
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from vl4ad_ros.nodes import health
-from vl4ad_ros.nodes.stats import Summary
+from vl4ad_ros.nodes.health import Summary
 from vl4ad_ros.nodes.topics import camera_info_beside
 
 DETECTOR = "vl4ad_ros.nodes.detector"
@@ -159,8 +159,8 @@ def test_lost_images_with_share_and_cure(reliability: str, choice: str, cure: st
     def summary(**recent: int) -> Summary:
         return Summary(10.0, 10.0, {}, {key.replace("_", " "): n for key, n in recent.items()}, {}, {}, 0.0)
 
-    assert health.lost(summary(received=9), reliability, choice) == ""
-    sentence = health.lost(summary(received=9, lost_in_transport=3), reliability, choice)
+    assert health.lost_sentence(summary(received=9), reliability, choice) == ""
+    sentence = health.lost_sentence(summary(received=9, lost_in_transport=3), reliability, choice)
     assert "3 of the last 12" in sentence
     assert "25%" in sentence
     assert cure in sentence

@@ -12,7 +12,7 @@ from ros_harness import DEADLINE_S, environment
 PROGRAM = """
 import os, signal, sys, time, rclpy
 from rclpy.node import Node
-from vl4ad_ros.nodes.spin import run_node
+from vl4ad_ros.nodes.executor import run_node
 
 def create():
     os.kill(os.getpid(), {signal})

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _detector(args: argparse.Namespace) -> Iterator[subprocess.Popen[bytes]]:
-    module = "vl4ad_ros.nodes.null_detector" if args.backend == NULL else "vl4ad_ros.nodes.detector"
+    module = "vl4ad_ros.nodes.bench" if args.backend == NULL else "vl4ad_ros.nodes.detector"
     values = {"bundle": args.bundle} | ({} if args.backend == NULL else {"backend": args.backend})
     parameters = [part for name, value in values.items() for part in ("-p", f"{name}:={json.dumps(value)}")]
     remap = ["-r", "image:=/camera/image", "-r", "__node:=detector"]
@@ -91,7 +91,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
 
     from vl4ad_ros.io.provenance import provenance
-    from vl4ad_ros.nodes.bench_client import BenchClient
+    from vl4ad_ros.nodes.bench import BenchClient
 
     with _detector(args) as process, BenchClient(args.width, args.height, args.encoding) as client:
         client.connect(process, DEADLINE_S)
@@ -100,7 +100,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         began = time.monotonic()
         lost = client.send(args.frames, args.rate)
         seconds = time.monotonic() - began
-        stages = client.milliseconds()
+        stages = client.milliseconds
 
     def figures(values: list[float]) -> dict[str, float]:
         return {"median": float(np.median(values)), "p95": float(np.percentile(values, 95))}

@@ -194,16 +194,20 @@ def _decode_picture(image_format: str, data: Data, flags: int) -> NDArray[Any]:
     return np.asarray(pixels)
 
 
-def message_to_rgb(message: Any) -> U8:
+def message_to_rgb(message: Any, data: Data | None = None) -> U8:
     """Return a sensor_msgs/Image or CompressedImage as RGB, uint8 [H, W, 3] (see `decode`, `decode_compressed`).
+
+    Args:
+        message: The message.
+        data: Its bytes, where they are not in the message.
 
     Raises:
         BadImageError: If the message is no image.
     """
+    m, data = message, message.data if data is None else data
     if hasattr(message, "format"):
-        return decode_compressed(message.format, message.data)
-    m = message
-    return decode(m.encoding, int(m.height), int(m.width), int(m.step), bool(m.is_bigendian), m.data)
+        return decode_compressed(m.format, data)
+    return decode(m.encoding, int(m.height), int(m.width), int(m.step), bool(m.is_bigendian), data)
 
 
 def message_to_array(message: Any) -> NDArray[Any]:

@@ -13,11 +13,9 @@ from std_msgs.msg import Float64, Header, String
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.nodes import health, messages
-from vl4ad_ros.nodes.camera_info import rescale
-from vl4ad_ros.nodes.complaints import Complaints
-from vl4ad_ros.nodes.input_topic import InputTopic
-from vl4ad_ros.nodes.qos import OUTPUT, create_publisher
-from vl4ad_ros.nodes.stats import STAGES, CameraStats
+from vl4ad_ros.nodes.executor import ThrottledLog
+from vl4ad_ros.nodes.health import STAGES, CameraStats
+from vl4ad_ros.nodes.qos import OUTPUT, InputTopic, create_publisher
 from vl4ad_ros.nodes.topics import camera_info_beside
 from vl4ad_ros.runtime.frames import Result, RoiMask, Wanted
 
@@ -34,7 +32,7 @@ class Camera:
         name: Its name; empty for the single camera on `image`.
         roi: Its region of interest, or None.
         stats: What happened to its frames.
-        swap: Version of the state that its last result was made with; 0 where that is to be told anew.
+        swap: Version of the state that its last result was made with; 0 where that is to be published anew.
     """
 
     def __init__(self, node: LifecycleNode, name: str, roi: RoiMask | None, vision_msgs: Any | None) -> None:
@@ -44,7 +42,7 @@ class Camera:
         self.stats = CameraStats()
         self.swap = 0
         self._vision_msgs = vision_msgs
-        self._complaints = Complaints(node.get_logger().warning)
+        self._log = ThrottledLog(node.get_logger().warning)
         self._info: CameraInfo | None = None
         self._last_stamp_ns = 0
         self._due = 0.0
@@ -78,13 +76,11 @@ class Camera:
             self._node, message, prefix + topic, on_image, OUTPUT, choice=reliability, raw=True, on_lost=self._on_lost
         )
         self._inputs = [images]
-        info = self._info_topic(prefix + "camera_info", images.topic)
+        # As remapped, else beside the image.
+        info, resolve = prefix + "camera_info", self._node.resolve_topic_name
+        if resolve(info) == resolve(info, only_expand=True):
+            info = camera_info_beside(images.topic)
         self._inputs.append(InputTopic(self._node, CameraInfo, info, self._on_info, OUTPUT, choice=reliability))
-
-    def _info_topic(self, name: str, image: str) -> str:
-        """Return where the camera_info is: as remapped, else beside the image."""
-        resolve = self._node.resolve_topic_name
-        return name if resolve(name) != resolve(name, only_expand=True) else camera_info_beside(image)
 
     def unsubscribe(self) -> None:
         """Stop receiving."""
@@ -116,7 +112,7 @@ class Camera:
         return Wanted(uncertainty, mask, regions, others)
 
     def is_too_soon(self, max_rate: float) -> bool:
-        """Return whether a frame that came now exceeds the rate; if not, count it as taken."""
+        """Return whether a frame that came now exceeds the rate in Hz; if not, count it as taken."""
         now = time.monotonic()
         if max_rate <= 0:
             self._due = now
@@ -130,29 +126,29 @@ class Camera:
         self._due = max(self._due, now - tolerance) + 1 / max_rate
         return False
 
-    def bad(self, cause: str, sentence: str) -> None:
-        """Count and name an unusable frame."""
+    def count_bad(self, cause: str, sentence: str) -> None:
+        """Count and log an unusable frame."""
         self.stats.count(f"bad: {cause}")
-        self.complain(cause, sentence)
+        self.warn(cause, sentence)
 
-    def complain(self, cause: str, sentence: str) -> None:
+    def warn(self, cause: str, sentence: str) -> None:
         """Log something about this camera, once in a while."""
-        self._complaints.add(cause, f"Camera {self.name or 'image'}: {sentence}")
+        self._log.add(cause, f"Camera {self.name or 'image'}: {sentence}")
 
     def check_stamp(self, header: Header) -> None:
         """Notice zero stamps and jumps back in time; the frame is processed all the same."""
-        stamp_ns = _nanoseconds(header)
-        if stamp_ns == 0:
+        stamp = messages.stamp_ns(header)
+        if stamp == 0:
             self.stats.count("zero stamp")
-            self.complain("zero stamp", "an image has no stamp.")
+            self.warn("zero stamp", "an image has no stamp.")
             return
-        if stamp_ns < self._last_stamp_ns - JUMP_BACK_NS:
-            back_s = (self._last_stamp_ns - stamp_ns) / 1e9
+        if stamp < self._last_stamp_ns - JUMP_BACK_NS:
+            back_s = (self._last_stamp_ns - stamp) / 1e9
             self.stats.count("time jumped back")
             self.stats.forget_age()
-            self.swap = 0  # Stamps begin anew: say again since when the prompt set holds.
-            self.complain("time", f"time jumped back by {back_s:.1f} s.")
-        self._last_stamp_ns = stamp_ns
+            self.swap = 0  # Stamps begin anew: publish again since when the prompt set holds.
+            self.warn("time", f"time jumped back by {back_s:.1f} s.")
+        self._last_stamp_ns = stamp
 
     def publish(
         self,
@@ -171,34 +167,30 @@ class Camera:
             wanted: Who listened when the frame was begun.
             serialized: The maps of `result` that are wanted, as messages: `uncertainty`, `mask`.
         """
+        size, regions = result.uncertainty.shape, result.regions
         if wanted.uncertainty:
             self._uncertainty.publish(serialized["uncertainty"])
         if wanted.mask:
             self._mask.publish(serialized["mask"])
-        if wanted.regions and result.regions is not None:
-            self._regions.publish(self._regions_message(header, result))
+        if regions is not None and self._vision_msgs is not None:
+            self._regions.publish(messages.regions_detections(self._vision_msgs, header, regions))
+        elif regions is not None:
+            self._regions.publish(messages.regions_text(header, size, regions))
         if self._info is not None and self._camera_info.get_subscription_count():
             try:
-                size = result.uncertainty.shape
-                self._camera_info.publish(rescale(self._info, image_size, size, CameraInfo(header=header)))
+                self._camera_info.publish(messages.rescaled_camera_info(self._info, header, image_size, size))
             except Vl4adError as error:
                 self.stats.count("camera_info does not fit")
-                self.complain("camera_info", str(error))
-
-    def _regions_message(self, header: Header, result: Result) -> Any:
-        regions = result.regions or ()
-        if self._vision_msgs is not None:
-            return messages.regions_detections(self._vision_msgs, header, regions)
-        return messages.regions_text(header, result.uncertainty.shape, regions)
+                self.warn("camera_info", str(error))
 
     def finish(self, header: Header, milliseconds: dict[str, float]) -> None:
         """Book a published frame: statistics and the debug topics."""
-        stamp_ns, now_ns = _nanoseconds(header), self._node.get_clock().now().nanoseconds
-        if stamp_ns and not now_ns:
+        stamp, now = messages.stamp_ns(header), self._node.get_clock().now().nanoseconds
+        if stamp and not now:
             self.stats.count("no /clock")
-            self.complain("no /clock", "use_sim_time is set, but nobody publishes /clock: ages are unknown.")
-        elif stamp_ns:
-            milliseconds["age"] = (now_ns - stamp_ns) / 1e6
+            self.warn("no /clock", "use_sim_time is set, but nobody publishes /clock: ages are unknown.")
+        elif stamp:
+            milliseconds["age"] = (now - stamp) / 1e6
             if milliseconds["age"] < -AHEAD_MS:
                 self.stats.count("stamp ahead of the clock")
         self.stats.published(milliseconds)
@@ -206,18 +198,15 @@ class Camera:
             if self._debug[stage].get_subscription_count():
                 self._debug[stage].publish(Float64(data=value))
 
-    def _source(self) -> str:
-        """Say how many publishers the camera's topic has: none is a wrong name, some are QoS or a stopped driver."""
-        topic = self._inputs[0].topic
-        return f"{topic} has {self._node.count_publishers(topic) or 'no'} publishers"
-
     def diagnose(self, limits: dict[str, Any], hardware_id: str) -> DiagnosticStatus:
         """Return the camera's diagnostic status."""
-        summary = self.stats.summary()
-        reliability = self._inputs[0].reliability.name.lower()
-        if lost := health.lost(summary, reliability, limits["image_reliability"]):
-            self.complain(health.LOST, lost)
-        level, sentence = health.judge(summary, limits, self.wanted().anything, self._source())
+        summary, images = self.stats.summary(), self._inputs[0]
+        reliability = images.reliability.name.lower()
+        if lost := health.lost_sentence(summary, reliability, limits["image_reliability"]):
+            self.warn(health.LOST, lost)
+        # Of a silent camera: none is a wrong name, some are QoS or a stopped driver.
+        source = f"{images.topic} has {self._node.count_publishers(images.topic) or 'no'} publishers"
+        level, sentence = health.judge(summary, limits, self.wanted().anything, source)
         values: dict[str, object] = {"rate in (Hz)": summary.rate_in, "rate out (Hz)": summary.rate_out}
         values["image reliability"] = reliability
         values |= dict(summary.totals)
@@ -226,7 +215,3 @@ class Camera:
             values[f"{stage} p95 (ms)"] = summary.p95_ms[stage]
         name = f"{self._node.get_fully_qualified_name().lstrip('/')}: camera {self.name or 'image'}"
         return messages.status(level, name, sentence, hardware_id, values)
-
-
-def _nanoseconds(header: Header) -> int:
-    return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)

@@ -15,6 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from vl4ad_ros.io.images import HOST_IS_BIG_ENDIAN, image_bytes
 
 _ENCAPSULATION = 4
 _PLAIN_CDR = (b"\x00\x00", b"\x00\x01")
@@ -53,23 +56,51 @@ def read_image(raw: bytes) -> tuple[Image, memoryview]:
     return deserialize_message(raw[:length] + bytes(4), Image), memoryview(raw)[start : start + size]
 
 
-def image_with_room(message: Image, size: int) -> tuple[bytes, NDArray[np.uint8]]:
-    """Return an image message, given with empty data, in serialized form with room for `size` bytes of pixels.
+def map_image(header: Header, pixels: NDArray[np.uint8] | NDArray[np.float32]) -> Image:
+    """Return a map as sensor_msgs/Image: float32 [H, W] as 32FC1, uint8 [H, W] as mono8, uint8 [H, W, 3] as rgb8."""
+    message = _without_pixels(header, pixels.shape, pixels.dtype)
+    message.data = image_bytes(pixels)
+    return message
 
-    Args:
-        message: The message; its `data` must be empty.
-        size: Bytes of the pixels.
 
-    Returns:
-        The serialized message, its pixels not yet written; and their place in it, uint8 [size], to be filled before the
-        message is used. The place keeps the message alive.
+class OutgoingMaps:
+    """The maps of one frame as serialized messages, into which their pixels are written in place.
+
+    Attributes:
+        serialized: Name of the map -> what `map_image` would give, serialized.
     """
-    head = serialize_message(message)
-    # The C API's own way to make bytes in place: without a first value, they may be written until somebody uses them.
-    raw: bytes = _new_bytes(None, len(head) + size)
-    memory: Any = (ctypes.c_ubyte * len(raw)).from_address(_address_of_bytes(raw))
-    memory.owner = raw  # what looks into the memory keeps it
-    place = np.frombuffer(memory, dtype=np.uint8)
-    # rclpy serializes in the machine's own byte order.
-    place[: len(head)] = np.frombuffer(head[:-4] + struct.pack("=I", size), dtype=np.uint8)
-    return raw, place[len(head) :]
+
+    def __init__(self, header: Header) -> None:
+        """Begin without maps; the header is for all of them."""
+        self._header = header
+        self.serialized: dict[str, bytes] = {}
+
+    def room(self, name: str, shape: tuple[int, int], dtype: type[np.generic]) -> NDArray[Any]:
+        """Return the place of a map's pixels [H, W] (float32 or uint8), to be filled before the map is published.
+
+        The place keeps the message alive.
+        """
+        message = _without_pixels(self._header, shape, np.dtype(dtype))
+        head, size = serialize_message(message), message.step * message.height
+        # The C API's own way to make bytes in place: without a first value, they may be written until somebody uses
+        # them.
+        raw: bytes = _new_bytes(None, len(head) + size)
+        memory: Any = (ctypes.c_ubyte * len(raw)).from_address(_address_of_bytes(raw))
+        memory.owner = raw  # what looks into the memory keeps it
+        place = np.frombuffer(memory, dtype=np.uint8)
+        # rclpy serializes in the machine's own byte order.
+        place[: len(head)] = np.frombuffer(head[:-4] + struct.pack("=I", size), dtype=np.uint8)
+        self.serialized[name] = raw
+        return place[len(head) :].view(dtype).reshape(shape)
+
+
+def _without_pixels(header: Header, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Image:
+    encoding = "32FC1" if dtype == np.float32 else "mono8" if len(shape) == 2 else "rgb8"
+    return Image(
+        header=header,
+        height=shape[0],
+        width=shape[1],
+        encoding=encoding,
+        is_bigendian=int(HOST_IS_BIG_ENDIAN),
+        step=shape[1] * dtype.itemsize * (1 if len(shape) == 2 else 3),
+    )

@@ -10,21 +10,18 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter as RosParameter
 from std_msgs.msg import Header
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.nodes import health, messages
-from vl4ad_ros.nodes.announcer import Announcer
 from vl4ad_ros.nodes.camera import Camera
-from vl4ad_ros.nodes.declare import declare, read
-from vl4ad_ros.nodes.guard import GuardedExecutor
-from vl4ad_ros.nodes.memory import give_back
-from vl4ad_ros.nodes.qos import QUEUE, create_publisher
-from vl4ad_ros.nodes.spin import run_node
-from vl4ad_ros.nodes.swaps import Swaps
+from vl4ad_ros.nodes.executor import GuardedExecutor, run_node
+from vl4ad_ros.nodes.memory import trim_memory
+from vl4ad_ros.nodes.parameters import declare, read
+from vl4ad_ros.nodes.prompt_set_publisher import PromptSetPublisher, SwapHistory
+from vl4ad_ros.nodes.qos import QUEUE, create_publisher, steady_clock
 from vl4ad_ros.nodes.worker import Worker
 from vl4ad_ros.runtime.detector import Detector, next_state
 from vl4ad_ros.runtime.frames import FrameState, RoiMask
@@ -54,17 +51,15 @@ class DetectorNode(LifecycleNode):
         self._state: FrameState | None = None
         self._cameras: list[Camera] = []
         self._worker: Worker | None = None
-        self._swaps = Swaps()
-        self._announcer: Announcer | None = None
+        self._history = SwapHistory()
+        self._prompt_set: PromptSetPublisher | None = None
         self._fault = ""
         self._callback_errors = 0
         super().__init__(NAME)
-        declare(self, PARAMETERS)
-        self._values = read(self, PARAMETERS)
+        self._values = declare(self, PARAMETERS)
         self._vision_msgs = messages.find_vision_msgs()
         self._diagnostics = create_publisher(self, DiagnosticArray, "/diagnostics", QUEUE)
-        # On the steady clock: a paused simulation still wants to know how its nodes are.
-        self._clock_of_diagnostics = Clock(clock_type=ClockType.STEADY_TIME)
+        self._clock_of_diagnostics = steady_clock()
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._diagnose, clock=self._clock_of_diagnostics)
         self.add_on_set_parameters_callback(self._on_set)
         if self._values["autostart"] and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
@@ -79,65 +74,71 @@ class DetectorNode(LifecycleNode):
             self._configure(read(self, PARAMETERS))
         except Vl4adError as error:
             self._free()
-            self._fault = str(error)
-            self.get_logger().error(f"Not configured: {error}")
-            return TransitionCallbackReturn.FAILURE
+            return self._failure(f"Not configured: {error}", str(error))
         self._fault = ""
         return TransitionCallbackReturn.SUCCESS
 
+    def _failure(self, log: str, fault: str) -> TransitionCallbackReturn:
+        self._fault = fault
+        self.get_logger().error(log)
+        return TransitionCallbackReturn.FAILURE
+
     def _configure(self, values: dict[str, Any]) -> None:
         check_values(values)
-        roi_paths = [path for path in values["roi_masks"] if path] and values["roi_masks"]
-        if roi_paths and len(roi_paths) != len(values["cameras"]):
+        names, paths = values["cameras"], values["roi_masks"]
+        if not any(paths):
+            paths = [""] * len(names)
+        if len(paths) != len(names):
             raise Vl4adError(
-                f"roi_masks: expected one file ('' for none) per camera, got {len(roi_paths)} for "
-                f"{len(values['cameras'])} cameras."
+                f"roi_masks: expected one file ('' for none) per camera, got {len(paths)} for {len(names)} cameras."
             )
-        rois = [RoiMask(path) if path else None for path in roi_paths or [""] * len(values["cameras"])]
+        rois = [RoiMask(path) if path else None for path in paths]
         self._detector = self._open_detector(
             values["bundle"],
             values["backend"],
             values["threads"],
             values["device_id"],
             values["auto_build"],
-            values["max_batch"] or len(values["cameras"]),
+            values["max_batch"] or len(names),
         )
         self._state = next_state(self._detector, values, self._state)
         self._values = values
-        self._announcer = Announcer(self, self._detector, self._swaps, self._state_in_force, self._vision_msgs)
-        self._cameras = [
-            Camera(self, name, roi, self._vision_msgs) for name, roi in zip(values["cameras"], rois, strict=True)
-        ]
+        self._prompt_set = PromptSetPublisher(
+            self, self._detector, self._history, self._state_in_force, self._vision_msgs
+        )
+        self._cameras = [Camera(self, name, roi, self._vision_msgs) for name, roi in zip(names, rois, strict=True)]
         bundle, info, prompts = self._detector.bundle, self._detector.engine.info, self._state.prompts
         self.get_logger().info(
             f"Configured: bundle '{bundle.card.name}' ({bundle.path}), backend {info.backend} on {info.device} "
             f"({info.library}, {info.precision}), prompt set '{prompts.prompt_set.name}' "
             f"{prompts.prompt_set.version}, scoring {prompts.scoring}, threshold {self._state.threshold:g}"
         )
-        self._announcer.tell()
+        self._prompt_set.publish()
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begin to work."""
         if self._detector is None:
             return TransitionCallbackReturn.ERROR
+        compressed = self._values["compressed"]
+        # A CPU gains nothing by a batch, and each of its frames would wait for all.
+        batch = 1 if self._detector.engine.info.device == "cpu" else len(self._cameras)
         self._worker = Worker(
             self._detector,
             self._cameras,
-            self._values["compressed"],
-            # A CPU gains nothing by a batch, and each of its frames would wait for all.
-            self._values["max_batch"] or (1 if self._detector.engine.info.device == "cpu" else len(self._cameras)),
+            compressed,
+            self._values["max_batch"] or batch,
             self._state_in_force,
             self._before_publish,
             self.context.ok,
         )
         try:
             for index, camera in enumerate(self._cameras):
-                camera.subscribe(self._values["compressed"], self._image_reliability, partial(self._on_image, index))
+                camera.subscribe(
+                    compressed, lambda: str(self._values["image_reliability"]), partial(self._on_image, index)
+                )
         except Vl4adError as error:
             self._stop()
-            self._fault = str(error)
-            self.get_logger().error(f"Not activated: {error}")
-            return TransitionCallbackReturn.FAILURE
+            return self._failure(f"Not activated: {error}", str(error))
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -157,8 +158,8 @@ class DetectorNode(LifecycleNode):
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything; success leads to `unconfigured`, from where the node can be configured again."""
-        self._fault = f"The node failed while {state.label}; configure it again."
-        self.get_logger().error(self._fault)
+        fault = f"The node failed while {state.label}; configure it again."
+        self._failure(fault, fault)
         self._free()
         return TransitionCallbackReturn.SUCCESS
 
@@ -179,22 +180,19 @@ class DetectorNode(LifecycleNode):
         for camera in self._cameras:
             camera.destroy()
         self._cameras = []
-        if self._announcer is not None:
-            self._announcer.destroy()
-            self._announcer = None
+        if self._prompt_set is not None:
+            self._prompt_set.destroy()
+            self._prompt_set = None
         if self._detector is not None:
             self._detector.close()
             self._detector = None
-            give_back()
+            trim_memory()
 
     # Frames
 
     def _state_in_force(self) -> FrameState:
         assert self._state is not None
         return self._state
-
-    def _image_reliability(self) -> str:
-        return str(self._values["image_reliability"])
 
     def _on_image(self, index: int, raw: bytes) -> None:
         camera, state = self._cameras[index], self._state_in_force()
@@ -211,11 +209,11 @@ class DetectorNode(LifecycleNode):
             self._worker.put(index, raw)
 
     def _before_publish(self, camera: Camera, header: Header, state: FrameState) -> None:
-        """Tell of a swap before its first result on each camera goes out."""
+        """Publish a swap's stamp before its first result on each camera goes out."""
         if camera.swap != state.version:
             camera.swap = state.version
-            assert self._announcer is not None
-            self._announcer.tell_first_result(state, camera.name, header)
+            assert self._prompt_set is not None
+            self._prompt_set.publish_first_result(state, camera.name, header)
 
     # Prompt sets and parameters
 
@@ -233,11 +231,10 @@ class DetectorNode(LifecycleNode):
                             f"{name} is read when the node is configured: clean it up first "
                             f"(ros2 lifecycle set {self.get_fully_qualified_name()} cleanup)."
                         )
-                state = next_state(self._detector, values, self._state, frozenset(changes))
-                swapped = self._state is None or state.version != self._state.version
-                self._state = state
-                if swapped and self._announcer is not None:
-                    self._announcer.tell()
+                self._state = state = next_state(self._detector, values, before, frozenset(changes))
+                swapped = before is None or state.version != before.version
+                if swapped and self._prompt_set is not None:
+                    self._prompt_set.publish()
         except Exception as error:  # Whatever a file holds: a parameter that is refused must not end the node.
             self._state = before
             reason = str(error) if isinstance(error, Vl4adError) else f"{sorted(changes)} cannot be used: {error!r}."

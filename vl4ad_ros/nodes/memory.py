@@ -1,40 +1,61 @@
-"""Keeping the memory of frames from one frame to the next."""
+"""Memory for images: buffers that a process keeps, and room in Fast DDS's shared memory."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import platform
+import shutil
+from pathlib import Path
+
+from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.resources import config_file
 
 # <malloc.h>
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 _KEEP_BYTES = 1 << 30
+# As config/fastdds.xml has it; each process takes one such segment.
+SEGMENT_BYTES = 32 << 20
+PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+_SHARED_MEMORY = Path("/dev/shm")
 
 
-def keep_large_buffers() -> bool:
-    """Tell glibc to reuse large buffers, and not to give them back to the system after each use.
+def prepare_memory() -> None:
+    """Prepare this process for images; call it before rclpy.init.
 
-    By default each of a frame's buffers of megabytes is mapped, zeroed page by page and unmapped, every frame anew: on
-    a busy machine that is the most expensive part (seen: 46 ms to deserialize a 1080p image, 2 ms with this).
+    glibc reuses large buffers. By default each of a frame's buffers is mapped, zeroed page by page and unmapped anew:
+    46 ms to deserialize a 1080p image on a busy machine, 2 ms with this.
 
-    Returns:
-        Whether it was done: not without glibc.
+    Fast DDS gets config/fastdds.xml, unless the user chose another RMW or profile, or /dev/shm is small (a container's
+    64 MiB). An image does not fit into its default segment of 512 KiB: a best-effort publisher then loses whole frames
+    as soon as the reader is a little late, and a reliable one sends them again.
     """
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    mallopt = ctypes.CDLL(None).mallopt
-    # One arena, so that what the receiving thread frees serves the working one.
-    settings = ((_MMAP_THRESHOLD, _KEEP_BYTES), (_TRIM_THRESHOLD, _KEEP_BYTES), (_ARENA_MAX, 1))
-    return bool(min(mallopt(name, value) for name, value in settings) == 1)
+    if _has_glibc():
+        mallopt = ctypes.CDLL(None).mallopt
+        # One arena, so that what the receiving thread frees serves the working one.
+        for name, value in ((_MMAP_THRESHOLD, _KEEP_BYTES), (_TRIM_THRESHOLD, _KEEP_BYTES), (_ARENA_MAX, 1)):
+            mallopt(name, value)
+    if not os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp").startswith("rmw_fastrtps"):
+        return
+    if any(os.environ.get(name) for name in (*PROFILE_VARIABLES, "FASTDDS_BUILTIN_TRANSPORTS")):
+        return
+    if not _SHARED_MEMORY.is_dir() or shutil.disk_usage(_SHARED_MEMORY).free < 4 * SEGMENT_BYTES:
+        return
+    try:
+        profile = str(config_file("fastdds.xml"))
+    except Vl4adError:
+        return
+    # Each version of Fast DDS reads one of them, and newer ones warn of the other.
+    os.environ[PROFILE_VARIABLES[os.environ.get("ROS_DISTRO") == "humble"]] = profile
 
 
-def give_back() -> bool:
-    """Give the memory that is free now back to the system, which `keep_large_buffers` kept glibc from doing.
-
-    Returns:
-        Whether anything was given back: not without glibc.
-    """
+def trim_memory() -> None:
+    """Return free memory to the system, which `prepare_memory` keeps glibc from doing."""
     gc.collect()
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    return bool(ctypes.CDLL(None).malloc_trim(0))
+    if _has_glibc():
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _has_glibc() -> bool:
+    return platform.libc_ver()[0] == "glibc"

@@ -1,4 +1,4 @@
-"""Filling the messages that the detector publishes."""
+"""The messages that the detector publishes beside its maps."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
-from numpy.typing import NDArray
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header, String
 
-from vl4ad_ros.io.images import HOST_IS_BIG_ENDIAN, image_bytes
-from vl4ad_ros.nodes.cdr import image_with_room
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
 from vl4ad_ros.runtime.regions import Region
 
@@ -27,48 +24,6 @@ def find_vision_msgs() -> Any | None:
         return None
 
 
-def map_image(header: Header, pixels: NDArray[np.uint8] | NDArray[np.float32]) -> Image:
-    """Return a map as sensor_msgs/Image: float32 [H, W] as 32FC1, uint8 [H, W] as mono8, uint8 [H, W, 3] as rgb8."""
-    message = _without_pixels(header, pixels.shape, pixels.dtype)
-    message.data = image_bytes(pixels)
-    return message
-
-
-class OutgoingMaps:
-    """The maps of one frame as serialized messages, into which their pixels are written in place.
-
-    Attributes:
-        serialized: Name of the map -> what `map_image` would give, serialized.
-    """
-
-    def __init__(self, header: Header) -> None:
-        """Create it.
-
-        Args:
-            header: The frame's header, for all its maps.
-        """
-        self._header = header
-        self.serialized: dict[str, bytes] = {}
-
-    def room(self, name: str, shape: tuple[int, int], dtype: type[np.generic]) -> NDArray[Any]:
-        """Return the place of a map's pixels [H, W] (float32 or uint8), to be filled before the map is published."""
-        message = _without_pixels(self._header, shape, np.dtype(dtype))
-        self.serialized[name], place = image_with_room(message, message.step * message.height)
-        return place.view(dtype).reshape(shape)
-
-
-def _without_pixels(header: Header, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Image:
-    encoding = "32FC1" if dtype == np.float32 else "mono8" if len(shape) == 2 else "rgb8"
-    return Image(
-        header=header,
-        height=shape[0],
-        width=shape[1],
-        encoding=encoding,
-        is_bigendian=int(HOST_IS_BIG_ENDIAN),
-        step=shape[1] * dtype.itemsize * (1 if len(shape) == 2 else 3),
-    )
-
-
 def text(content: object) -> String:
     """Return plain data as JSON in a std_msgs/String."""
     return String(data=json.dumps(content, ensure_ascii=False))
@@ -77,6 +32,65 @@ def text(content: object) -> String:
 def stamp_dict(header: Header) -> dict[str, int]:
     """Return a header's stamp as plain data."""
     return {"sec": header.stamp.sec, "nanosec": header.stamp.nanosec}
+
+
+def stamp_ns(header: Header) -> int:
+    """Return a header's stamp in nanoseconds."""
+    return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
+
+
+def rescaled_camera_info(
+    info: CameraInfo, header: Header, image_size: tuple[int, int], output_size: tuple[int, int]
+) -> CameraInfo:
+    """Return a camera_info that describes the output image by itself: no binning, no region of interest.
+
+    The input's K and P belong to the full sensor; its region of interest and binning say which part of it, and how
+    coarsely, the image shows. The pixel centre convention is OpenCV's, by which the maps are resized:
+    x_out = (x_in + 0.5) * scale - 0.5. Distortion and rectification stay.
+
+    Args:
+        info: The camera's.
+        header: Of the result.
+        image_size: Rows and columns of the image that came with it.
+        output_size: Rows and columns of the published map.
+
+    Raises:
+        Vl4adError: If the camera_info does not describe an image of that size.
+    """
+    bin_x, bin_y = max(info.binning_x, 1), max(info.binning_y, 1)
+    roi = info.roi
+    full_width, full_height = roi.width or info.width, roi.height or info.height
+    sizes = ((full_height, bin_y, image_size[0]), (full_width, bin_x, image_size[1]))
+    # A driver may round a size that the binning does not divide either way.
+    if not all(size // by <= seen <= -(-size // by) for size, by, seen in sizes):
+        raise Vl4adError(
+            f"camera_info describes an image of {full_width // bin_x}x{full_height // bin_y}, but the image is "
+            f"{image_size[1]}x{image_size[0]}."
+        )
+    scale_x = output_size[1] / (image_size[1] * bin_x)
+    scale_y = output_size[0] / (image_size[0] * bin_y)
+
+    def scaled(matrix: Any, columns: int) -> list[float]:
+        values = [float(value) for value in matrix]
+        for column in range(columns):
+            values[column] *= scale_x
+            values[columns + column] *= scale_y
+        # The principal point is a position: shifted by the region of interest, and scaled about the pixels' corners.
+        if any(values):
+            values[2] += (0.5 - roi.x_offset) * scale_x - 0.5
+            values[columns + 2] += (0.5 - roi.y_offset) * scale_y - 0.5
+        return values
+
+    return CameraInfo(
+        header=header,
+        height=output_size[0],
+        width=output_size[1],
+        distortion_model=info.distortion_model,
+        d=info.d,
+        r=info.r,
+        k=scaled(info.k, 3),
+        p=scaled(info.p, 4),
+    )
 
 
 def regions_text(header: Header, size: tuple[int, int], regions: Sequence[Region]) -> String:
@@ -115,6 +129,17 @@ def regions_detections(vision_msgs: Any, header: Header, regions: Sequence[Regio
     return array
 
 
+def regions_of_detections(array: Any) -> list[Region]:
+    """Return the regions of a vision_msgs/Detection2DArray that `regions_detections` made."""
+    regions = []
+    for detection in array.detections:
+        box, scores = detection.bbox, [result.hypothesis.score for result in detection.results]
+        width, height = round(box.size_x), round(box.size_y)
+        corner = round(box.center.position.x - width / 2), round(box.center.position.y - height / 2)
+        regions.append(Region(*corner, width, height, round(scores[2] * width * height), scores[0], scores[1]))
+    return regions
+
+
 def label_info(vision_msgs: Any, header: Header, prompt_set: CompiledPromptSet, threshold: float) -> Any:
     """Return the in-distribution classes of a prompt set as vision_msgs/LabelInfo."""
     message = vision_msgs.LabelInfo(header=header, threshold=threshold)
@@ -132,14 +157,11 @@ def vision_info(vision_msgs: Any, header: Header, method: str, topic: str, versi
 
 def status(level: int, name: str, message: str, hardware_id: str, values: Mapping[str, object]) -> DiagnosticStatus:
     """Return a diagnostic status."""
-
-    def shown(value: object) -> str:
-        return f"{value:.2f}" if isinstance(value, float) else str(value)
-
+    shown = {key: f"{value:.2f}" if isinstance(value, float) else str(value) for key, value in values.items()}
     return DiagnosticStatus(
         level=bytes([level]),
         name=name,
         message=message,
         hardware_id=hardware_id,
-        values=[KeyValue(key=key, value=shown(value)) for key, value in values.items()],
+        values=[KeyValue(key=key, value=value) for key, value in shown.items()],
     )

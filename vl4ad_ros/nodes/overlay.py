@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
@@ -21,15 +20,14 @@ from std_msgs.msg import String
 
 from vl4ad_ros.io.drawing import draw_legend, draw_overlay, draw_text
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.images import BadImageError, decode, decode_compressed
+from vl4ad_ros.io.images import BadImageError, message_to_rgb
+from vl4ad_ros.io.media import encode_jpeg
 from vl4ad_ros.nodes import messages
-from vl4ad_ros.nodes.complaints import Complaints
-from vl4ad_ros.nodes.declare import declare, read
-from vl4ad_ros.nodes.input_topic import InputTopic
-from vl4ad_ros.nodes.pairing import Pairing
-from vl4ad_ros.nodes.qos import LATCHED, OUTPUT, create_publisher, profile
-from vl4ad_ros.nodes.spin import run_node
-from vl4ad_ros.nodes.stats import Rate
+from vl4ad_ros.nodes.cdr import map_image
+from vl4ad_ros.nodes.executor import ThrottledLog, run_node
+from vl4ad_ros.nodes.health import Rate
+from vl4ad_ros.nodes.parameters import declare
+from vl4ad_ros.nodes.qos import LATCHED, OUTPUT, InputTopic, create_publisher, profile, steady_clock
 from vl4ad_ros.runtime.regions import Region
 from vl4ad_ros.runtime.settings import OVERLAY_PARAMETERS, check_values
 
@@ -43,6 +41,47 @@ BOX = (255, 255, 255)
 IMAGES = profile(ReliabilityPolicy.RELIABLE, depth=4)
 
 
+class FrameParts:
+    """Collects the parts of frames by their stamp; a frame is complete when it has every part."""
+
+    def __init__(self, parts: set[str], keep_frames: int, keep_bytes: int) -> None:
+        """Begin empty.
+
+        Args:
+            parts: Names of the parts of a frame.
+            keep_frames: Incomplete frames to remember at most; the oldest is forgotten first.
+            keep_bytes: Size of all their parts at most; the newest frame is kept in any case.
+        """
+        self._parts = parts
+        self._keep_frames = keep_frames
+        self._keep_bytes = keep_bytes
+        self._frames: dict[Hashable, dict[str, Any]] = {}
+        self._sizes: dict[Hashable, int] = {}
+
+    def add(self, key: Hashable, part: str, value: Any, size: int = 0) -> Mapping[str, Any] | None:
+        """Add a part of `size` bytes to its frame.
+
+        Returns:
+            The frame's parts when it is complete; it is forgotten then, and all before it.
+        """
+        frame = self._frames.setdefault(key, {})
+        frame[part] = value
+        self._sizes[key] = self._sizes.get(key, 0) + size
+        if frame.keys() >= self._parts:
+            while key in self._frames:
+                self._forget_oldest()
+            return frame
+        while len(self._frames) > 1 and (
+            len(self._frames) > self._keep_frames or sum(self._sizes.values()) > self._keep_bytes
+        ):
+            self._forget_oldest()
+        return None
+
+    def _forget_oldest(self) -> None:
+        oldest = next(iter(self._frames))
+        del self._frames[oldest], self._sizes[oldest]
+
+
 class OverlayNode(Node):
     """Draws uncertainty, mask outline, regions, prompt set and rates; subscribes only while somebody looks."""
 
@@ -53,26 +92,18 @@ class OverlayNode(Node):
             Vl4adError: If a parameter cannot be used.
         """
         super().__init__(NAME)
-        declare(self, OVERLAY_PARAMETERS)
-        self._values = read(self, OVERLAY_PARAMETERS)
+        self._values = declare(self, OVERLAY_PARAMETERS)
         check_values(self._values)
         self._vision_msgs = messages.find_vision_msgs()
-        self._complaints = Complaints(self.get_logger().warning)
+        self._log = ThrottledLog(self.get_logger().warning)
         self._raw = create_publisher(self, Image, "~/image", OUTPUT)
         self._jpeg = create_publisher(self, CompressedImage, "~/image/compressed", OUTPUT)
         self._inputs: list[InputTopic] = []
         # What is drawn of ~/prompt_set.
         self._prompt_set = ""
         self._threshold: float | None = None
-        self._rate = Rate()
-        self._pairing = self._new_pairing()
-        # On the steady clock: without /clock, simulated time would never look for listeners.
-        self._clock_of_listeners = Clock(clock_type=ClockType.STEADY_TIME)
+        self._clock_of_listeners = steady_clock()
         self.create_timer(LISTENER_CHECK_S, self._check_listeners, clock=self._clock_of_listeners)
-
-    def _new_pairing(self) -> Pairing:
-        parts = {"image", "uncertainty", "mask", "regions"}
-        return Pairing(frozenset(parts if self._values["regions"] else parts - {"regions"}), KEEP_FRAMES, KEEP_BYTES)
 
     def _check_listeners(self) -> None:
         listened_to = self._raw.get_subscription_count() + self._jpeg.get_subscription_count() > 0
@@ -81,7 +112,7 @@ class OverlayNode(Node):
                 self._subscribe()
             except Vl4adError as error:
                 self._unsubscribe()
-                self._complaints.add("subscribe", str(error))
+                self._log.add("subscribe", str(error))
         elif not listened_to and self._inputs:
             self._unsubscribe()
 
@@ -95,32 +126,31 @@ class OverlayNode(Node):
         image = f"{camera}/image" if camera else "image"
         results = f"{detector}/{camera}" if camera else detector
         regions_type = String if self._vision_msgs is None else self._vision_msgs.Detection2DArray
-        self._pairing = self._new_pairing()
+        parts: dict[str, tuple[type, str, QoSProfile]] = {
+            "uncertainty": (Image, f"{results}/uncertainty", OUTPUT),
+            "mask": (Image, f"{results}/anomaly_mask", OUTPUT),
+            "image": (Image, image, IMAGES),
+        }
+        if self._values["regions"]:
+            parts["regions"] = (regions_type, f"{results}/regions", OUTPUT)
+        if self._values["compressed"]:
+            parts["image"] = (CompressedImage, f"{image}/compressed", IMAGES)
+        self._frames = FrameParts(set(parts), KEEP_FRAMES, KEEP_BYTES)
         self._rate = Rate()
 
-        def hear(message: type, topic: str, callback: Callable[[Any], object], qos: QoSProfile, raw: bool) -> None:
-            self._inputs.append(InputTopic(self, message, topic, callback, qos, choice=self._reliability, raw=raw))
+        def reliability() -> str:
+            return str(self._values["image_reliability"])
 
-        def hear_part(message: type, topic: str, part: str, qos: QoSProfile = OUTPUT) -> None:
-            hear(message, topic, partial(self._on_part, message, part), qos, True)
-
-        hear_part(Image, f"{results}/uncertainty", "uncertainty")
-        hear_part(Image, f"{results}/anomaly_mask", "mask")
-        if self._values["regions"]:
-            hear_part(regions_type, f"{results}/regions", "regions")
-        if self._values["compressed"]:
-            hear_part(CompressedImage, f"{image}/compressed", "image", IMAGES)
-        else:
-            hear_part(Image, image, "image", IMAGES)
-        hear(String, f"{detector}/prompt_set", self._on_prompt_set, LATCHED, False)
-
-    def _reliability(self) -> str:
-        return str(self._values["image_reliability"])
+        for part, (message, topic, qos) in parts.items():
+            callback = partial(self._on_part, message, part)
+            self._inputs.append(InputTopic(self, message, topic, callback, qos, choice=reliability, raw=True))
+        topic = f"{detector}/prompt_set"
+        self._inputs.append(InputTopic(self, String, topic, self._on_prompt_set, LATCHED, choice=reliability))
 
     def _on_prompt_set(self, message: String) -> None:
-        told = json.loads(message.data)
-        threshold = float(told["threshold"])
-        text = f"{told['name']} {told['version'][:6]}  {told['scoring']}  threshold {threshold:.2f}"
+        content = json.loads(message.data)
+        threshold = float(content["threshold"])
+        text = f"{content['name']} {content['version'][:6]}  {content['scoring']}  threshold {threshold:.2f}"
         if not math.isfinite(threshold):
             raise ValueError(f"the threshold is {threshold}")
         # A message that no detector sent has raised by now, and the last good one stays.
@@ -129,63 +159,49 @@ class OverlayNode(Node):
     def _on_part(self, message_type: type, part: str, raw: bytes) -> None:
         try:
             message: Any = deserialize_message(raw, message_type)
-            if part == "regions" and self._vision_msgs is None:
+            if message_type is String:
                 content = json.loads(message.data)
                 key = (content["stamp"]["sec"], content["stamp"]["nanosec"], content["frame_id"])
             else:
                 key = (message.header.stamp.sec, message.header.stamp.nanosec, message.header.frame_id)
-            frame = self._pairing.add(key, part, message, len(raw))
+            frame = self._frames.add(key, part, message, len(raw))
             if frame is not None:
                 self._draw(frame)
         except BadImageError as error:
-            self._complaints.add(error.cause, str(error))
+            self._log.add(error.cause, str(error))
         except Exception as error:  # A hostile camera shall not end the picture for the next good frame.
-            self._complaints.add("drawing", f"A frame cannot be drawn ({error!r}).")
+            self._log.add("drawing", f"A frame cannot be drawn ({error!r}).")
 
     def _draw(self, frame: Mapping[str, Any]) -> None:
         self._rate.tick()
-        picture = frame["image"]
-        if isinstance(picture, CompressedImage):
-            image = decode_compressed(picture.format, picture.data)
-        else:
-            image = decode(
-                picture.encoding, picture.height, picture.width, picture.step, bool(picture.is_bigendian), picture.data
-            )
+        image = message_to_rgb(frame["image"])
         uncertainty, mask = _pixels(frame["uncertainty"], np.float32), _pixels(frame["mask"], np.uint8)
         limit = self._values["max_width"]
         if limit and image.shape[1] > limit:
             size = (limit, max(1, round(image.shape[0] * limit / image.shape[1])))
             image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-        drawn = draw_overlay(image, uncertainty, mask, self._caption(frame["uncertainty"]))
+        header = frame["uncertainty"].header
+        drawn = draw_overlay(image, uncertainty, mask, self._caption(messages.stamp_ns(header)))
         draw_legend(drawn, self._threshold)
         if "regions" in frame:
-            _draw_regions(drawn, self._regions(frame["regions"]), mask.shape)
-        header = frame["uncertainty"].header
+            _draw_regions(drawn, _regions(frame["regions"]), mask.shape)
         if self._raw.get_subscription_count():
-            self._raw.publish(messages.map_image(header, drawn))
+            self._raw.publish(map_image(header, drawn))
         if self._jpeg.get_subscription_count():
-            quality = [cv2.IMWRITE_JPEG_QUALITY, self._values["jpeg_quality"]]
-            _, encoded = cv2.imencode(".jpg", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), quality)
-            compressed = CompressedImage(header=header, format="rgb8; jpeg compressed bgr8", data=encoded.tobytes())
-            self._jpeg.publish(compressed)
+            data = encode_jpeg(drawn, self._values["jpeg_quality"])
+            self._jpeg.publish(CompressedImage(header=header, format="rgb8; jpeg compressed bgr8", data=data))
 
-    def _caption(self, result: Image) -> list[str]:
-        stamp_ns = result.header.stamp.sec * 1_000_000_000 + result.header.stamp.nanosec
+    def _caption(self, stamp_ns: int) -> list[str]:
         age_ms = (self.get_clock().now().nanoseconds - stamp_ns) / 1e6
-        # A bag played without simulated time has ages of years; they tell nothing.
+        # A bag played without simulated time has ages of years; they say nothing.
         age = f"  age {age_ms:.0f} ms" if 0 <= age_ms < 60_000 else ""
         return [*filter(None, [self._prompt_set]), f"{self._rate.value():.1f} results/s{age}"]
 
-    def _regions(self, message: Any) -> list[Region]:
-        if self._vision_msgs is None:
-            return [Region(**region) for region in json.loads(message.data)["regions"]]
-        regions = []
-        for detection in message.detections:
-            box, scores = detection.bbox, [result.hypothesis.score for result in detection.results]
-            width, height = round(box.size_x), round(box.size_y)
-            corner = round(box.center.position.x - width / 2), round(box.center.position.y - height / 2)
-            regions.append(Region(*corner, width, height, round(scores[2] * width * height), scores[0], scores[1]))
-        return regions
+
+def _regions(message: Any) -> list[Region]:
+    if isinstance(message, String):
+        return [Region(**region) for region in json.loads(message.data)["regions"]]
+    return messages.regions_of_detections(message)
 
 
 def _pixels(message: Image, dtype: type[np.generic]) -> NDArray[Any]:
@@ -195,14 +211,14 @@ def _pixels(message: Image, dtype: type[np.generic]) -> NDArray[Any]:
 def _draw_regions(drawn: NDArray[np.uint8], regions: Sequence[Region], size: tuple[int, ...]) -> None:
     """Draw boxes given in pixels of a map of `size` (rows, columns)."""
     scale_y, scale_x = drawn.shape[0] / size[0], drawn.shape[1] / size[1]
+    # Around the component, so that its outline stays free.
+    margin = max(3, drawn.shape[0] // 180)
     for region in reversed(regions):  # The largest one last, over the others.
-        first = round(region.x * scale_x), round(region.y * scale_y)
-        last = round((region.x + region.width) * scale_x) - 1, round((region.y + region.height) * scale_y) - 1
-        # Around the component, so that its outline stays free.
-        margin = max(3, drawn.shape[0] // 180)
-        corner = first[0] - margin, first[1] - margin
-        cv2.rectangle(drawn, corner, (last[0] + margin, last[1] + margin), BOX, 1)
-        draw_text(drawn, f"{region.mean:.2f}", (corner[0] + 3, corner[1] - 4), 0.4)
+        left, top = round(region.x * scale_x) - margin, round(region.y * scale_y) - margin
+        right = round((region.x + region.width) * scale_x) - 1 + margin
+        bottom = round((region.y + region.height) * scale_y) - 1 + margin
+        cv2.rectangle(drawn, (left, top), (right, bottom), BOX, 1)
+        draw_text(drawn, f"{region.mean:.2f}", (left + 3, top - 4), 0.4)
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -26,7 +26,8 @@ from std_msgs.msg import Header
 from vl4ad_ros.io.bag_reader import BagReader, is_bag
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.media import Video
-from vl4ad_ros.nodes.messages import map_image
+from vl4ad_ros.nodes.cdr import map_image
+from vl4ad_ros.nodes.memory import prepare_memory
 from vl4ad_ros.nodes.qos import OUTPUT, QUEUE, create_publisher
 from vl4ad_ros.nodes.topics import camera_info_beside
 
@@ -78,6 +79,16 @@ class Item:
     data: bytes
 
 
+@dataclass(frozen=True)
+class Source:
+    """An open bag or video: where its images go, the type of each topic, the number of images, and how to begin it."""
+
+    image_topic: str
+    types: dict[str, type]
+    count: int
+    items: Callable[[], Iterator[Item]]
+
+
 def stamp_of(data: bytes) -> int:
     """Return the stamp of a serialised message that begins with a Header, in nanoseconds."""
     sec, nanosec = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, 4)
@@ -91,15 +102,41 @@ def with_stamp(data: bytes, stamp_ns: int) -> bytes:
     return bytes(changed)
 
 
+def _open_source(settings: Settings, stack: ExitStack) -> Source:
+    path = settings.source
+    if path.suffix == ".bag":
+        raise Vl4adError(f"{path} is a bag of ROS 1; convert it first: rosbags-convert --help.")
+    if not is_bag(path) and not path.is_dir():
+        video = stack.enter_context(Video(path))
+        topic, start = settings.to or "/camera/image_raw", time.time_ns()
+        return Source(topic, {topic: Image}, video.count, lambda: _video_items(video, topic, start))
+    reader = stack.enter_context(BagReader(path))
+    recorded, kinds = reader.image_topic(settings.topic), reader.topics()
+    image = settings.to or recorded
+    names = {recorded: image}
+    if kinds.get(camera_info_beside(recorded)) == "sensor_msgs/msg/CameraInfo":
+        names[camera_info_beside(recorded)] = camera_info_beside(image)
+    types = {name: TYPES[kinds[old]] for old, name in names.items()}
+    return Source(image, types, reader.count(recorded), lambda: _bag_items(reader, names))
+
+
+def _bag_items(reader: BagReader, names: dict[str, str]) -> Iterator[Item]:
+    for topic, log_ns, data in reader.raw(list(names)):
+        yield Item(names[topic], stamp_of(data), log_ns, data)
+
+
+def _video_items(video: Video, topic: str, start_ns: int) -> Iterator[Item]:
+    for index, image in enumerate(video.frames()):
+        stamp = start_ns + round(index * NS / video.rate)
+        header = Header(stamp=Time(sec=stamp // NS, nanosec=stamp % NS), frame_id="camera")
+        yield Item(topic, stamp, stamp, bytes(serialize_message(map_image(header, image))))
+
+
 class Player(Node):
     """Plays one source."""
 
     def __init__(self, settings: Settings, stack: ExitStack) -> None:
-        """Open the source and announce the topics.
-
-        Args:
-            settings: How to play.
-            stack: Keeps the files open.
+        """Open the source and create the topics; the stack keeps the files open.
 
         Raises:
             Vl4adError: If the source is missing or damaged, or a setting is out of range.
@@ -108,34 +145,12 @@ class Player(Node):
             raise Vl4adError(f"--rate must be more than 0, got {settings.rate:g}.")
         self._settings = settings
         self._interrupted = False
-        self._open: Callable[[], Iterator[Item]]
-        self.total: int
-        if settings.source.suffix == ".bag":
-            raise Vl4adError(f"{settings.source} is a bag of ROS 1; convert it first: rosbags-convert --help.")
-        if is_bag(settings.source) or settings.source.is_dir():
-            reader = stack.enter_context(BagReader(settings.source))
-            source = reader.image_topic(settings.topic)
-            self.image_topic = settings.to or source
-            kinds = {self.image_topic: reader.topics()[source]}
-            names = {source: self.image_topic}
-            info = camera_info_beside(source)
-            if reader.topics().get(info) == "sensor_msgs/msg/CameraInfo":
-                names[info] = camera_info_beside(self.image_topic)
-                kinds[names[info]] = "sensor_msgs/msg/CameraInfo"
-            self.total = reader.count(source)
-            self._open = lambda: _bag_items(reader, names)
-        else:
-            video = stack.enter_context(Video(settings.source))
-            self.image_topic = settings.to or "/camera/image_raw"
-            kinds = {self.image_topic: "sensor_msgs/msg/Image"}
-            start = time.time_ns()
-            self.total = video.count
-            self._open = lambda: _video_items(video, self.image_topic, start)
+        self.source = _open_source(settings, stack)
         super().__init__("player")
         # Not `_publishers`: that is the base class's own.
         # Reliable publishers match every subscriber; one that is slow or was matched a moment ago still gets the last
         # frames.
-        self._outputs = {topic: create_publisher(self, TYPES[kind], topic, QUEUE) for topic, kind in kinds.items()}
+        self._outputs = {topic: create_publisher(self, kind, topic, QUEUE) for topic, kind in self.source.types.items()}
         self._clock_out = create_publisher(self, Clock, "/clock", OUTPUT) if settings.clock else None
         self._log = stack.enter_context(settings.log.open("w", encoding="utf-8")) if settings.log else None
 
@@ -146,13 +161,13 @@ class Player(Node):
             Vl4adError: If they do not come in time.
         """
         settings, deadline = self._settings, time.monotonic() + self._settings.timeout_s
-        images = self._outputs[self.image_topic]
+        images = self._outputs[self.source.image_topic]
         while images.get_subscription_count() < settings.subscribers:
             if time.monotonic() > deadline:
                 raise Vl4adError(
                     f"{images.get_subscription_count()} of {settings.subscribers} subscribers came to "
-                    f"{self.image_topic} within {settings.timeout_s:g} s; start the detector, and check ROS_DOMAIN_ID "
-                    "and the topic's name."
+                    f"{self.source.image_topic} within {settings.timeout_s:g} s; start the detector, and check "
+                    "ROS_DOMAIN_ID and the topic's name."
                 )
             time.sleep(0.02)
             self._check_interrupt()
@@ -169,68 +184,50 @@ class Player(Node):
             raise KeyboardInterrupt
 
     def play(self, sent: Callable[[], object]) -> None:
-        """Send everything at its time.
+        """Send everything at its time, calling `sent` after each image; then wait until subscribers have the last one.
 
-        Args:
-            sent: Called after each image.
+        Raises:
+            Vl4adError: If the source has no images or is damaged.
         """
         offset = 0
         for _ in count() if self._settings.loop else range(1):
             begin: int | None = None
             last = step = 0
             started = time.monotonic()
-            for item in self._open():
+            for item in self.source.items():
                 self._check_interrupt()
                 begin = item.due_ns if begin is None else begin
                 self._sleep_until(started + (item.due_ns - begin) / NS / self._settings.rate, item, offset)
                 self._send(item, offset)
-                if item.topic == self.image_topic:
+                if item.topic == self.source.image_topic:
                     step, last = max(item.due_ns - last, 0) if last else step, item.due_ns
                     sent()
             if begin is None:
                 raise Vl4adError(f"{self._settings.source} has no images to play.")
             offset += last - begin + step
-
-    def finish(self) -> None:
-        """Wait until reliable subscribers have the last frame and the last time."""
-        for publisher in (*self._outputs.values(), *([self._clock_out] if self._clock_out is not None else [])):
+        for publisher in (*self._outputs.values(), *filter(None, [self._clock_out])):
             publisher.wait_for_all_acked(Duration(seconds=2))
 
     def _send(self, item: Item, offset: int) -> None:
-        now = time.time_ns()
-        stamp = now if self._settings.restamp else item.stamp_ns + offset
+        stamp = time.time_ns() if self._settings.restamp else item.stamp_ns + offset
         data = item.data if stamp == item.stamp_ns else with_stamp(item.data, stamp)
-        if self._clock_out is not None:
-            self._tell_time(stamp)
-        if self._log is not None and item.topic == self.image_topic:
+        self._publish_clock(stamp)
+        if self._log is not None and item.topic == self.source.image_topic:
             self._log.write(json.dumps({"stamp_ns": stamp, "sent_ns": time.time_ns()}) + "\n")
             self._log.flush()
         self._outputs[item.topic].publish(data)
 
     def _sleep_until(self, moment: float, item: Item, offset: int) -> None:
-        """Sleep, and tell the time meanwhile where /clock is wanted."""
+        """Sleep, and publish the time meanwhile where /clock is wanted."""
         while (left := moment - time.monotonic()) > 0:
-            if self._clock_out is not None and not self._settings.restamp:
-                self._tell_time(item.stamp_ns + offset - round(left * self._settings.rate * NS))
+            self._publish_clock(item.stamp_ns + offset - round(left * self._settings.rate * NS))
             time.sleep(min(left, CLOCK_PERIOD_S))
             self._check_interrupt()
 
-    def _tell_time(self, now_ns: int) -> None:
-        sec, nanosec = divmod(max(now_ns, 0), NS)
-        assert self._clock_out is not None
-        self._clock_out.publish(Clock(clock=Time(sec=sec, nanosec=nanosec)))
-
-
-def _bag_items(reader: BagReader, names: dict[str, str]) -> Iterator[Item]:
-    for topic, log_ns, data in reader.raw(list(names)):
-        yield Item(names[topic], stamp_of(data), log_ns, data)
-
-
-def _video_items(video: Video, topic: str, start_ns: int) -> Iterator[Item]:
-    for index, image in enumerate(video.frames()):
-        stamp = start_ns + round(index * NS / video.rate)
-        header = Header(stamp=Time(sec=stamp // NS, nanosec=stamp % NS), frame_id="camera")
-        yield Item(topic, stamp, stamp, bytes(serialize_message(map_image(header, image))))
+    def _publish_clock(self, now_ns: int) -> None:
+        if self._clock_out is not None:
+            sec, nanosec = divmod(max(now_ns, 0), NS)
+            self._clock_out.publish(Clock(clock=Time(sec=sec, nanosec=nanosec)))
 
 
 def play(settings: Settings, progress: Callable[[int | None], Any]) -> int:
@@ -247,6 +244,7 @@ def play(settings: Settings, progress: Callable[[int | None], Any]) -> int:
         Vl4adError: If the source is missing or damaged, or nobody listens in time.
     """
     number = 0
+    prepare_memory()
     # Without rclpy's own handlers, which would take the topics away under a publish() in progress.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     handler = signal.getsignal(signal.SIGINT)
@@ -255,7 +253,7 @@ def play(settings: Settings, progress: Callable[[int | None], Any]) -> int:
             player = Player(settings, stack)
             signal.signal(signal.SIGINT, player.interrupt)
             player.wait()
-            bar = stack.enter_context(progress(None if settings.loop else player.total))
+            bar = stack.enter_context(progress(None if settings.loop else player.source.count))
 
             def sent() -> None:
                 nonlocal number
@@ -263,7 +261,6 @@ def play(settings: Settings, progress: Callable[[int | None], Any]) -> int:
                 bar.update()
 
             player.play(sent)
-            player.finish()
             player.destroy_node()
     finally:
         signal.signal(signal.SIGINT, handler)

@@ -24,31 +24,35 @@ from std_msgs.msg import String
 
 from vl4ad_ros.io.bag_writer import BagWriter
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.nodes.guard import GuardedExecutor
-from vl4ad_ros.nodes.input_topic import InputTopic
-from vl4ad_ros.nodes.qos import LATCHED, QUEUE
+from vl4ad_ros.nodes.executor import GuardedExecutor
+from vl4ad_ros.nodes.memory import prepare_memory
+from vl4ad_ros.nodes.qos import LATCHED, QUEUE, InputTopic
 from vl4ad_ros.runtime.settings import RELIABILITIES
 
 # Printed on standard output when everything that is recorded has a publisher and the prompt set has come.
 READY = "recording"
+TOPICS = {
+    "prompt_set": ("std_msgs/msg/String", String, LATCHED),
+    "uncertainty": ("sensor_msgs/msg/Image", Image, QUEUE),
+    "anomaly_mask": ("sensor_msgs/msg/Image", Image, QUEUE),
+}
 
 
 class Recorder(Node):
     """Writes the outputs of one detector into a bag.
 
     Attributes:
-        bag: What is written into.
-        counts: Messages written, by topic.
+        counts: Messages written, by topic; the prompt set first.
         fault: Why nothing more can be written; empty while it can.
     """
 
-    def __init__(self, detector: str, bag: BagWriter, source: str = "", reliability: str = RELIABILITIES[0]) -> None:
+    def __init__(self, detector: str, bag: BagWriter, source: str, reliability: str) -> None:
         """Subscribe.
 
         Args:
             detector: The detector's full name, e.g. `/detector`.
             bag: An open bag without topics.
-            source: The camera's topic: as long as somebody publishes on it, the run goes on.
+            source: The camera's topic: as long as somebody publishes on it, the run goes on; empty: not known.
             reliability: How the outputs are heard: one of `RELIABILITIES`.
 
         Raises:
@@ -56,41 +60,53 @@ class Recorder(Node):
         """
         super().__init__("recorder")
         self._source, self._source_seen = source, False
-        self.bag = bag
+        self._bag = bag
         self._last = time.monotonic()
         self.counts: dict[str, int] = {}
         self.fault = ""
-        for name, message, qos in (
-            ("prompt_set", String, LATCHED),
-            ("uncertainty", Image, QUEUE),
-            ("anomaly_mask", Image, QUEUE),
-        ):
+        for name, (kind, message, qos) in TOPICS.items():
             topic = f"{detector}/{name}"
             self.counts[topic] = 0
-            bag.add_topic(topic, f"{message.__module__.split('.')[0]}/msg/{message.__name__}")
+            bag.add_topic(topic, kind)
             InputTopic(self, message, topic, partial(self._write, topic), qos, choice=lambda: reliability, raw=True)
 
     def _write(self, topic: str, data: bytes) -> None:
         arrived = time.time_ns()
         self._last = time.monotonic()
         try:
-            self.bag.write_raw(topic, arrived, data)
+            self._bag.write_raw(topic, arrived, data)
             self.counts[topic] += 1
         except Exception as error:  # A full disk, say: what follows would lie behind half a message.
-            self.fault = f"The bag {self.bag.path} ends here, {topic} cannot be written ({error})."
+            self.fault = f"The bag {self._bag.path} ends here, {topic} cannot be written ({error})."
 
-    def ready(self) -> bool:
-        """Return whether every topic has a publisher and the detector has told its prompt set."""
+    def _is_ready(self) -> bool:
         prompt_set = next(iter(self.counts))
         return self.counts[prompt_set] > 0 and all(self.count_publishers(topic) > 0 for topic in self.counts)
 
-    def quiet_s(self) -> float:
+    def _quiet_s(self) -> float:
         """Return for how many seconds nothing has come, after the source (where it is known) has gone."""
         if self._source and self.count_publishers(self._source) > 0:
             self._source_seen = True
             self._last = time.monotonic()
         begun = self._source_seen if self._source else sum(self.counts.values()) > 1
         return time.monotonic() - self._last if begun else 0.0
+
+    def record(self, idle_s: float, signals: list[int]) -> None:
+        """Record until nothing has come for so long (0: never), a signal came, or nothing more can be written."""
+        executor = GuardedExecutor(self)
+        ready = False
+        try:
+            while not (signals or self.fault) and (not idle_s or self._quiet_s() < idle_s):
+                executor.spin_once(timeout_sec=0.2)
+                if not ready and self._is_ready():
+                    ready = True
+                    print(READY, flush=True)  # noqa: T201 - whoever started it waits for this line
+            self.get_logger().info(f"Stopped: {self.counts}")
+        except Exception as error:  # Whatever it is: the bag is to be closed with what it has.
+            self.fault = f"The bag {self._bag.path} ends here ({error!r})."
+        finally:
+            executor.remove_node(self)
+            self.destroy_node()
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -109,6 +125,7 @@ def main(args: Sequence[str] | None = None) -> int:
     given = list(sys.argv if args is None else args)
     options = parser.parse_args(remove_ros_args(given)[1:])
     signals: list[int] = []
+    prepare_memory()
     # Without rclpy's own handlers and KeyboardInterrupt, which would come in the middle of a message or of the closing.
     rclpy.init(args=given, signal_handler_options=SignalHandlerOptions.NO)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -116,7 +133,7 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         with BagWriter(options.out, compress=False) as bag:
             node = Recorder(options.detector, bag, options.source, options.image_reliability)
-            _record(node, options.idle, signals)
+            node.record(options.idle, signals)
         if node.fault:
             raise Vl4adError(node.fault)
     except Vl4adError as error:
@@ -125,23 +142,6 @@ def main(args: Sequence[str] | None = None) -> int:
     finally:
         rclpy.try_shutdown()
     return 0
-
-
-def _record(node: Recorder, idle: float, signals: list[int]) -> None:
-    executor = GuardedExecutor(node)
-    told = False
-    try:
-        while not (signals or node.fault) and (not idle or node.quiet_s() < idle):
-            executor.spin_once(timeout_sec=0.2)
-            if not told and node.ready():
-                told = True
-                print(READY, flush=True)  # noqa: T201 - whoever started it waits for this line
-        node.get_logger().info(f"Stopped: {node.counts}")
-    except Exception as error:  # Whatever it is: the bag is to be closed with what it has.
-        node.fault = f"The bag {node.bag.path} ends here ({error!r})."
-    finally:
-        executor.remove_node(node)
-        node.destroy_node()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vl4ad_ros.nodes.stats import STAGES
+from vl4ad_ros.nodes.health import STAGES
 
 AS_PUBLISHED = "as the publishers (`image_reliability`), depth 1"
 RELIABLE = "reliable, depth 1"

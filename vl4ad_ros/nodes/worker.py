@@ -13,13 +13,69 @@ from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.images import BadImageError, decode, decode_compressed
+from vl4ad_ros.io.images import BadImageError, message_to_rgb
 from vl4ad_ros.nodes.camera import Camera
-from vl4ad_ros.nodes.cdr import read_image
-from vl4ad_ros.nodes.messages import OutgoingMaps
-from vl4ad_ros.nodes.slots import Slots, Taken
+from vl4ad_ros.nodes.cdr import OutgoingMaps, read_image
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.frames import FrameState, Job
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame that waits or is in work: its camera's index, the serialized message, and when it arrived (monotonic)."""
+
+    camera: int
+    message: bytes
+    arrived: float
+
+
+class FrameSlots:
+    """Holds at most one waiting frame per camera; a newer one replaces it, so that no queue can grow."""
+
+    def __init__(self, cameras: int) -> None:
+        self._changed = threading.Condition()
+        self._waiting: dict[int, Frame] = {}
+        self._turn = [0] * cameras
+        self._turns = 0
+        self._closed = False
+
+    def put(self, camera: int, message: bytes) -> bool:
+        """Put a frame into its camera's slot; return whether it replaced one that nobody had taken."""
+        with self._changed:
+            replaced = camera in self._waiting
+            self._waiting[camera] = Frame(camera, message, time.monotonic())
+            self._changed.notify()
+            return replaced
+
+    def take(self, limit: int, patience: float) -> Sequence[Frame]:
+        """Wait for frames and take up to `limit` of them, those of the camera first that waited longest for its turn.
+
+        Args:
+            limit: Frames at most.
+            patience: Seconds to wait, once there is a frame, for those of the other cameras.
+
+        Returns:
+            The frames; none when the slots were closed.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            wanted = min(limit, len(self._turn))
+            if patience > 0:
+                self._changed.wait_for(lambda: len(self._waiting) >= wanted or self._closed, timeout=patience)
+            if self._closed:
+                return []
+            chosen = sorted(self._waiting, key=lambda camera: self._turn[camera])[:limit]
+            for camera in chosen:
+                self._turns += 1
+                self._turn[camera] = self._turns
+            return [self._waiting.pop(camera) for camera in chosen]
+
+    def close(self) -> None:
+        """Drop what waits, and wake the taker up for good."""
+        with self._changed:
+            self._closed = True
+            self._waiting.clear()
+            self._changed.notify_all()
 
 
 @dataclass(frozen=True)
@@ -64,7 +120,7 @@ class Worker:
         self._state = state
         self._before_publish = before_publish
         self._is_alive = is_alive
-        self._slots: Slots[bytes] = Slots(len(cameras))
+        self._slots = FrameSlots(len(cameras))
         self._thread = threading.Thread(target=self._run, name="detector worker", daemon=True)
         self._thread.start()
 
@@ -95,34 +151,32 @@ class Worker:
                 known = isinstance(error, Vl4adError)
                 for camera in (one.camera for one in decoded):
                     camera.stats.count("engine error")
-                    camera.complain("engine", str(error) if known else f"A frame failed: {error!r}.")
+                    camera.warn("engine", str(error) if known else f"A frame failed: {error!r}.")
 
-    def _decode(self, taken: Taken[bytes]) -> _Decoded | None:
-        camera = self._cameras[taken.camera]
+    def _decode(self, frame: Frame) -> _Decoded | None:
+        camera = self._cameras[frame.camera]
         wanted = camera.wanted()
         if not wanted.anything:
             camera.stats.count("nobody listens")
             return None
         began = time.monotonic()
         try:
+            message: Any
             if self._compressed:
-                message: Any = deserialize_message(taken.item, CompressedImage)
-                image = decode_compressed(message.format, message.data)
+                message, pixels = deserialize_message(frame.message, CompressedImage), None
             else:
-                message, data = read_image(taken.item)
-                image = decode(
-                    message.encoding, message.height, message.width, message.step, bool(message.is_bigendian), data
-                )
+                message, pixels = read_image(frame.message)
+            image = message_to_rgb(message, pixels)
         except BadImageError as error:
-            camera.bad(error.cause, str(error))
+            camera.count_bad(error.cause, str(error))
             return None
         except Exception as error:  # A message that does not even deserialize, or that OpenCV chokes on.
-            camera.bad("message", f"An image message cannot be read ({error!r}).")
+            camera.count_bad("message", f"An image message cannot be read ({error!r}).")
             return None
         camera.check_stamp(message.header)
         outgoing = OutgoingMaps(message.header)
         job = Job(image, wanted, camera.roi, outgoing.room)
-        return _Decoded(camera, message.header, job, outgoing, taken.arrived, began, (time.monotonic() - began) * 1e3)
+        return _Decoded(camera, message.header, job, outgoing, frame.arrived, began, (time.monotonic() - began) * 1e3)
 
     def _process(self, decoded: Sequence[_Decoded], state: FrameState) -> None:
         results = self._detector.process([one.job for one in decoded], state)

@@ -1,4 +1,4 @@
-"""Declaring the parameter table on a node, and reading it back."""
+"""The settings as parameters of a node."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from rclpy.node import Node
 from vl4ad_ros.runtime.parameters import Parameter
 
 
-def declare(node: Node, parameters: Iterable[Parameter]) -> None:
-    """Declare parameters with descriptions and ranges.
+def declare(node: Node, parameters: Iterable[Parameter]) -> dict[str, Any]:
+    """Declare parameters with descriptions and ranges, and return their values by name.
 
     Raises:
         rclpy.exceptions.ParameterException: If an override has another type or is out of range.
@@ -22,16 +22,14 @@ def declare(node: Node, parameters: Iterable[Parameter]) -> None:
             description=parameter.full_description,
             additional_constraints=f"one of {', '.join(parameter.choices)}" if parameter.choices else "",
         )
-        if parameter.low is not None and parameter.high is not None:
-            if isinstance(parameter.default, int):
-                descriptor.integer_range = [
-                    IntegerRange(from_value=int(parameter.low), to_value=int(parameter.high), step=1)
-                ]
+        low, high = parameter.low, parameter.high
+        if low is not None and high is not None:
+            if parameter.type is int:
+                descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
             else:
-                descriptor.floating_point_range = [
-                    FloatingPointRange(from_value=float(parameter.low), to_value=float(parameter.high), step=0.0)
-                ]
+                descriptor.floating_point_range = [FloatingPointRange(from_value=float(low), to_value=float(high))]
         node.declare_parameter(parameter.name, parameter.default, descriptor)
+    return read(node, parameters)
 
 
 def read(node: Node, parameters: Iterable[Parameter]) -> dict[str, Any]:

@@ -1,0 +1,160 @@
+"""Running a node as a process: a callback that raises is counted and named in the log, and the node goes on."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from traceback import format_exception
+from typing import Any
+
+import rclpy
+from rcl_interfaces.msg import SetParametersResult
+from rcl_interfaces.srv import SetParameters, SetParametersAtomically
+from rclpy.exceptions import ParameterException
+from rclpy.executors import (
+    ExternalShutdownException,
+    ShutdownException,
+    SingleThreadedExecutor,
+    TimeoutException,
+)
+from rclpy.node import Node
+from rclpy.service import Service
+
+from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.nodes.memory import prepare_memory
+
+# A thread that works hands over to one that was woken after so long; Python's 5 ms are a third of a frame at 60 Hz.
+SWITCH_INTERVAL_S = 0.0002
+LOG_PERIOD_S = 10.0
+
+
+class ThrottledLog:
+    """Throttled log lines, keyed by cause: a new cause at once, the same one every `LOG_PERIOD_S` seconds."""
+
+    def __init__(self, log: Callable[[str], object]) -> None:
+        self._log = log
+        self._lock = threading.Lock()
+        self._last: dict[str, tuple[float, int]] = {}
+
+    def add(self, cause: str, sentence: str) -> None:
+        """Log a sentence, or count it where its cause was logged a moment ago."""
+        now = time.monotonic()
+        with self._lock:
+            last, omitted = self._last.get(cause, (-LOG_PERIOD_S, 0))
+            due = now - last >= LOG_PERIOD_S
+            self._last[cause] = (now, 0) if due else (last, omitted + 1)
+        if due:
+            self._log(f"{sentence} (and {omitted} more like it before)" if omitted else sentence)
+
+
+class GuardedExecutor(SingleThreadedExecutor):
+    """Runs a node's callbacks in the thread that spins.
+
+    Attributes:
+        errors: Callbacks that raised so far, and messages that could not be taken.
+    """
+
+    def __init__(self, node: Node) -> None:
+        """Take over a node's callbacks, those of services, topics, timers and events made later, too."""
+        super().__init__(context=node.context)
+        self.errors = 0
+        self._logger = node.get_logger()
+        # Not `error` itself: rclpy raises where one line of code logs at two levels, and the cameras' logs warn.
+        self._log = ThrottledLog(lambda sentence: self._logger.error(sentence))
+        self.add_node(node)
+
+    def spin_once(self, timeout_sec: float | None = None) -> None:
+        """Run one callback; wait for it for so many seconds, None for ever."""
+        try:
+            handler, entity, _ = self.wait_for_ready_callbacks(timeout_sec=timeout_sec)
+        except (ShutdownException, TimeoutException):
+            return
+        if isinstance(entity, Service) and not isinstance(entity.callback, _GuardedService):
+            entity.callback = _GuardedService(entity.srv_type, entity.callback, partial(self._count, entity))
+        handler()
+        error = handler.exception()
+        if error is not None:
+            # Where a message cannot be taken, rclpy leaves its subscription and callback group as busy.
+            if getattr(entity, "_executor_event", False):
+                entity._executor_event = False
+                entity.callback_group.ending_execution(entity)
+            self._count(entity, error)
+
+    def _count(self, entity: Any, error: Exception) -> None:
+        if not self.context.ok():
+            return  # Ctrl-C took the topics away in the middle of a callback.
+        self.errors += 1
+        name = type(entity).__name__.lower()
+        with suppress(Exception):  # Its callback has destroyed it.
+            name = f"{name} {getattr(entity, 'topic_name', None) or getattr(entity, 'srv_name', '')}".strip()
+        self._log.add(
+            f"{name} {type(error).__name__}", f"A callback failed ({name}), the node goes on: {error!r:.300}."
+        )
+        self._logger.debug("".join(format_exception(error)))
+
+
+class _GuardedService:
+    """A service's callback that answers with a failure and the reason where it would raise."""
+
+    def __init__(self, service: Any, callback: Callable[..., Any], count: Callable[[Exception], None]) -> None:
+        self._service = service
+        self._callback = callback
+        self._count = count
+
+    def __call__(self, request: Any, response: Any) -> Any:
+        if self._service is SetParameters and len(request.parameters) > 1:
+            # One by one, as rclpy goes: those before a bad one are set, and the answer says so.
+            for parameter in request.parameters:
+                one = self(SetParameters.Request(parameters=[parameter]), SetParameters.Response())
+                response.results += one.results
+            return response
+        try:
+            return self._callback(request, response)
+        except Exception as error:
+            self._count(error)
+            # The other services' empty answer is their failure: `success` false, or nothing found.
+            failure = self._service.Response()
+            result = SetParametersResult(successful=False, reason=f"The request cannot be used: {error!r:.300}.")
+            if self._service is SetParameters:
+                failure.results = [result]
+            elif self._service is SetParametersAtomically:
+                failure.result = result
+            return failure
+
+
+def run_node(create: Callable[[], Node], name: str, args: Sequence[str] | None = None) -> int:
+    """Create a node and spin it until a signal ends it.
+
+    Args:
+        create: Makes the node.
+        name: For the log, where no node could be made.
+        args: Command line; None takes the process's own.
+
+    Returns:
+        0, or 2 when a parameter given at the start cannot be used.
+    """
+    prepare_memory()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    node: Node | None = None
+    try:
+        rclpy.init(args=None if args is None else list(args))
+        node = create()
+        GuardedExecutor(node).spin()
+    except (ParameterException, Vl4adError) as error:
+        rclpy.logging.get_logger(name).fatal(f"{error}")
+        return 2
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except Exception:
+        if rclpy.ok():
+            raise
+        # Ctrl-C took the topics away in the middle of a callback, or of the node's making.
+    finally:
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
