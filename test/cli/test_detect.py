@@ -10,7 +10,7 @@ import pytest
 from mock_bundle import red_uncertainty
 
 from vl4ad_ros.cli.main import main
-from vl4ad_ros.io.hashing import sha256_file
+from vl4ad_ros.io.files import sha256_file
 
 RED = (255, 0, 0)
 BLUE = (0, 0, 255)

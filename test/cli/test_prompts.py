@@ -10,7 +10,7 @@ import pytest
 from mock_bundle import ColourEncoder
 
 from vl4ad_ros.cli.main import main
-from vl4ad_ros.io.hashing import sha256_file
+from vl4ad_ros.io.files import sha256_file
 from vl4ad_ros.io.resources import prompt_yamls
 from vl4ad_ros.prompts.templates import VILD
 from vl4ad_ros.runtime.bundle import ModelBundle

@@ -15,7 +15,7 @@ from onnx import helper
 from onnx.external_data_helper import set_external_data
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.hashing import sha256_file
+from vl4ad_ros.io.files import sha256_file
 from vl4ad_ros.io.onnx_files import MESSAGES, external_data
 from vl4ad_ros.runtime.bundle import CARD, ModelBundle, write_card
 from vl4ad_ros.runtime.detector import Detector

@@ -175,7 +175,7 @@ def test_a_damaged_engine_is_named(rig: Rig) -> None:
 def test_an_engine_that_the_library_refuses_is_an_error_with_its_reason(rig: Rig) -> None:
     path = engine_path(rig.bundle, rig.library.name)
     path.write_bytes(b"JUNK" + path.read_bytes())
-    from vl4ad_ros.io.hashing import sha256_file
+    from vl4ad_ros.io.files import sha256_file
 
     rig.card.model_copy(update={"engine_sha256": sha256_file(path)}).write(path)
     with pytest.raises(Vl4adError, match=r"cannot load .*: magic tag does not match"):

@@ -12,7 +12,7 @@ from both_bundle import write_both_bundle
 from mock_bundle import ColourEncoder, red_uncertainty
 from ros_harness import Client, image_message, map_pixels, parameters, plain, running
 
-from vl4ad_ros.io.hashing import sha256_file
+from vl4ad_ros.io.files import sha256_file
 from vl4ad_ros.runtime.random_word_files import install
 from vl4ad_ros.runtime.random_word_network import load_network, untrained_network
 

@@ -13,7 +13,7 @@ import pytest
 from vl4ad_ros.cli.evaluate_bag import _parameters
 from vl4ad_ros.cli.main import command_parser, main
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.hashing import sha256_file
+from vl4ad_ros.io.files import sha256_file
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.detector import Detector, next_state
 from vl4ad_ros.runtime.frames import FrameState

@@ -129,7 +129,7 @@ def _write_result(
 ) -> None:
     import numpy as np
 
-    from vl4ad_ros.io.hashing import sha256_file
+    from vl4ad_ros.io.files import sha256_file
     from vl4ad_ros.io.provenance import provenance
     from vl4ad_ros.runtime.bundle import CARD
 

@@ -89,7 +89,7 @@ def read_arrays(path: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
     """
     import numpy as np
 
-    from vl4ad_ros.io.npy_files import read_npz
+    from vl4ad_ros.io.files import read_npz
 
     stored = read_npz(path, ["labels", "scores"])
     labels, scores = stored["labels"], stored["scores"]

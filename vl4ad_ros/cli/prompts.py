@@ -90,7 +90,7 @@ def _inspect(args: argparse.Namespace) -> int:
 
 
 def _show_yaml(prompts: PromptSet, path: Path) -> None:
-    from vl4ad_ros.io.hashing import sha256_file
+    from vl4ad_ros.io.files import sha256_file
 
     members = prompts.members()
     print(f"{prompts.name}: {prompts.description}\nfile         {path}\nsha256       {sha256_file(path)}")
@@ -119,7 +119,7 @@ def _show_compiled(compiled: CompiledPromptSet) -> None:
 
 
 def _compile(args: argparse.Namespace) -> int:
-    from vl4ad_ros.io.hashing import sha256_file, sha256_text
+    from vl4ad_ros.io.files import sha256_file, sha256_text
     from vl4ad_ros.io.resources import prompt_yaml
     from vl4ad_ros.prompts.schema import load_prompt_set
     from vl4ad_ros.runtime.bundle import PROMPTS, ModelBundle, write_card
@@ -180,7 +180,7 @@ def _compile(args: argparse.Namespace) -> int:
 
 def _hash(path: Path | None) -> str | None:
     """Return the SHA-256 of a file that the user gave, if any."""
-    from vl4ad_ros.io.hashing import sha256_file
+    from vl4ad_ros.io.files import sha256_file
 
     try:
         return None if path is None else sha256_file(path)
@@ -210,7 +210,7 @@ def _read_embeddings(prompts: PromptSet, path: Path) -> NDArray[np.float32]:
     """Return unit rows [P, D] of an .npy file [P, D] or [P, templates, D]."""
     import numpy as np
 
-    from vl4ad_ros.io.npy_files import read_npy
+    from vl4ad_ros.io.files import read_npy
     from vl4ad_ros.prompts.compile import average_templates, concept_texts
 
     rows = read_npy(path)

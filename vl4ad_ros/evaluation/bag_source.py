@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from vl4ad_ros.evaluation.frames import Fault, Frame, fault_sentences
 from vl4ad_ros.io.bag_reader import BagImage, BagReader
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.files import sha256_tree
 from vl4ad_ros.io.labels import LabelMapping
-from vl4ad_ros.io.provenance import sha256_tree
 
 NS = 1_000_000_000
 # Labels as this package's drives have them: 0, 1, 255.

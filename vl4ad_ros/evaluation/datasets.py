@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vl4ad_ros.evaluation.frames import Fault, Frame, fault_sentences
 from vl4ad_ros.evaluation.layouts import Layout, find_pairs
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.hashing import sha256_text
+from vl4ad_ros.io.files import sha256_text
 from vl4ad_ros.io.labels import read_label_values
 from vl4ad_ros.io.media import read_picture
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vl4ad_ros.evaluation.frames import Frame
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.hashing import sha256_file
+from vl4ad_ros.io.files import sha256_file
 from vl4ad_ros.runtime.bundle import CARD
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.frames import Job, Wanted, upsample

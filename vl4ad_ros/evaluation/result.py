@@ -21,7 +21,7 @@ from vl4ad_ros.evaluation.pictures import Gallery
 from vl4ad_ros.evaluation.pixel_metrics import Curve, PixelMetrics
 from vl4ad_ros.io.checked import read_json
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.npy_files import read_npz
+from vl4ad_ros.io.files import read_npz
 
 FORMAT = "vl4ad_ros.evaluation/1"
 RESULT, FRAMES, HISTOGRAMS = "result.json", "frames.jsonl", "histograms.npz"

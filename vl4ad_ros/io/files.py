@@ -1,15 +1,19 @@
-"""Files that are written whole or not at all."""
+"""Files: written whole or not at all, read without running code from them, identified by their hash."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
 
@@ -72,20 +76,12 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file in UTF-8.
-
-    Raises:
-        Vl4adError: If it cannot be written.
-    """
+    """Write a text file in UTF-8; errors as of `write_bytes`."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Write plain data as JSON; a number that JSON does not know (NaN, infinity) becomes null.
-
-    Raises:
-        Vl4adError: If it cannot be written.
-    """
+    """Write plain data as JSON; NaN and infinity, which JSON does not know, become null. Errors as of `write_bytes`."""
     write_text(path, json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -95,3 +91,76 @@ def _finite(content: Any) -> Any:
     if isinstance(content, list | tuple):
         return [_finite(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file.
+
+    Raises:
+        Vl4adError: If it is missing or cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise Vl4adError(f"There is no file {path}.") from error
+    except OSError as error:
+        raise Vl4adError(f"{path} cannot be read ({error.strerror}).") from error
+
+
+def read_npy(path: str | Path) -> NDArray[Any]:
+    """Read the array of an .npy file, without unpickling.
+
+    Raises:
+        Vl4adError: If the file cannot be read as one.
+    """
+    try:
+        array = np.load(path, allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            array.close()
+            raise ValueError("it is an archive of arrays; write one array with numpy.save")
+    except Exception as error:  # NumPy and zipfile raise whatever the damage provokes
+        raise Vl4adError(f"{path}: cannot be read as an .npy array ({error}).") from error
+    return array
+
+
+def read_npz(path: str | Path, names: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
+    """Read the named arrays of an .npz file without unpickling; None reads all.
+
+    Raises:
+        Vl4adError: If the file cannot be read as one, or lacks an array.
+    """
+    try:
+        stored = np.load(path, allow_pickle=False)
+        if isinstance(stored, np.ndarray):
+            raise ValueError("it is a single array; write named arrays with numpy.savez")
+        with stored:
+            there = stored.files
+            arrays = {name: stored[name] for name in there if names is None or name in names}
+    except Exception as error:  # NumPy and zipfile raise whatever the damage provokes
+        raise Vl4adError(f"{path}: cannot be read as an .npz file ({error}).") from error
+    if missing := [name for name in names or () if name not in arrays]:
+        raise Vl4adError(f"{path}: lacks the arrays {missing}; it has {there}.")
+    return arrays
+
+
+def sha256_file(path: str | Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256_text(text: str) -> str:
+    """Return the SHA-256 of a text's UTF-8 bytes, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256_tree(path: str | Path) -> str:
+    """Return the SHA-256 of a file, or of a folder: over the names and hashes of all files in it, in order."""
+    root = Path(path)
+    if root.is_file():
+        return sha256_file(root)
+    files = sorted(file for file in root.rglob("*") if file.is_file())
+    return sha256_text("".join(f"{file.relative_to(root).as_posix()}\0{sha256_file(file)}\n" for file in files))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.media import read_bytes
+from vl4ad_ros.io.files import read_bytes
 
 VOID = 255
 # Set in the value of a colour: 0x0000ff is not the index 255.

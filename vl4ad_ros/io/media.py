@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.files import read_bytes, write_bytes
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
@@ -38,20 +39,6 @@ def read_picture(path: Path, as_stored: bool = False) -> NDArray[np.uint8]:
     if pixels is None:
         raise Vl4adError(f"{path}: not a picture, or damaged ({len(data)} bytes).")
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
-
-
-def read_bytes(path: Path) -> bytes:
-    """Read a file.
-
-    Raises:
-        Vl4adError: If it is missing or cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise Vl4adError(f"There is no file {path}.") from error
-    except OSError as error:
-        raise Vl4adError(f"{path} cannot be read ({error.strerror}).") from error
 
 
 def encode_jpeg(image: NDArray[np.uint8], quality: int = 90) -> bytes:
@@ -184,38 +171,27 @@ def find_inputs(paths: Sequence[Path]) -> list[Input]:
 
 
 def write_uncertainty(folder: Path, stem: str, uncertainty: NDArray[np.float32], kind: str) -> Path:
-    """Write an uncertainty map: `npy` as float32, `png16` as 16-bit grey (value = uncertainty * 65535, rounded).
+    """Write an uncertainty map float32 [H, W] in [0, 1]; return the file.
 
-    Args:
-        folder: Where.
-        stem: Name of the picture.
-        uncertainty: float32 [H, W] in [0, 1].
-        kind: `npy` or `png16`.
-
-    Returns:
-        The file.
+    `npy`: as it is. `png16`: as 16-bit grey, value = uncertainty * 65535, rounded.
     """
     if kind == "png16":
-        levels = np.round(uncertainty * 65535).astype(np.uint16)
-        return _written(folder / f"{stem}.uncertainty.png", encode_png(levels))
+        return _write(folder / f"{stem}.uncertainty.png", encode_png(np.round(uncertainty * 65535).astype(np.uint16)))
     stored = io.BytesIO()
     np.save(stored, uncertainty, allow_pickle=False)
-    return _written(folder / f"{stem}.uncertainty.npy", stored.getvalue())
+    return _write(folder / f"{stem}.uncertainty.npy", stored.getvalue())
 
 
 def write_mask(folder: Path, stem: str, mask: NDArray[np.uint8]) -> Path:
-    """Write a mask, 0 or 255, as PNG."""
-    return _written(folder / f"{stem}.mask.png", encode_png(mask))
+    """Write a mask, 0 or 255, as PNG; return the file."""
+    return _write(folder / f"{stem}.mask.png", encode_png(mask))
 
 
 def write_overlay(folder: Path, stem: str, overlay: NDArray[np.uint8]) -> Path:
-    """Write an RGB picture as JPEG."""
-    return _written(folder / f"{stem}.overlay.jpg", encode_jpeg(overlay))
+    """Write an RGB picture as JPEG; return the file."""
+    return _write(folder / f"{stem}.overlay.jpg", encode_jpeg(overlay))
 
 
-def _written(path: Path, data: bytes) -> Path:
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise Vl4adError(f"{path}: cannot be written ({error}).") from error
+def _write(path: Path, data: bytes) -> Path:
+    write_bytes(path, data)
     return path

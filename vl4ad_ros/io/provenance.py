@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import importlib.metadata
 import os
 import platform
@@ -17,7 +16,6 @@ from typing import Any
 import psutil
 
 from vl4ad_ros import __version__
-from vl4ad_ros.io.hashing import sha256_file
 
 # The libraries whose version may change a number.
 LIBRARIES: tuple[str, ...] = (
@@ -59,17 +57,6 @@ def provenance() -> dict[str, Any]:
         "versions": versions(),
         "hardware": hardware(),
     }
-
-
-def sha256_tree(path: str | Path) -> str:
-    """Return the SHA-256 of a file, or of a folder: over the names and hashes of all files in it, in order."""
-    root = Path(path)
-    if root.is_file():
-        return sha256_file(root)
-    digest = hashlib.sha256()
-    for file in sorted(p for p in root.rglob("*") if p.is_file()):
-        digest.update(f"{file.relative_to(root).as_posix()}\0{sha256_file(file)}\n".encode())
-    return digest.hexdigest()
 
 
 def _cpu_name() -> str:

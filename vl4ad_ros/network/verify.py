@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.npy_files import read_npz
+from vl4ad_ros.io.files import read_npz
 from vl4ad_ros.network.head import SegmentationHead
 
 FEATURES = ("res2", "res3", "res4", "res5")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.hashing import sha256_file, sha256_text
+from vl4ad_ros.io.files import sha256_file, sha256_text
 from vl4ad_ros.prompts.encoders import Progress, TextEncoder, encode_batches
 from vl4ad_ros.prompts.schema import PromptSet, load_prompt_set
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet

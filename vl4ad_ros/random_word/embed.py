@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.files import atomic_write, check_writable
-from vl4ad_ros.io.hashing import sha256_file, sha256_text
-from vl4ad_ros.io.npy_files import read_npy
+from vl4ad_ros.io.files import atomic_write, check_writable, read_npy, sha256_file, sha256_text
 from vl4ad_ros.prompts.encoders import Progress, TextEncoder, encode_batches
 
 

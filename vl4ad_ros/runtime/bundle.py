@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 
 from vl4ad_ros.io.checked import Checked, read_json, validate
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.hashing import sha256_file, sha256_text
+from vl4ad_ros.io.files import sha256_file, sha256_text
 from vl4ad_ros.io.onnx_files import external_data
 from vl4ad_ros.io.resources import bundle_dir
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet, load_compiled

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from vl4ad_ros.io.checked import Checked, read_json, validate
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.hashing import sha256_file
+from vl4ad_ros.io.files import sha256_file
 from vl4ad_ros.runtime.bundle import ModelBundle
 
 ENGINES = "engines"

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.hashing import sha256_text
+from vl4ad_ros.io.files import sha256_text
 
 FORMAT = "vl4ad_ros.prompt_set/1"
 

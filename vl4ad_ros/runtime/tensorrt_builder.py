@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.hashing import sha256_file
+from vl4ad_ros.io.files import sha256_file
 from vl4ad_ros.runtime.bundle import InputSpec, ModelBundle
 from vl4ad_ros.runtime.cuda import CudaDevice
 from vl4ad_ros.runtime.engine_card import (

@@ -23,9 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.files import read_npz
 from vl4ad_ros.io.labels import read_label_values
 from vl4ad_ros.io.media import PICTURES, read_picture
-from vl4ad_ros.io.npy_files import read_npz
 
 CACHE_VERSION = 1
 

@@ -8,8 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.hashing import sha256_text
-from vl4ad_ros.io.npy_files import read_npz
+from vl4ad_ros.io.files import read_npz, sha256_text
 from vl4ad_ros.training.config import TrainConfig
 from vl4ad_ros.training.data import RunData
 from vl4ad_ros.training.label_tables import IGNORE, LabelTable
