@@ -65,3 +65,35 @@ def test_links_of_the_pages_lead_somewhere(page: Path) -> None:
         if section:
             headings = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE)
             assert section in map(anchor, headings), f"{page.name}: {link}"
+
+
+# Commands with a second word.
+GROUPS = {"prompts", "evaluate", "export", "random-word", "bench"}
+SHELL = {"cd", "source", "export", "."}
+
+
+def shown_lines(page: Path) -> Iterator[list[str]]:
+    """Commands of a page's bash blocks, without comments and what they are given as environment."""
+    for block in re.findall(r"^```bash\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            for command in line.split(" && "):
+                words = [w for w in shlex.split(command, comments=True) if not re.match(r"[A-Z0-9_]+=", w)]
+                if words and words[0] not in SHELL:
+                    yield words
+
+
+def test_commands_of_the_pages_are_run_by_a_test_or_listed() -> None:
+    install = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    listed = tuple(re.findall(r"`([^`]+)`", install.split("that no test runs")[1]))
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "test").rglob("*.py"))
+    for page in PAGES:
+        for words in shown_lines(page):
+            shown = shlex.join(words).removeprefix("python3 -m ").removeprefix("python ")
+            if shown.startswith(listed):
+                continue
+            if words[0] == "vl4ad":
+                parts = words[1:3] if words[1] in GROUPS else words[1:2]
+                call = r",\s*".join(f'"{part}"' for part in parts)
+            else:
+                call = re.escape(shown.split()[0])
+            assert re.search(call, tests), f"{page.name}: no test runs {shown}"
