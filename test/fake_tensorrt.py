@@ -19,7 +19,7 @@ from vl4ad_ros.runtime.tensorrt_library import TensorRtLibrary
 
 
 class FakeCuda:
-    """Stands for `cuda.bindings.runtime`; counts what is allocated, copied and launched."""
+    """Stands for `cuda.bindings.runtime`; `memory` and `graphs` are what is allocated and not freed."""
 
     cudaStreamNonBlocking = 1
     cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)
@@ -30,7 +30,7 @@ class FakeCuda:
         self.memory: dict[int, Any] = {}
         self.queue: list[Callable[[], object]] = []
         self.capturing: list[Callable[[], object]] | None = None
-        self.counts = {"alloc": 0, "copy": 0, "launch": 0, "execute": 0, "capture": 0, "live_graphs": 0}
+        self.graphs: list[Any] = []
 
     def enqueue(self, work: Callable[[], object]) -> None:
         (self.queue if self.capturing is None else self.capturing).append(work)
@@ -53,7 +53,6 @@ class FakeCuda:
     def cudaMalloc(self, nbytes: int) -> tuple[int, int]:
         block = (ctypes.c_uint8 * nbytes)(*([171] * min(nbytes, 64)))
         self.memory[ctypes.addressof(block)] = block
-        self.counts["alloc"] += 1
         return 0, ctypes.addressof(block)
 
     cudaMallocHost = cudaMalloc
@@ -66,7 +65,6 @@ class FakeCuda:
 
     def cudaMemcpyAsync(self, dst: int, src: int, nbytes: int, kind: int, stream: int) -> tuple[int]:
         assert stream == 77
-        self.counts["copy"] += 1
         self.enqueue(lambda: ctypes.memmove(dst, src, nbytes))
         return (0,)
 
@@ -78,7 +76,6 @@ class FakeCuda:
     def cudaStreamBeginCapture(self, stream: int, mode: int) -> tuple[int]:
         assert not self.queue, "capture began with work still queued"
         self.capturing = []
-        self.counts["capture"] += 1
         return (0,)
 
     def cudaStreamEndCapture(self, stream: int) -> tuple[int, Any]:
@@ -86,18 +83,17 @@ class FakeCuda:
         return 0, graph
 
     def cudaGraphInstantiate(self, graph: Any, flags: int) -> tuple[int, Any]:
-        self.counts["live_graphs"] += 1
+        self.graphs.append(graph)
         return 0, graph
 
     def cudaGraphDestroy(self, graph: Any) -> tuple[int]:
         return (0,)
 
     def cudaGraphExecDestroy(self, graph: Any) -> tuple[int]:
-        self.counts["live_graphs"] -= 1
+        self.graphs.remove(graph)
         return (0,)
 
     def cudaGraphLaunch(self, graph: Any, stream: int) -> tuple[int]:
-        self.counts["launch"] += 1
         self.queue.extend(graph)
         return (0,)
 
@@ -129,7 +125,6 @@ class _Context:
         return True
 
     def execute_async_v3(self, stream: int) -> bool:
-        self.engine.cuda.counts["execute"] += 1
         shapes = {name: self.get_tensor_shape(name) for name in self.addresses}
         addresses = dict(self.addresses)
 

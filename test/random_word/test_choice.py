@@ -141,8 +141,8 @@ def test_the_node_s_state_swaps_the_network_as_a_whole(bundle: ModelBundle, tmp_
 def test_a_bundle_without_the_method_refuses_a_network(mock_bundle: Path) -> None:
     detector = Detector.open(mock_bundle, threads=1)
     with pytest.raises(Vl4adError, match="has no method 'random_word'"):
-        detector.random_word("default", "vl4ad")
-    assert detector.random_word(None, "vl4ad") is None
+        detector.state(random_word="default")
+    assert detector.state().random_word is None
     detector.close()
 
 

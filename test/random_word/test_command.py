@@ -114,7 +114,7 @@ def test_what_cannot_be_written_is_found_before_the_work(
 
 
 def test_an_interrupted_write_keeps_the_network_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vl4ad_ros.runtime import random_word_network as module
+    from vl4ad_ros.runtime import tensor_files as module
 
     path = tmp_path / "n.safetensors"
     untrained_network(3, "mock:rgb").save(path)

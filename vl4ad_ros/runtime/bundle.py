@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 
 from vl4ad_ros.io.checked import Checked, read_json, validate
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.files import sha256_file, sha256_text
+from vl4ad_ros.io.files import sha256_file, sha256_text, write_text
 from vl4ad_ros.io.onnx_files import external_data
 from vl4ad_ros.io.resources import bundle_dir
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet, load_compiled
@@ -20,6 +20,11 @@ from vl4ad_ros.runtime.prompt_tensors import PromptLimits
 CARD = "card.json"
 PROMPTS = "prompts"
 RANDOM_WORDS = "random_word"
+_KINDS = {
+    PROMPTS: ("prompt set", "vl4ad prompts compile"),
+    RANDOM_WORDS: ("random-word network", "vl4ad random-word train"),
+}
+"""Folders of a bundle: what they hold, and the command that makes it."""
 
 
 def _name_inside(name: str) -> str:
@@ -159,7 +164,41 @@ class ModelBundle:
 
     def prompt_set_names(self) -> list[str]:
         """Return the names of the prompt sets compiled for this bundle, sorted."""
-        return sorted(path.stem for path in (self.path / PROMPTS).glob("*.safetensors"))
+        return self._names(PROMPTS)
+
+    def _names(self, folder: str) -> list[str]:
+        return sorted(path.stem for path in (self.path / folder).glob("*.safetensors"))
+
+    def find_file(self, folder: str, name: str) -> Path:
+        """Return the file of one of the bundle's prompt sets (`PROMPTS`) or random-word networks (`RANDOM_WORDS`).
+
+        Raises:
+            Vl4adError: If there is none of that name.
+        """
+        kind, command = _KINDS[folder]
+        names = self._names(folder)
+        if not names:
+            raise Vl4adError(
+                f"Bundle '{self.card.name}' has no {kind} '{name}'; make one with "
+                f"'{command} --bundle {self.card.name}'."
+            )
+        if name not in names:
+            raise Vl4adError(f"Unknown {kind} for bundle '{self.card.name}': expected one of {names}, got '{name}'.")
+        return self.path / folder / f"{name}.safetensors"
+
+    def check_encoder(self, folder: str, encoder_id: str, dim: int) -> None:
+        """Check that a prompt set or random-word network was made for the text encoder of the bundle's graph.
+
+        Raises:
+            Vl4adError: If it was made for another one, or has another dimension.
+        """
+        card, (kind, command) = self.card, _KINDS[folder]
+        if (encoder_id, dim) != (card.text_encoder, card.embedding_dim):
+            raise Vl4adError(
+                f"The {kind} was made for the text encoder '{encoder_id}' (dimension {dim}), but bundle '{card.name}' "
+                f"needs '{card.text_encoder}' (dimension {card.embedding_dim}); make it again with "
+                f"'{command} --bundle {card.name}'."
+            )
 
     def load_prompt_set(self, name_or_path: str | Path | None = None) -> CompiledPromptSet:
         """Load a compiled prompt set and check that it fits the bundle.
@@ -170,23 +209,12 @@ class ModelBundle:
         Raises:
             Vl4adError: If there is no such set, it is damaged, or it was compiled for another text encoder.
         """
-        name = str(name_or_path or self.card.default_prompt_set)
-        path = Path(name)
+        path = Path(name_or_path or self.card.default_prompt_set)
         # The card's own choice is a name: only the user may point outside the bundle.
         if not name_or_path or path.suffix != ".safetensors":
-            names = self.prompt_set_names()
-            if name not in names:
-                raise Vl4adError(
-                    f"Unknown prompt set for bundle '{self.card.name}': expected one of {names}, got '{name}'."
-                )
-            path = self.path / PROMPTS / f"{name}.safetensors"
+            path = self.find_file(PROMPTS, str(path))
         compiled = load_compiled(path)
-        if compiled.encoder_id != self.card.text_encoder or compiled.dim != self.card.embedding_dim:
-            raise Vl4adError(
-                f"Prompt set '{compiled.name}' was compiled for the text encoder '{compiled.encoder_id}' (dimension "
-                f"{compiled.dim}), but bundle '{self.card.name}' needs '{self.card.text_encoder}' (dimension "
-                f"{self.card.embedding_dim}); compile it again with 'vl4ad prompts compile --bundle {self.card.name}'."
-            )
+        self.check_encoder(PROMPTS, compiled.encoder_id, compiled.dim)
         return compiled
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:
@@ -235,7 +263,5 @@ def write_card(path: Path, card: BundleCard) -> BundleCard:
     files = [card.onnx, *external_data(path / card.onnx), *(p.relative_to(path).as_posix() for p in kept)]
     files += [name for name in card.sha256 if name not in files and (path / name).is_file()]
     hashed = card.model_copy(update={"sha256": {name: sha256_file(path / name) for name in files}})
-    temporary = path / f".{CARD}.part"
-    temporary.write_text(json.dumps(hashed.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path / CARD)
+    write_text(path / CARD, json.dumps(hashed.model_dump(mode="json"), indent=1) + "\n")
     return hashed

@@ -16,6 +16,19 @@ from vl4ad_ros.runtime.engine_card import Gpu
 
 
 @dataclass(frozen=True)
+class Buffer:
+    """One tensor's memory on both sides.
+
+    Attributes:
+        host: Page-locked, uint8 [nbytes].
+        device: Address on the GPU.
+    """
+
+    host: NDArray[np.uint8]
+    device: int
+
+
+@dataclass(frozen=True)
 class RecordedGraph:
     """A CUDA graph.
 
@@ -29,7 +42,7 @@ class RecordedGraph:
 
 
 class CudaDevice:
-    """One GPU with one stream. Owns what it hands out; `close` frees all of it.
+    """One GPU with one stream. Owns the memory that it hands out; `close` frees all of it.
 
     Attributes:
         stream: The stream's handle, as a number.
@@ -45,13 +58,17 @@ class CudaDevice:
         Raises:
             Vl4adError: If cuda-python is not installed, there is no usable GPU, or none of this number.
         """
-        self._rt = runtime or _import_runtime()
+        try:
+            self._rt = runtime or importlib.import_module("cuda.bindings.runtime")
+        except ImportError as missing:
+            raise Vl4adError(
+                f"The TensorRT backend needs cuda-python ({missing}); get it with: pip install cuda-python."
+            ) from missing
         self._device_id = device_id
         error, count = self._rt.cudaGetDeviceCount()
         if int(error) != 0 or not count:
-            raise Vl4adError(
-                f"No NVIDIA GPU can be used here ({self._describe(error) if int(error) else 'none found'})."
-            )
+            reason = self._describe(error) if int(error) else "none found"
+            raise Vl4adError(f"No NVIDIA GPU can be used here ({reason}).")
         if device_id >= count:
             raise Vl4adError(f"There is no GPU {device_id}: this machine has {count}, numbered from 0.")
         self._free: list[Callable[[], object]] = []
@@ -82,43 +99,33 @@ class CudaDevice:
 
     def versions(self) -> dict[str, str]:
         """Return the versions of driver and runtime, e.g. `13.0`."""
-
-        def words(number: int) -> str:
-            return f"{number // 1000}.{number % 1000 // 10}"
-
-        return {
-            "cuda_driver": words(self._do("cudaDriverGetVersion")),
-            "cuda_runtime": words(self._do("cudaRuntimeGetVersion")),
-        }
+        numbers = {"cuda_driver": self._do("cudaDriverGetVersion"), "cuda_runtime": self._do("cudaRuntimeGetVersion")}
+        return {name: f"{number // 1000}.{number % 1000 // 10}" for name, number in numbers.items()}
 
     def used_bytes(self) -> int:
         """Return the GPU memory in use, by this and every other process."""
         free, total = self._do("cudaMemGetInfo")
         return int(total) - int(free)
 
-    def pinned(self, nbytes: int) -> NDArray[np.uint8]:
-        """Return page-locked host memory, uint8 [nbytes], zeroed."""
-        pointer = self._do("cudaMallocHost", nbytes)
-        self._free.append(lambda: self._rt.cudaFreeHost(pointer))
-        memory = np.ctypeslib.as_array(ctypes.cast(int(pointer), ctypes.POINTER(ctypes.c_uint8)), (nbytes,))
-        memory[:] = 0
-        return memory
+    def allocate(self, nbytes: int) -> Buffer:
+        """Return memory for a tensor, zeroed on the host."""
+        pinned = self._do("cudaMallocHost", nbytes)
+        self._free.append(lambda: self._rt.cudaFreeHost(pinned))
+        device = int(self._do("cudaMalloc", nbytes))
+        self._free.append(lambda: self._rt.cudaFree(device))
+        host = np.ctypeslib.as_array(ctypes.cast(int(pinned), ctypes.POINTER(ctypes.c_uint8)), (nbytes,))
+        host[:] = 0
+        return Buffer(host, device)
 
-    def device(self, nbytes: int) -> int:
-        """Return the address of device memory."""
-        pointer = int(self._do("cudaMalloc", nbytes))
-        self._free.append(lambda: self._rt.cudaFree(pointer))
-        return pointer
-
-    def upload(self, device: int, host: NDArray[Any], nbytes: int) -> None:
-        """Enqueue a copy of the first bytes of a pinned array to the device."""
+    def upload(self, buffer: Buffer, nbytes: int) -> None:
+        """Enqueue a copy of a buffer's first bytes to the device."""
         kind = self._rt.cudaMemcpyKind.cudaMemcpyHostToDevice
-        self._do("cudaMemcpyAsync", device, host.ctypes.data, nbytes, kind, self.stream)
+        self._do("cudaMemcpyAsync", buffer.device, buffer.host.ctypes.data, nbytes, kind, self.stream)
 
-    def download(self, host: NDArray[Any], device: int, nbytes: int) -> None:
-        """Enqueue a copy from the device to the first bytes of a pinned array."""
+    def download(self, buffer: Buffer, nbytes: int) -> None:
+        """Enqueue a copy of a buffer's first bytes from the device."""
         kind = self._rt.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        self._do("cudaMemcpyAsync", host.ctypes.data, device, nbytes, kind, self.stream)
+        self._do("cudaMemcpyAsync", buffer.host.ctypes.data, buffer.device, nbytes, kind, self.stream)
 
     def synchronize(self) -> None:
         """Wait for everything that was enqueued."""
@@ -148,12 +155,3 @@ class CudaDevice:
             self._rt.cudaStreamSynchronize(self.stream)
         while self._free:
             self._free.pop()()
-
-
-def _import_runtime() -> Any:
-    try:
-        return importlib.import_module("cuda.bindings.runtime")
-    except ImportError as error:
-        raise Vl4adError(
-            f"The TensorRT backend needs cuda-python ({error}); get it with: pip install cuda-python."
-        ) from error

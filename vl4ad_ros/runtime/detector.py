@@ -98,24 +98,6 @@ class Detector:
         inputs = graph_inputs(self.bundle, method, DEFAULT if random_word is None else random_word)
         return pack(compiled, card.prompt_limits, card.temperature, scoring, temperature, method, inputs)
 
-    def random_word(self, name_or_path: str | Path | None, method: str) -> RandomWordNetwork | None:
-        """Load the random-word network that a method runs with; None for `vl4ad`, which has none.
-
-        Args:
-            name_or_path: Its name in the bundle, or a `.safetensors` file: read and checked with any method. None takes
-                the bundle's default where the method needs one.
-            method: `vl4ad`, `random_word` or `both`.
-
-        Raises:
-            Vl4adError: If the bundle lacks the method, or the network is missing, damaged or of another text encoder.
-        """
-        self._check_method(method)
-        if name_or_path is None and method == "vl4ad":
-            return None
-        self._check_method(METHOD)
-        network = load_bundled(self.bundle, name_or_path or DEFAULT)
-        return None if method == "vl4ad" else network
-
     def state(
         self,
         prompt_set: str | Path | None = None,
@@ -125,23 +107,26 @@ class Detector:
         random_word: str | Path | None = None,
         threshold: float | None = None,
     ) -> FrameState:
-        """Return the state that frames are processed with: prompts and the mask's threshold.
+        """Return the state that frames are processed with: `prompts` of the same arguments, and the mask's threshold.
 
         Args:
             prompt_set: As of `prompts`.
             scoring: As of `prompts`.
             temperature: As of `prompts`.
             method: As of `prompts`.
-            random_word: As of `random_word`.
+            random_word: Name or file as of `prompts`; one that is given is read and checked with any method.
             threshold: Of the anomaly mask, [0, 1]; None takes the bundle's own for the method and score.
 
         Raises:
-            Vl4adError: As `prompts` and `random_word`.
+            Vl4adError: As `prompts`, and if a network is given for a bundle without the method.
         """
-        network = self.random_word(random_word, method)
+        network = None
+        if random_word is not None or method != "vl4ad":
+            self._check_method(METHOD)
+            network = load_bundled(self.bundle, DEFAULT if random_word is None else random_word)
         prompts = self.prompts(prompt_set, scoring, temperature, method, network)
         own = self.bundle.card.threshold(method, prompts.scoring)
-        summary = None if network is None else network.summary()
+        summary = None if network is None or method == "vl4ad" else network.summary()
         return FrameState(prompts, own if threshold is None else threshold, method, summary)
 
     def _check_method(self, method: str) -> None:
@@ -175,13 +160,12 @@ class Detector:
         Raises:
             Vl4adError: If an image is none, or the engine fails.
         """
-        groups: dict[tuple[int, int], list[int]] = {}
-        inputs: list[NDArray[np.uint8]] = []
         began = time.perf_counter()
-        for index, job in enumerate(jobs):
-            inputs.append(self.preprocess(job.image))
-            groups.setdefault(inputs[-1].shape[:2], []).append(index)
+        inputs = [self.preprocess(job.image) for job in jobs]
         preprocess_ms = (time.perf_counter() - began) * 1e3
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for index, image in enumerate(inputs):
+            groups.setdefault(image.shape[:2], []).append(index)
         results: dict[int, Result] = {}
         for size, members in groups.items():
             batch = inputs[members[0]][None] if len(members) == 1 else np.stack([inputs[index] for index in members])
@@ -189,7 +173,7 @@ class Detector:
             raw = self.engine.infer(batch, state.prompts)
             stages = {"preprocess": preprocess_ms, "engine": (time.perf_counter() - began) * 1e3}
             for score, index in zip(raw, members, strict=True):
-                results[index] = finish(score, jobs[index], size, state, stages)
+                results[index] = finish(score, jobs[index], (size[0], size[1]), state, stages)
         return [results[index] for index in range(len(jobs))]
 
     def detect(

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from vl4ad_ros.io.checked import Checked, read_json, validate
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.files import sha256_file
+from vl4ad_ros.io.files import sha256_file, write_text
 from vl4ad_ros.runtime.bundle import ModelBundle
 
 ENGINES = "engines"
@@ -33,10 +33,9 @@ class ImageProfile(Checked):
     max_size: tuple[int, int]
 
     def accepts(self, batch: int, height: int, width: int) -> bool:
-        """Tell whether an image batch of this shape may enter."""
-        return 1 <= batch <= self.max_batch and all(
-            low <= side <= high for low, side, high in zip(self.min_size, (height, width), self.max_size, strict=True)
-        )
+        """Return whether an image batch of this shape may enter."""
+        lowest, highest = (1, *self.min_size), (self.max_batch, *self.max_size)
+        return all(low <= n <= high for low, n, high in zip(lowest, (batch, height, width), highest, strict=True))
 
 
 class Gpu(Checked):
@@ -49,6 +48,9 @@ class Gpu(Checked):
 
     name: str
     compute_capability: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.compute_capability})"
 
 
 class EngineCard(Checked):
@@ -63,7 +65,7 @@ class EngineCard(Checked):
         library: `tensorrt` or `tensorrt_rtx`.
         version: The library's version.
         gpu: The GPU that it was built on; None if there was none (TensorRT for RTX).
-        compute_capabilities: What it was built for; empty: every one that the library supports.
+        compute_capabilities: Empty; on the cards of earlier versions.
         precision: Of the graph.
         image: Image shapes that it accepts.
         workspace_mib: Limit of the scratch memory, or None.
@@ -79,7 +81,7 @@ class EngineCard(Checked):
     library: Literal["tensorrt", "tensorrt_rtx"]
     version: str
     gpu: Gpu | None
-    compute_capabilities: list[str] = Field(default_factory=list)
+    compute_capabilities: tuple[str, ...] = Field(default=(), max_length=0, exclude=True)
     precision: str
     image: ImageProfile
     workspace_mib: int | None
@@ -87,11 +89,8 @@ class EngineCard(Checked):
     check: dict[str, Any] | str
 
     def write(self, engine: Path) -> None:
-        """Write the card beside its engine, in one step."""
-        path = card_path(engine)
-        part = path.with_suffix(".part")
-        part.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        part.replace(path)
+        """Write the card beside its engine."""
+        write_text(card_path(engine), self.model_dump_json(indent=1) + "\n")
 
 
 def engine_path(bundle: ModelBundle, library: str) -> Path:
@@ -104,7 +103,7 @@ def card_path(engine: Path) -> Path:
     return engine.with_suffix(".json")
 
 
-def build_command(bundle: ModelBundle, library: str, image: ImageProfile | None = None) -> str:
+def _build_command(bundle: ModelBundle, library: str, image: ImageProfile | None = None) -> str:
     """Return the command that builds a bundle's engine, with the shapes of the one that it replaces."""
     words = ["vl4ad", "export", "tensorrt", str(bundle.path), "--library", library]
     if image is not None:
@@ -122,21 +121,20 @@ def load_engine_card(bundle: ModelBundle, library: str) -> EngineCard:
         Vl4adError: If there is no engine, or its card is missing or damaged; says how to build it.
     """
     engine = engine_path(bundle, library)
-    path = card_path(engine)
-    if not (engine.is_file() and path.is_file()):
-        missing = path if engine.is_file() else engine
-        raise Vl4adError(
-            f"Bundle '{bundle.card.name}' has no {library} engine ({missing} is missing); build it with: "
-            f"{build_command(bundle, library)}"
-        )
-    return validate(EngineCard, read_json(path), path)
+    for path in (engine, card_path(engine)):
+        if not path.is_file():
+            raise Vl4adError(
+                f"Bundle '{bundle.card.name}' has no {library} engine ({path} is missing); build it with: "
+                f"{_build_command(bundle, library)}"
+            )
+    return validate(EngineCard, read_json(card_path(engine)), card_path(engine))
 
 
 def stale_part(card: EngineCard, bundle: ModelBundle, version: str, gpu: Gpu) -> str | None:
     """Return what no longer fits between an engine and what it should run with here, or None.
 
     TensorRT's engines hold kernels chosen for one GPU model and one library version; those of TensorRT for RTX hold
-    none, but are tied to the version and to the compute capabilities that they were built for.
+    none, but are tied to the version.
 
     Args:
         card: The engine's card.
@@ -149,13 +147,7 @@ def stale_part(card: EngineCard, bundle: ModelBundle, version: str, gpu: Gpu) ->
     if card.version != version:
         return f"the library is {card.library} {version}, was {card.version}"
     if card.library == "tensorrt" and card.gpu != gpu:
-        was = f"{card.gpu.name} ({card.gpu.compute_capability})" if card.gpu else "unknown"
-        return f"the GPU is {gpu.name} ({gpu.compute_capability}), was {was}"
-    if card.compute_capabilities and gpu.compute_capability not in card.compute_capabilities:
-        return (
-            f"the GPU's compute capability is {gpu.compute_capability} ({gpu.name}), "
-            f"it was built for {', '.join(card.compute_capabilities)}"
-        )
+        return f"the GPU is {gpu}, was {card.gpu or 'unknown'}"
     engine = engine_path(bundle, card.library)
     if sha256_file(engine) != card.engine_sha256:
         return f"the file {engine.name} does not match the sha256 on its card"
@@ -163,14 +155,13 @@ def stale_part(card: EngineCard, bundle: ModelBundle, version: str, gpu: Gpu) ->
 
 
 def check_fresh(card: EngineCard, bundle: ModelBundle, version: str, gpu: Gpu) -> None:
-    """Refuse an engine that does not fit.
+    """Refuse an engine that does not fit; see `stale_part`.
 
     Raises:
         Vl4adError: Names the part that differs and the command that rebuilds the engine.
     """
-    part = stale_part(card, bundle, version, gpu)
-    if part is not None:
+    if part := stale_part(card, bundle, version, gpu):
         raise Vl4adError(
             f"The engine {engine_path(bundle, card.library)} is stale: {part}; rebuild it with: "
-            f"{build_command(bundle, card.library, card.image)}"
+            f"{_build_command(bundle, card.library, card.image)}"
         )

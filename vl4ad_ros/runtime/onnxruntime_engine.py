@@ -64,7 +64,7 @@ class OnnxRuntimeEngine:
             raise Vl4adError(
                 f"{bundle.onnx_path}: not a vl4ad graph, its inputs are {sorted(names)}; expected {list(GRAPH_INPUTS)}."
             )
-        self._info = EngineInfo(
+        self.info = EngineInfo(
             backend="onnxruntime" if device == "cpu" else "onnxruntime-cuda",
             device=device if device == "cpu" else f"cuda:{device_id}",
             library=f"onnxruntime {ort.__version__}",
@@ -73,18 +73,13 @@ class OnnxRuntimeEngine:
             precision=bundle.card.precision,
         )
 
-    @property
-    def info(self) -> EngineInfo:
-        """What runs."""
-        return self._info
-
     def infer(self, images: NDArray[np.uint8], prompts: PromptTensors) -> NDArray[np.float32]:
         """Run the network and the score on a batch; see `Engine.infer`."""
         check_images(images)
         try:
             (score,) = self._session.run([GRAPH_OUTPUT], {"image": images, **prompts.graph_inputs()})
         except Exception as error:  # ONNX Runtime's own exception classes are private.
-            raise Vl4adError(f"ONNX Runtime could not run {self._info.model} on {images.shape}: {error}") from error
+            raise Vl4adError(f"ONNX Runtime could not run {self.info.model} on {images.shape}: {error}") from error
         return np.asarray(score, dtype=np.float32)
 
     def close(self) -> None:

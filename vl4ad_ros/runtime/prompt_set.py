@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.files import sha256_text
+from vl4ad_ros.runtime.tensor_files import load_tensors, save_tensors
 
 FORMAT = "vl4ad_ros.prompt_set/1"
+_KEYS_IN_THE_FILE = {"encoder_id": "text_encoder", "source_sha256": "sha256"}
+_TENSORS = ("embeddings", "concept_column")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, config=ConfigDict(arbitrary_types_allowed=True))
 class CompiledPromptSet:
     """A prompt set, embedded for one text encoder.
 
@@ -71,9 +73,6 @@ class CompiledPromptSet:
             return f"K={self.num_id} of {len(self.columns)} columns"
         if self.temperature is not None and not self.temperature > 0:
             return f"temperature {self.temperature}"
-        texts = (self.name, self.description, self.encoder_id, self.source_sha256, *self.columns, *self.concepts)
-        if not all(isinstance(text, str) for text in (*texts, *(name for names in self.members for name in names))):
-            return "a name is no text"
         return None
 
     @property
@@ -107,27 +106,16 @@ class CompiledPromptSet:
         }
 
     def save(self, path: str | Path) -> None:
-        """Write the set as safetensors, the meaning in its metadata."""
-        meta = {
-            "name": self.name,
-            "description": self.description,
-            "columns": self.columns,
-            "members": self.members,
-            "concepts": self.concepts,
-            "num_id": self.num_id,
-            "temperature": self.temperature,
-            "text_encoder": self.encoder_id,
-            "sha256": self.source_sha256,
-            # Only where there is one: sets without it are the same bytes as from versions that did not record it.
-            **({} if self.file_sha256 is None else {"file_sha256": self.file_sha256}),
-        }
-        tensors = {
-            "embeddings": np.ascontiguousarray(self.embeddings),
-            "concept_column": np.ascontiguousarray(self.concept_column),
-        }
-        # One JSON text: safetensors writes its metadata in no fixed order, one entry keeps the file reproducible.
-        save_file(tensors, str(path), metadata={"vl4ad": json.dumps({"format": FORMAT, **meta})})
-        Path(path).chmod(0o644)  # safetensors lets nobody else read what it writes
+        """Write the set as safetensors, the meaning in its metadata.
+
+        Raises:
+            Vl4adError: If the file cannot be written.
+        """
+        names = [field.name for field in fields(self) if field.name not in _TENSORS]
+        meta = {"format": FORMAT} | {_KEYS_IN_THE_FILE.get(name, name): getattr(self, name) for name in names}
+        if self.file_sha256 is None:  # sets without it are the same bytes as from versions that did not record it
+            del meta["file_sha256"]
+        save_tensors(path, {name: getattr(self, name) for name in _TENSORS}, meta)
 
 
 def load_compiled(path: str | Path) -> CompiledPromptSet:
@@ -136,31 +124,10 @@ def load_compiled(path: str | Path) -> CompiledPromptSet:
     Raises:
         Vl4adError: If the file is missing, not safetensors, not a compiled prompt set, or inconsistent.
     """
+    tensors, meta = load_tensors(path, FORMAT, "compiled prompt set", "vl4ad prompts compile")
+    for name, key in _KEYS_IN_THE_FILE.items():
+        meta[name] = meta.pop(key, None)
     try:
-        with safe_open(str(path), framework="numpy") as stream:
-            entry = (stream.metadata() or {}).get("vl4ad")
-            tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118 - not a dict
-    except (OSError, SafetensorError, TypeError, ValueError) as error:  # TypeError: bfloat16, which NumPy lacks
-        raise Vl4adError(f"{path}: cannot be read as a compiled prompt set ({error}).") from error
-    try:
-        meta = json.loads(entry or "{}")
-        if meta.get("format") != FORMAT:
-            raise Vl4adError(
-                f"{path}: not a compiled prompt set of this version; make it with 'vl4ad prompts compile'."
-            )
-        return CompiledPromptSet(
-            name=meta["name"],
-            description=meta["description"],
-            columns=tuple(meta["columns"]),
-            members=tuple(tuple(m) for m in meta["members"]),
-            concepts=tuple(meta["concepts"]),
-            concept_column=tensors["concept_column"],
-            embeddings=tensors["embeddings"],
-            num_id=meta["num_id"],
-            temperature=meta["temperature"],
-            encoder_id=meta["text_encoder"],
-            source_sha256=meta["sha256"],
-            file_sha256=meta.get("file_sha256"),
-        )
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise Vl4adError(f"{path}: damaged compiled prompt set ({error!r}).") from error
+        return CompiledPromptSet(**tensors, **meta)
+    except (TypeError, ValueError) as error:
+        raise Vl4adError(f"{path}: damaged compiled prompt set ({' '.join(str(error).split())}).") from error

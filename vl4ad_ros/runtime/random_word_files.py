@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.runtime.bundle import RANDOM_WORDS, BundleCard, ModelBundle, write_card
+from vl4ad_ros.runtime.bundle import RANDOM_WORDS, ModelBundle, write_card
 from vl4ad_ros.runtime.random_word_network import DEFAULT, RandomWordNetwork, graph_shapes, load_network
 
 METHOD = "random_word"
@@ -19,11 +19,6 @@ METHOD = "random_word"
 def network_path(bundle: ModelBundle, name: str = DEFAULT) -> Path:
     """Return where a bundle keeps the network of that name."""
     return bundle.path / RANDOM_WORDS / f"{name}.safetensors"
-
-
-def network_names(bundle: ModelBundle) -> list[str]:
-    """Return the names of a bundle's networks, sorted."""
-    return sorted(path.stem for path in (bundle.path / RANDOM_WORDS).glob("*.safetensors"))
 
 
 def check_takes(bundle: ModelBundle, name: str) -> None:
@@ -41,20 +36,6 @@ def check_takes(bundle: ModelBundle, name: str) -> None:
         raise Vl4adError(f"A random-word network's name has letters, digits, _ and - only, got '{name}'.")
 
 
-def check_fits(network: RandomWordNetwork, card: BundleCard) -> None:
-    """Check that a network lives in the bundle's text space.
-
-    Raises:
-        Vl4adError: If it was trained with another text encoder.
-    """
-    if network.encoder_id != card.text_encoder or network.dim != card.embedding_dim:
-        raise Vl4adError(
-            f"The random-word network was trained with the text encoder '{network.encoder_id}' (dimension "
-            f"{network.dim}), but bundle '{card.name}' needs '{card.text_encoder}' (dimension {card.embedding_dim}); "
-            f"train one with 'vl4ad random-word train --bundle {card.name}'."
-        )
-
-
 def load_bundled(bundle: ModelBundle, name_or_path: str | Path = DEFAULT) -> RandomWordNetwork:
     """Load a network of a bundle, or a file, and check that it fits.
 
@@ -63,20 +44,9 @@ def load_bundled(bundle: ModelBundle, name_or_path: str | Path = DEFAULT) -> Ran
     """
     path = Path(name_or_path)
     if path.suffix != ".safetensors":
-        names = network_names(bundle)
-        if not names:
-            raise Vl4adError(
-                f"Bundle '{bundle.card.name}' has no random-word network '{name_or_path}'; train one with "
-                f"'vl4ad random-word train --bundle {bundle.card.name}'."
-            )
-        if str(name_or_path) not in names:
-            raise Vl4adError(
-                f"Unknown random-word network for bundle '{bundle.card.name}': expected one of {names}, "
-                f"got '{name_or_path}'."
-            )
-        path = network_path(bundle, str(name_or_path))
+        path = bundle.find_file(RANDOM_WORDS, str(name_or_path))
     network = load_network(path)
-    check_fits(network, bundle.card)
+    bundle.check_encoder(RANDOM_WORDS, network.encoder_id, network.dim)
     return network
 
 
@@ -96,12 +66,13 @@ def graph_inputs(
     if METHOD not in bundle.card.methods:
         return {}
     if isinstance(network, RandomWordNetwork):
-        check_fits(network, bundle.card)
-        return network.graph_inputs()
-    if method == "vl4ad":
+        bundle.check_encoder(RANDOM_WORDS, network.encoder_id, network.dim)
+    elif method == "vl4ad":
         shapes = graph_shapes(bundle.card.embedding_dim)
         return {name: np.zeros(shape, dtype=np.float32) for name, shape in shapes.items()}
-    return load_bundled(bundle, network).graph_inputs()
+    else:
+        network = load_bundled(bundle, network)
+    return network.graph_inputs()
 
 
 def install(bundle: ModelBundle, network: RandomWordNetwork, name: str = DEFAULT) -> ModelBundle:
@@ -111,12 +82,6 @@ def install(bundle: ModelBundle, network: RandomWordNetwork, name: str = DEFAULT
         Vl4adError: If the bundle's graph lacks the method, the network does not fit, or it cannot be written.
     """
     check_takes(bundle, name)
-    check_fits(network, bundle.card)
-    network.graph_inputs()
-    path = network_path(bundle, name)
-    try:
-        path.parent.mkdir(exist_ok=True)
-        network.save(path)
-        return ModelBundle(bundle.path, write_card(bundle.path, bundle.card))
-    except OSError as error:
-        raise Vl4adError(f"{path}: cannot be written ({error}).") from error
+    graph_inputs(bundle, METHOD, network)
+    network.save(network_path(bundle, name))
+    return ModelBundle(bundle.path, write_card(bundle.path, bundle.card))

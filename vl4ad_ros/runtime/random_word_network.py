@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,11 +9,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.files import sha256_file, sha256_text
+from vl4ad_ros.runtime.tensor_files import load_tensors, save_tensors
 
 FORMAT = "vl4ad_ros.random_word/1"
 GRAPH_HIDDEN = 64
@@ -132,16 +129,7 @@ class RandomWordNetwork:
             Vl4adError: If the file cannot be written.
         """
         meta = {"format": FORMAT, "text_encoder": self.encoder_id, "card": dict(self.card)}
-        tensors = {name: np.ascontiguousarray(getattr(self, name)) for name in _TENSORS}
-        part = Path(path).with_name(f".{Path(path).name}.part")
-        try:
-            save_file(tensors, str(part), metadata={"vl4ad": json.dumps(meta)})
-            part.chmod(0o644)  # safetensors lets nobody else read what it writes
-            part.replace(path)
-        except (OSError, SafetensorError) as error:
-            with contextlib.suppress(OSError):
-                part.unlink()
-            raise Vl4adError(f"{path}: cannot be written ({error}).") from error
+        save_tensors(path, {name: getattr(self, name) for name in _TENSORS}, meta)
 
 
 def load_network(path: str | Path) -> RandomWordNetwork:
@@ -150,16 +138,11 @@ def load_network(path: str | Path) -> RandomWordNetwork:
     Raises:
         Vl4adError: If the file is missing, not safetensors, not a random-word network, or inconsistent.
     """
+    tensors, meta = load_tensors(path, FORMAT, "random-word network", "vl4ad random-word train")
+    own: dict[str, Any] = {"encoder_id": meta.get("text_encoder"), "card": meta.get("card")}
     try:
-        with safe_open(str(path), framework="numpy") as stream:
-            entry = (stream.metadata() or {}).get("vl4ad")
-            tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118 - not a dict
-        meta = json.loads(entry or "{}")
-        if not isinstance(meta, dict) or meta.get("format") != FORMAT or set(tensors) != set(_TENSORS):
-            raise Vl4adError(f"{path}: not a random-word network; make one with 'vl4ad random-word train'.")
-        own = {"encoder_id": meta["text_encoder"], "card": meta["card"]}
         return RandomWordNetwork(**tensors, **own, name=Path(path).stem, sha256=sha256_file(path))
-    except (OSError, SafetensorError, TypeError, ValueError, KeyError) as error:  # TypeError: bfloat16
+    except TypeError as error:
         raise Vl4adError(f"{path}: cannot be read as a random-word network ({error}).") from error
 
 

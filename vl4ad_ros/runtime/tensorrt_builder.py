@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.files import sha256_file
+from vl4ad_ros.io.files import atomic_write, check_writable, sha256_file, write_bytes
 from vl4ad_ros.runtime.bundle import InputSpec, ModelBundle
 from vl4ad_ros.runtime.cuda import CudaDevice
 from vl4ad_ros.runtime.engine_card import (
@@ -58,8 +58,8 @@ def image_profile(
             raise Vl4adError(f"The graph's image size is fixed at {own[0]}x{own[1]}; leave the size options out.")
         return ImageProfile(max_batch=max_batch, min_size=own, best_size=own, max_size=own)
     step = spec.multiple_of
-    half = tuple(max(side // 2 // step, 1) * step for side in own)
-    low, best, high = min_size or (half[0], half[1]), best_size or own, max_size or (2 * own[0], 2 * own[1])
+    half = (max(own[0] // 2 // step, 1) * step, max(own[1] // 2 // step, 1) * step)
+    low, best, high = min_size or half, best_size or own, max_size or (2 * own[0], 2 * own[1])
     for size in (low, best, high):
         if any(side < step or side % step for side in size):
             raise Vl4adError(f"The graph takes image sides that are multiples of {step}, got {size[0]}x{size[1]}.")
@@ -94,7 +94,7 @@ def build_engine(
         progress: Called while building.
 
     Returns:
-        The card; `check` is `NOT_CHECKED` (see `vl4ad_ros.runtime.graph_compare`).
+        The card; `check` is `NOT_CHECKED` (see `vl4ad_ros.runtime.graph_compare.verify_engine`).
 
     Raises:
         Vl4adError: If the library or, for `tensorrt`, a GPU is missing, the graph has an operator that it cannot
@@ -102,24 +102,15 @@ def build_engine(
     """
     library = load_library(library) if isinstance(library, str) else library
     image = image or image_profile(bundle.card.input)
+    if timing_cache is not None and library.is_rtx:
+        raise Vl4adError("tensorrt_rtx times no kernels while it builds; leave the timing cache out.")
     gpu = _gpu(library, device_id, cuda)
     path = engine_path(bundle, library.name)
-    part = path.with_suffix(".part")
-    try:
-        path.parent.mkdir(exist_ok=True)
-        part.touch()  # before the minutes that a build takes
+    with atomic_write(path) as part:  # fails before the minutes that a build takes
         started = time.monotonic()
         plan = _build(bundle, library, image, workspace_mib, timing_cache, progress)
         seconds = time.monotonic() - started
         part.write_bytes(plan)
-        part.replace(path)
-    except OSError as error:
-        raise Vl4adError(
-            f"{path}: the engine cannot be written ({error}); copy the bundle to a folder that can be, and name that."
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
     card = EngineCard(
         bundle=bundle.card.name,
         onnx_sha256=bundle.onnx_sha256,
@@ -144,14 +135,8 @@ def _gpu(library: TensorRtLibrary, device_id: int, cuda: CudaDevice | None) -> G
         return cuda.gpu()
     if library.is_rtx:
         return None
-    try:
-        device = CudaDevice(device_id)
-    except Vl4adError as error:
-        raise Vl4adError(f"tensorrt builds engines on the GPU that they run on. {error}") from error
-    try:
+    with closing(CudaDevice(device_id)) as device:
         return device.gpu()
-    finally:
-        device.close()
 
 
 def _build(
@@ -166,6 +151,7 @@ def _build(
         import tensorrt as trt
     else:
         trt = library.module
+    library.inconsistencies.clear()
     builder = trt.Builder(library.log)
     # TensorRT 11 knows strongly typed networks only and may have dropped the flag.
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
@@ -180,21 +166,19 @@ def _build(
     if progress is not None:
         config.progress_monitor = _monitor(trt, progress)
     profile: Any = builder.create_optimization_profile()
-    profile.set_shape(
-        "image",
-        (1, *image.min_size, 3),
-        (image.max_batch, *image.best_size, 3),
-        (image.max_batch, *image.max_size, 3),
-    )
+    sizes = ((1, image.min_size), (image.max_batch, image.best_size), (image.max_batch, image.max_size))
+    profile.set_shape("image", *((batch, *size, 3) for batch, size in sizes))
     if config.add_optimization_profile(profile) < 0:
         raise Vl4adError(f"{library.name} refuses the image shapes {image}: {library.last_errors()}.")
-    cache = _open_timing_cache(library, config, timing_cache)
+    cache = None if timing_cache is None else _open_timing_cache(config, timing_cache)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise Vl4adError(f"{library.name} {library.version} could not build the engine: {library.last_errors()}.")
-    if inconsistent := library.inconsistencies():
-        raise Vl4adError(f"{bundle.onnx_path} cannot run at all sizes that its inputs allow: {inconsistent}")
-    if cache is not None and timing_cache is not None:
+    if library.inconsistencies:
+        raise Vl4adError(
+            f"{bundle.onnx_path} cannot run at all sizes that its inputs allow: {library.inconsistencies[0]}"
+        )
+    if timing_cache is not None:
         _save_timing_cache(cache, timing_cache)
     return bytes(memoryview(plan))
 
@@ -204,20 +188,9 @@ def _parser_error(error: Any) -> str:
     return where + " ".join(str(error.desc()).split())
 
 
-def _open_timing_cache(library: TensorRtLibrary, config: Any, path: Path | None) -> Any:
-    if path is None:
-        return None
-    if library.is_rtx:
-        raise Vl4adError("tensorrt_rtx times no kernels while it builds; leave the timing cache out.")
-    try:
-        if path.is_dir():
-            raise IsADirectoryError("it is a folder")
-        known = path.read_bytes() if path.is_file() else b""
-        _part(path).touch()  # before the minutes that a build takes
-        _part(path).unlink()
-    except OSError as error:
-        raise Vl4adError(f"{path}: the timing cache cannot be read and written there ({error}).") from error
-    cache = config.create_timing_cache(known)
+def _open_timing_cache(config: Any, path: Path) -> Any:
+    check_writable(path)  # before the minutes that a build takes
+    cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
     # A cache of another GPU or version is refused here; a fresh one takes its place.
     if cache is None or not config.set_timing_cache(cache, False):
         cache = config.create_timing_cache(b"")
@@ -228,21 +201,14 @@ def _open_timing_cache(library: TensorRtLibrary, config: Any, path: Path | None)
 def _save_timing_cache(cache: Any, path: Path) -> None:
     """Write the timings; should that fail by now, the engine, which took minutes, is worth more."""
     try:
-        _part(path).write_bytes(bytes(memoryview(cache.serialize())))
-        _part(path).replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            _part(path).unlink()
-        _logger.warning("%s: the timing cache cannot be written (%s); the next build is no faster.", path, error)
-
-
-def _part(path: Path) -> Path:
-    return path.with_name(f".{path.name}.part")
+        write_bytes(path, bytes(memoryview(cache.serialize())))
+    except Vl4adError as error:
+        _logger.warning("The timings are lost, the next build is no faster: %s", error)
 
 
 def _monitor(trt: Any, progress: Progress) -> Any:
     class Monitor(trt.IProgressMonitor):
-        """Tells of the outermost phases; the inner ones come and go in milliseconds."""
+        """Reports the outermost phases; the inner ones come and go in milliseconds."""
 
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
@@ -271,7 +237,7 @@ def ensure_engine(
     max_batch: int = 1,
     device_id: int = 0,
     cuda: CudaDevice | None = None,
-) -> bool:
+) -> None:
     """Build a bundle's engine if it has none that may be used here; the log says why and how far it is.
 
     Args:
@@ -279,27 +245,18 @@ def ensure_engine(
         library: A loaded library or its name.
         max_batch: Batch that the engine must accept.
         device_id: Number of the GPU.
-        cuda: The GPU, if it is already open.
-
-    Returns:
-        Whether an engine was built.
+        cuda: The GPU, if it is already open; it is closed.
 
     Raises:
         Vl4adError: If the library or a GPU is missing, or the build fails.
     """
     library = load_library(library) if isinstance(library, str) else library
-    device = cuda or CudaDevice(device_id)
-    try:
+    with closing(cuda or CudaDevice(device_id)) as device:
         reason, image = _reason(bundle, library, max_batch, device)
-        if reason is None:
-            return False
-        _logger.warning("Building the %s engine of '%s': %s.", library.name, bundle.card.name, reason)
-        card = build_engine(bundle, library, image, cuda=device, progress=_log_progress)
-        _logger.warning("Built the %s engine in %.0f s.", library.name, card.build_seconds)
-        return True
-    finally:
-        if cuda is None:
-            device.close()
+        if reason is not None:
+            _logger.warning("Building the %s engine of '%s': %s.", library.name, bundle.card.name, reason)
+            card = build_engine(bundle, library, image, cuda=device, progress=_log_progress)
+            _logger.warning("Built the %s engine in %.0f s.", library.name, card.build_seconds)
 
 
 def _reason(

@@ -11,14 +11,16 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.files import write_bytes
 from vl4ad_ros.runtime.bundle import ModelBundle
-from vl4ad_ros.runtime.cuda import CudaDevice, RecordedGraph
+from vl4ad_ros.runtime.cuda import Buffer, CudaDevice, RecordedGraph
 from vl4ad_ros.runtime.engine import GRAPH_INPUTS, GRAPH_OUTPUT, EngineInfo, check_images
 from vl4ad_ros.runtime.engine_card import EngineCard, check_fresh, engine_path, load_engine_card
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors
@@ -28,19 +30,6 @@ _MAX_RECORDED = 4
 """Image shapes whose CUDA graphs are kept, the least recent goes first; a rig has one or two."""
 
 _logger = logging.getLogger("vl4ad_ros.tensorrt")
-
-
-@dataclass(frozen=True)
-class _Buffer:
-    """One tensor's memory on both sides.
-
-    Attributes:
-        host: Pinned, uint8 [nbytes].
-        device: Address on the GPU.
-    """
-
-    host: NDArray[np.uint8]
-    device: int
 
 
 @dataclass(frozen=True)
@@ -95,7 +84,7 @@ class TensorRtEngine:
             trt = self._library.module
         gpu = self._cuda.gpu()
         check_fresh(self._card, bundle, self._library.version, gpu)
-        self._path = path = engine_path(bundle, self._library.name)
+        path = engine_path(bundle, self._library.name)
         self._runtime: Any = trt.Runtime(self._library.log)
         self._engine: Any = self._runtime.deserialize_cuda_engine(path.read_bytes())
         if self._engine is None:
@@ -103,11 +92,15 @@ class TensorRtEngine:
         names = {self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)}
         if not {*GRAPH_INPUTS, GRAPH_OUTPUT} <= names:
             raise Vl4adError(f"{path}: not a vl4ad engine, its tensors are {sorted(names)}.")
-        self._open_kernel_cache()
+        self._kernels_path = path.with_suffix(".kernels")
+        self._config: Any = None
+        self._kernels: Any = None
+        if self._library.is_rtx:
+            self._open_kernel_cache(self._kernels_path)
         self._buffers = self._allocate(names)
         self._recorded: dict[tuple[int, ...], _Recorded] = {}
         self._prompts: PromptTensors | None = None
-        self._info = EngineInfo(
+        self.info = EngineInfo(
             backend=self._library.name,
             device=f"{gpu.name} (compute capability {gpu.compute_capability})",
             library=f"{self._library.name} {self._library.version}",
@@ -123,47 +116,28 @@ class TensorRtEngine:
             raise Vl4adError(f"{self._library.name} cannot start the engine: {self._library.last_errors()}.")
         return context
 
-    def _open_kernel_cache(self) -> None:
+    def _open_kernel_cache(self, path: Path) -> None:
         """TensorRT for RTX compiles kernels when they are first used: keep them from one start to the next."""
-        # TensorRT for RTX has what its sister lacks, and what the type stubs do not know.
-        self._config: Any = None
-        self._kernels: Any = None
-        if not self._library.is_rtx:
-            return
-        api: Any = self._library.module
+        api: Any = self._library.module  # has what its sister lacks, and what the type stubs do not know
         self._config = self._engine.create_runtime_config()
         # No stand-in kernels while the right ones compile: those would be recorded, and stay.
         self._config.dynamic_shapes_kernel_specialization_strategy = api.DynamicShapesKernelSpecializationStrategy.EAGER
         self._kernels = self._config.create_runtime_cache()
-        path = self._path.with_suffix(".kernels")
         if path.is_file() and not self._kernels.deserialize(path.read_bytes()):
             _logger.info("The kernels in %s are of another GPU or driver; they are compiled anew.", path)
         self._config.set_runtime_cache(self._kernels)
 
     def _save_kernel_cache(self) -> None:
-        if self._kernels is None:
-            return
-        path = self._path.with_suffix(".kernels")
-        part = path.with_suffix(".kernels.part")
         try:
-            part.write_bytes(bytes(memoryview(self._kernels.serialize())))
-            part.replace(path)
-        except OSError as error:
-            _logger.info("The compiled kernels cannot be kept (%s); every start compiles them anew.", error)
+            write_bytes(self._kernels_path, bytes(memoryview(self._kernels.serialize())))
+        except Vl4adError as error:
+            _logger.info("Every start compiles the kernels anew: %s", error)
 
-    def _allocate(self, names: set[str]) -> dict[str, _Buffer]:
+    def _allocate(self, names: set[str]) -> dict[str, Buffer]:
         """Allocate every tensor once, for the largest image batch."""
         largest = self._create_context((self._card.image.max_batch, *self._card.image.max_size, 3))
-        buffers = {}
-        for name in sorted(names):
-            nbytes = math.prod(largest.get_tensor_shape(name)) * (1 if name == "image" else 4)
-            buffers[name] = _Buffer(self._cuda.pinned(nbytes), self._cuda.device(nbytes))
-        return buffers
-
-    @property
-    def info(self) -> EngineInfo:
-        """What runs."""
-        return self._info
+        sizes = {name: math.prod(largest.get_tensor_shape(name)) for name in sorted(names)}
+        return {name: self._cuda.allocate(size * (1 if name == "image" else 4)) for name, size in sizes.items()}
 
     def infer(self, images: NDArray[np.uint8], prompts: PromptTensors) -> NDArray[np.float32]:
         """Run the network and the score on a batch; see `Engine.infer`."""
@@ -199,7 +173,7 @@ class TensorRtEngine:
                 shapes = {key: array.shape for key, array in arrays.items()}
                 raise Vl4adError(f"The prompt inputs {shapes} do not fit the engine's input '{name}'.")
             buffer.host.view(arrays[name].dtype)[:] = arrays[name].reshape(-1)
-            self._cuda.upload(buffer.device, buffer.host, buffer.host.nbytes)
+            self._cuda.upload(buffer, buffer.host.nbytes)
         self._prompts = prompts
 
     def _record(self, shape: tuple[int, ...]) -> _Recorded:
@@ -214,14 +188,15 @@ class TensorRtEngine:
         image, score = self._buffers["image"], self._buffers[GRAPH_OUTPUT]
 
         def frame() -> None:
-            self._cuda.upload(image.device, image.host, math.prod(shape))
+            self._cuda.upload(image, math.prod(shape))
             if not context.execute_async_v3(self._cuda.stream):
                 raise Vl4adError(f"{self._library.name} could not run the engine: {self._library.last_errors()}.")
-            self._cuda.download(score.host, score.device, math.prod(output) * 4)
+            self._cuda.download(score, math.prod(output) * 4)
 
         frame()
         self._cuda.synchronize()
-        self._save_kernel_cache()
+        if self._kernels is not None:
+            self._save_kernel_cache()
         _logger.info("Recording a CUDA graph for images %s.", shape)
         return _Recorded(context, self._cuda.capture(frame), output)
 

@@ -9,7 +9,7 @@ import ctypes
 import importlib
 import importlib.util
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -30,9 +30,6 @@ _HOW_TO_GET = {
     "tensorrt_rtx": "pip install 'vl4ad_ros[rtx]' (docs/tensorrt.md)",
 }
 
-# TensorRT warns of this and builds an engine that cannot run.
-_INCONSISTENT = "not self-consistent"
-
 _logger = logging.getLogger("vl4ad_ros.tensorrt")
 
 
@@ -43,10 +40,14 @@ class TensorRtLibrary:
     Attributes:
         name: `tensorrt` or `tensorrt_rtx`.
         module: The Python module; one interface, typed as `tensorrt`.
+        errors: What TensorRT logged at level error or above.
+        inconsistencies: Its warnings that a graph cannot run at all image sizes; it builds such an engine all the same.
     """
 
     name: str
     module: ModuleType
+    errors: list[str] = field(default_factory=list)
+    inconsistencies: list[str] = field(default_factory=list)
 
     @property
     def version(self) -> str:
@@ -61,20 +62,30 @@ class TensorRtLibrary:
     @cached_property
     def log(self) -> trt.ILogger:
         """TensorRT's logger, which writes to Python's logging under `vl4ad_ros.tensorrt` and keeps what went wrong."""
-        return cast("trt.ILogger", _make_logger(self.module))
+        base: Any = cast("Any", self.module).ILogger
+        severity = base.Severity
+        levels = {severity.INTERNAL_ERROR: logging.ERROR, severity.ERROR: logging.ERROR}
+        levels[severity.WARNING] = logging.WARNING
+        errors, inconsistencies = self.errors, self.inconsistencies
+
+        class Log(base):
+            def __init__(self) -> None:
+                base.__init__(self)
+
+            def log(self, severity: Any, message: str) -> None:
+                level, text = levels.get(severity, logging.DEBUG), " ".join(message.split())
+                if level == logging.ERROR:
+                    errors.append(text)
+                if "not self-consistent" in text:
+                    inconsistencies.append(text)
+                _logger.log(level, "%s", message)
+
+        return cast("trt.ILogger", Log())
 
     def last_errors(self) -> str:
-        """Return what TensorRT said last at level error or above, and forget it; for the text of an exception."""
-        errors: list[str] = cast(Any, self.log).errors
-        text = "; ".join(errors[-3:]) or "TensorRT gave no reason"
-        errors.clear()
-        return text
-
-    def inconsistencies(self) -> str:
-        """Return what TensorRT said about image sizes that the graph cannot take, and forget it."""
-        found: list[str] = cast(Any, self.log).inconsistent
-        text = "; ".join(found[:2])
-        found.clear()
+        """Return the last errors and forget them; for the text of an exception."""
+        text = "; ".join(self.errors[-3:]) or "TensorRT gave no reason"
+        self.errors.clear()
         return text
 
 
@@ -87,27 +98,21 @@ def load_library(name: str = "auto") -> TensorRtLibrary:
     Raises:
         Vl4adError: If it is not installed or cannot be loaded; says how to get it.
     """
-    if name == "auto":
-        for candidate in LIBRARIES:
-            if _installed(candidate):
-                return load_library(candidate)
-        raise Vl4adError(
-            f"Neither tensorrt nor tensorrt_rtx is installed; get one: {_HOW_TO_GET['tensorrt']}, "
-            f"or {_HOW_TO_GET['tensorrt_rtx']}."
-        )
-    if name not in LIBRARIES:
+    if name not in ("auto", *LIBRARIES):
         raise Vl4adError(f"Unknown TensorRT library: expected one of {['auto', *LIBRARIES]}, got '{name}'.")
-    if not _installed(name):
-        raise Vl4adError(f"{name} is not installed; get it with: {_HOW_TO_GET[name]}.")
+    wanted = LIBRARIES if name == "auto" else (name,)
+    found = next((candidate for candidate in wanted if _installed(candidate)), None)
+    if found is None:
+        how = ", or ".join(_HOW_TO_GET[candidate] for candidate in wanted)
+        raise Vl4adError(f"{' or '.join(wanted)} is not installed; get it with: {how}.")
     try:
-        module = _import_rtx() if name == "tensorrt_rtx" else importlib.import_module("tensorrt")
+        return TensorRtLibrary(found, _import_rtx() if found == "tensorrt_rtx" else importlib.import_module(found))
     except (ImportError, OSError) as error:
-        raise Vl4adError(f"{name} is installed but cannot be loaded ({error}).") from error
-    return TensorRtLibrary(name, module)
+        raise Vl4adError(f"{found} is installed but cannot be loaded ({error}).") from error
 
 
 def _installed(name: str) -> bool:
-    """Tell whether a library's Python package is there; type stubs alone (a package without code) do not count."""
+    """Return whether a library's Python package is there; type stubs alone (a package without code) do not count."""
     names = ("tensorrt_rtx", "tensorrt_rtx_bindings") if name == "tensorrt_rtx" else (name,)
     return any((spec := importlib.util.find_spec(n)) is not None and spec.origin is not None for n in names)
 
@@ -117,35 +122,8 @@ def _import_rtx() -> ModuleType:
         return importlib.import_module("tensorrt_rtx")
     carrier = importlib.util.find_spec(_RTX_CARRIER)
     if carrier is not None and carrier.origin is not None:
-        folder = Path(carrier.origin).parent
         for pattern in ("libtensorrt_rtx.so.*", "libtensorrt_onnxparser_rtx.so.*"):
-            for library in sorted(folder.glob(pattern)):
+            for library in sorted(Path(carrier.origin).parent.glob(pattern)):
                 # Global, so that the bindings find the symbols of a library that is on no search path.
                 ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
     return importlib.import_module("tensorrt_rtx_bindings")
-
-
-def _make_logger(module: Any) -> object:
-    severity = module.ILogger.Severity
-    levels = {
-        severity.INTERNAL_ERROR: logging.ERROR,
-        severity.ERROR: logging.ERROR,
-        severity.WARNING: logging.WARNING,
-        severity.INFO: logging.DEBUG,
-        severity.VERBOSE: logging.DEBUG,
-    }
-
-    class Log(module.ILogger):
-        def __init__(self) -> None:
-            module.ILogger.__init__(self)
-            self.errors: list[str] = []
-            self.inconsistent: list[str] = []
-
-        def log(self, level: Any, message: str) -> None:
-            if levels[level] == logging.ERROR:
-                self.errors.append(" ".join(message.split()))
-            if _INCONSISTENT in message:
-                self.inconsistent.append(" ".join(message.split()))
-            _logger.log(levels[level], "%s", message)
-
-    return Log()
