@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the bag."""
     from tqdm import tqdm
 
-    from vl4ad_ros.io.bag_from_pictures import IMAGE_TOPIC, LABEL_TOPIC, write_pictures
+    from vl4ad_ros.io.bag_writer import IMAGE_TOPIC, LABEL_TOPIC, write_pictures
     from vl4ad_ros.io.labels import read_label_values
     from vl4ad_ros.io.media import VIDEOS, Video, find_inputs
 

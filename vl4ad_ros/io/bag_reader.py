@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,8 @@ from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.images import message_to_array, message_to_rgb
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
-SUFFIXES = (".mcap", ".db3", ".bag")
+STORAGE_SUFFIXES = (".mcap", ".db3")
+SUFFIXES = (*STORAGE_SUFFIXES, ".bag")
 # How recorders name the parts of a long recording: drive_0.mcap, drive_1.mcap, ...
 _SPLIT = re.compile(r"(?P<name>.+)_(?P<number>\d+)\.(?P<kind>mcap|db3)")
 
@@ -32,14 +33,13 @@ def storage_files(path: Path) -> list[Path]:
     """Return the storage files of a recording in its folder, in order; none where they are not of one recording."""
     if not path.is_dir():
         return []
-    files = [file for file in path.iterdir() if file.suffix in (".mcap", ".db3") and file.is_file()]
+    files = [file for file in path.iterdir() if file.suffix in STORAGE_SUFFIXES and file.is_file()]
     if len(files) < 2:
         return files
-    parts = {file: _SPLIT.fullmatch(file.name) for file in files}
-    numbers = {file: int(part["number"]) for file, part in parts.items() if part}
-    if len(numbers) < len(files) or len({(part["name"], part["kind"]) for part in parts.values() if part}) > 1:
+    parts = [(part, file) for file in files if (part := _SPLIT.fullmatch(file.name))]
+    if len(parts) < len(files) or len({(part["name"], part["kind"]) for part, _ in parts}) > 1:
         return []
-    return sorted(files, key=numbers.__getitem__)
+    return [file for _, file in sorted(parts, key=lambda pair: int(pair[0]["number"]))]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class BagImage:
         return message_to_array(self.message)
 
 
-class BagReader:
+class BagReader(AbstractContextManager["BagReader"]):
     """A bag open for reading; use it in a `with` statement.
 
     Attributes:
@@ -89,19 +89,12 @@ class BagReader:
                 f"{self.path} is no bag: expected a folder with metadata.yaml or a file {', '.join(SUFFIXES)}; "
                 "'vl4ad make-bag' makes one of videos and pictures."
             )
-        try:
+        with self._damage_named():
             paths = [self.path] if (self.path / "metadata.yaml").is_file() else storage_files(self.path) or [self.path]
             self._reader = AnyReader(paths, default_typestore=get_typestore(Stores.ROS2_HUMBLE))
             self._reader.open()
-        except Exception as error:  # A damaged file raises whatever its parser stumbles over.
-            raise self._damaged(error) from error
 
-    def __enter__(self) -> BagReader:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -135,7 +128,7 @@ class BagReader:
         if name is not None:
             if name not in topics:
                 raise Vl4adError(f"{self.path} has no topic '{name}'; its image topics are {images}.")
-            if topics[name] not in IMAGE_TYPES:
+            if name not in images:
                 raise Vl4adError(
                     f"Topic '{name}' of {self.path} carries {topics[name]}, no images; its image topics are {images}."
                 )
@@ -152,13 +145,13 @@ class BagReader:
             Vl4adError: If the bag is damaged.
         """
         connections = [c for c in self._reader.connections if c.topic in topics]
-        if not connections:
-            return
-        try:
-            for connection, log_ns, data in self._reader.messages(connections):
-                yield connection.topic, log_ns, data
-        except Exception as error:  # As above.
-            raise self._damaged(error) from error
+        messages = self._reader.messages(connections) if connections else iter(())
+        while True:
+            with self._damage_named():
+                message = next(messages, None)
+            if message is None:
+                return
+            yield message[0].topic, message[1], message[2]
 
     def deserialize(self, topic: str, data: bytes) -> Any:
         """Return a serialised message as an object with the message's fields.
@@ -166,28 +159,30 @@ class BagReader:
         Raises:
             Vl4adError: If the data are damaged.
         """
-        try:
+        with self._damage_named():
             return self._reader.deserialize(data, self.topics()[topic])
-        except Exception as error:  # As above.
-            raise self._damaged(error) from error
 
     def images(self, topic: str) -> Iterator[BagImage]:
-        """Yield the images of a topic (see `image_topic`), ordered by log time."""
-        kind = self.topics()[topic]
-        for _, log_ns, data in self.raw([topic]):
-            try:
-                message: Any = self._reader.deserialize(data, kind)
-            except Exception as error:  # As above.
-                raise self._damaged(error) from error
-            stamp = message.header.stamp
-            yield BagImage(
-                int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec), message.header.frame_id, log_ns, message
-            )
+        """Yield the images of a topic (see `image_topic`), ordered by log time.
 
-    def _damaged(self, error: Exception) -> Vl4adError:
-        text = " ".join(str(error).split()) or type(error).__name__
-        sentence = f"{self.path} cannot be read, it is damaged or cut off ({text})."
-        database = self.path if self.path.suffix == ".db3" else next(iter(self.path.glob("*.db3")), None)
-        if database is not None:
-            sentence += f" SQLite's own tool saves what is left: sqlite3 {database} .recover | sqlite3 NEW.db3"
-        return Vl4adError(sentence)
+        Raises:
+            Vl4adError: If the bag is damaged.
+        """
+        for _, log_ns, data in self.raw([topic]):
+            message = self.deserialize(topic, data)
+            stamp = message.header.stamp
+            stamp_ns = int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+            yield BagImage(stamp_ns, message.header.frame_id, log_ns, message)
+
+    @contextmanager
+    def _damage_named(self) -> Iterator[None]:
+        """Name the bag in one sentence: a damaged file raises whatever its parser stumbles over."""
+        try:
+            yield
+        except Exception as error:
+            text = " ".join(str(error).split()) or type(error).__name__
+            sentence = f"{self.path} cannot be read, it is damaged or cut off ({text})."
+            database = self.path if self.path.suffix == ".db3" else next(iter(self.path.glob("*.db3")), None)
+            if database is not None:
+                sentence += f" SQLite's own tool saves what is left: sqlite3 {database} .recover | sqlite3 NEW.db3"
+            raise Vl4adError(sentence) from error

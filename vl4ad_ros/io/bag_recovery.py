@@ -10,7 +10,7 @@ from pathlib import Path
 from mcap.records import Channel, Message, Schema
 from mcap.stream_reader import StreamReader
 
-from vl4ad_ros.io.bag_reader import IMAGE_TYPES, BagReader, storage_files
+from vl4ad_ros.io.bag_reader import IMAGE_TYPES, STORAGE_SUFFIXES, BagReader, storage_files
 from vl4ad_ros.io.bag_writer import BagWriter
 from vl4ad_ros.io.errors import Vl4adError
 
@@ -35,31 +35,30 @@ def readable_bag(path: Path, folder: Path) -> tuple[Path, str | None]:
         BagReader(path).close()
         return path, None
     except Vl4adError as error:
-        files = storage_files(path) if path.is_dir() else [path] if path.suffix in (".mcap", ".db3") else []
-        if not all(file.is_file() for file in files) or not files:
+        files = storage_files(path) or [path]
+        if not all(file.is_file() and file.suffix in STORAGE_SUFFIXES for file in files):
             raise
         cause = error
     target = folder / f"{path.stem}.recovered"
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    saved = {file.name: _recover(file, target) for file in files}
-    lost = {name: count for name, count in saved.items() if count is not None}
+    recovered = {file.name: _recover(file, target) for file in files}
+    counts = [f"{count} images of {name}" for name, count in recovered.items() if count is not None]
     if not any(target.iterdir()):
         raise Vl4adError(f"{cause} No image of it is complete.") from cause
-    if not lost:
+    if not counts:
         return target, f"{path} was read without its metadata.yaml: {cause}"
-    counts = ", ".join(f"{count} images of {name}" for name, count in lost.items())
-    return target, f"{path} is cut off; what could be read ({counts}) is evaluated."
+    return target, f"{path} is cut off; what could be read ({', '.join(counts)}) is evaluated."
 
 
 def _recover(file: Path, target: Path) -> int | None:
-    """Put what is left of a storage file into a folder; return the images saved, None where the file is whole."""
+    """Put what is left of a storage file into a folder; return the images recovered, None where the file is whole."""
     try:
         BagReader(file).close()
     except Vl4adError:
         if file.suffix != ".mcap":
             raise
-        return _write(_complete_messages(file), target, file.stem)
+        return _write_images(file, target, file.stem)
     try:
         (target / file.name).symlink_to(file.resolve())
     except OSError:  # A disk without links.
@@ -81,13 +80,13 @@ def _complete_messages(file: Path) -> Iterator[tuple[str, str, int, bytes]]:
                 yield (*channels[record.channel_id], record.log_time, record.data)
 
 
-def _write(messages: Iterator[tuple[str, str, int, bytes]], target: Path, name: str) -> int:
-    """Write the images among messages as NAME.mcap; return how many there were."""
+def _write_images(file: Path, target: Path, name: str) -> int:
+    """Write the complete images of a file as NAME.mcap; return how many there were."""
     count = 0
     topics: set[str] = set()
     # Not copied record by record: rosbags reads MCAP without an index only where log times never go back.
     with BagWriter(target / name, compress=False) as bag:
-        for topic, kind, log_ns, data in messages:
+        for topic, kind, log_ns, data in _complete_messages(file):
             if kind not in IMAGE_TYPES:
                 continue
             if topic not in topics:

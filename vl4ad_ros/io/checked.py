@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,10 +37,11 @@ class _UniqueKeyLoader(yaml.SafeLoader):
             if key_node.tag == INTEGER and _PLAIN_NUMBER.fullmatch(key_node.value):
                 key_node.tag = TEXT
             key = self.construct_object(key_node, deep=True)
+            line = key_node.start_mark.line + 1
             if not isinstance(key, str):
-                raise Vl4adError(f"line {key_node.start_mark.line + 1}: key {key!r} is not text (quote it)")
+                raise Vl4adError(f"line {line}: key {key!r} is not text (quote it)")
             if key in seen:
-                raise Vl4adError(f"line {key_node.start_mark.line + 1}: duplicate name '{key}'")
+                raise Vl4adError(f"line {line}: duplicate name '{key}'")
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -48,7 +50,7 @@ def explain(error: ValidationError, schema: type[BaseModel]) -> str:
     """Return the first fault of a validation error as one sentence, with the nearest known key for an unknown one."""
     # A misspelt key is reported before the missing key that it causes.
     first = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
-    where = ".".join(str(part) for part in first["loc"]) or "the file"
+    where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         known = _keys_at(schema, first["loc"][:-1])
         near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
@@ -57,21 +59,19 @@ def explain(error: ValidationError, schema: type[BaseModel]) -> str:
     if first["type"] == "missing":
         return f"'{where}' is missing"
     message = first["msg"].removeprefix("Value error, ")
-    text = f"{where}: {message}" if first["loc"] else message
+    text = f"{where}: {message}" if where else message
     given = first.get("input")
-    return (
-        text
-        if isinstance(given, dict | list | BaseModel) or first["type"] == "value_error"
-        else f"{text} (got {given!r})"
-    )
+    if isinstance(given, dict | list | BaseModel) or first["type"] == "value_error":
+        return text
+    return f"{text} (got {given!r})"
 
 
 def _keys_at(schema: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
     """Return the keys that the schema knows at a location, following nested models and containers of them."""
     current: Any = schema
     for part in location:
-        fields = getattr(current, "model_fields", None)
-        if fields is not None and part in fields:
+        fields = getattr(current, "model_fields", {})
+        if part in fields:
             current = _model_in(fields[part].annotation)
     return list(getattr(current, "model_fields", {}))
 
@@ -79,11 +79,8 @@ def _keys_at(schema: type[BaseModel], location: tuple[str | int, ...]) -> list[s
 def _model_in(annotation: Any) -> Any:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _model_in(argument)
-        if found is not None:
-            return found
-    return None
+    found = map(_model_in, getattr(annotation, "__args__", ()))
+    return next((model for model in found if model is not None), None)
 
 
 def validate(schema: type[Model], data: Any, source: str | Path) -> Model:
@@ -101,20 +98,12 @@ def validate(schema: type[Model], data: Any, source: str | Path) -> Model:
 
 
 def read_yaml(path: str | Path) -> Any:
-    """Read a YAML file safely, refusing duplicate keys.
+    """Read a YAML file safely.
 
     Raises:
         Vl4adError: If the file cannot be read, is not YAML, or gives a key twice.
     """
-    try:
-        with Path(path).open(encoding="utf-8") as stream:
-            return yaml.load(stream, Loader=_UniqueKeyLoader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise Vl4adError(f"{path}: cannot be read ({error}).") from error
-    except Vl4adError as error:
-        raise Vl4adError(f"{path}: {error}.") from error
-    except yaml.YAMLError as error:
-        raise Vl4adError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from error
+    return _parsed(path, "YAML", lambda text: yaml.load(text, Loader=_UniqueKeyLoader))
 
 
 def read_json(path: str | Path) -> Any:
@@ -123,7 +112,15 @@ def read_json(path: str | Path) -> Any:
     Raises:
         Vl4adError: If the file cannot be read or is not JSON.
     """
+    return _parsed(path, "JSON", json.loads)
+
+
+def _parsed(path: str | Path, kind: str, parse: Callable[[str], Any]) -> Any:
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise Vl4adError(f"{path}: cannot be read as JSON ({error}).") from error
+        return parse(Path(path).read_text(encoding="utf-8"))
+    except Vl4adError as error:
+        raise Vl4adError(f"{path}: {error}.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise Vl4adError(f"{path}: cannot be read as {kind} ({error}).") from error
+    except (yaml.YAMLError, json.JSONDecodeError) as error:
+        raise Vl4adError(f"{path}: not valid {kind} ({' '.join(str(error).split())}).") from error

@@ -92,15 +92,13 @@ def parse_values(text: str) -> frozenset[int]:
         Vl4adError: If a part is neither a number, a range nor a colour.
     """
     values: set[int] = set()
-    for part in (p.strip() for p in text.split(",") if p.strip()):
+    for part in filter(None, map(str.strip, text.split(","))):
         try:
             if part.startswith("#") and len(part) == 7:
                 values.add(COLOUR | int(part[1:], 16))
-            elif "-" in part:
-                low, high = part.split("-")
-                values |= set(range(int(low), int(high) + 1))
             else:
-                values.add(int(part))
+                low, dash, high = part.partition("-")
+                values |= set(range(int(low), int(high if dash else low) + 1))
         except ValueError as error:
             raise Vl4adError(f"'{part}' is no label value: expected e.g. 1, 3-5 or #ff6600.") from error
     return frozenset(values)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import cv2
@@ -18,6 +18,7 @@ from vl4ad_ros.io.files import read_bytes, write_bytes
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
+INPUTS = (*PICTURES, *VIDEOS)
 
 
 def read_picture(path: Path, as_stored: bool = False) -> NDArray[np.uint8]:
@@ -53,7 +54,7 @@ def encode_png(pixels: NDArray[Any]) -> bytes:
     return data.tobytes()
 
 
-class Video:
+class Video(AbstractContextManager["Video"]):
     """A video open for reading; use it in a `with` statement.
 
     Attributes:
@@ -76,22 +77,14 @@ class Video:
         if not self._capture.isOpened() or self.count < 1:
             raise Vl4adError(f"{path}: not a video that OpenCV can decode, or damaged.")
 
-    def __enter__(self) -> Video:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._capture.release()
 
     def frames(self) -> Iterator[NDArray[np.uint8]]:
         """Yield the frames from the beginning as RGB, uint8 [H, W, 3]."""
         self._capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
-        while True:
-            read, pixels = self._capture.read()
-            if not read:
-                return
-            yield np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+        while (frame := self._capture.read())[0]:
+            yield np.asarray(cv2.cvtColor(frame[1], cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 @dataclass(frozen=True)
@@ -123,7 +116,7 @@ class Input:
         Raises:
             Vl4adError: If it cannot be read.
         """
-        if self.path.suffix.lower() in VIDEOS:
+        if _is(VIDEOS, self.path):
             with Video(self.path) as video:
                 for index, image in enumerate(video.frames()):
                     yield Picture(f"{self.stem}_{index:06d}", self.path, image)
@@ -143,18 +136,16 @@ def find_inputs(paths: Sequence[Path]) -> list[Input]:
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in (*PICTURES, *VIDEOS))
+            inside = sorted(p for p in path.iterdir() if _is(INPUTS, p))
             if not inside:
                 raise Vl4adError(f"The folder {path} has no pictures or videos.")
             files += inside
         elif not path.exists():
             raise Vl4adError(f"There is no file or folder {path}.")
-        elif path.suffix.lower() in (*PICTURES, *VIDEOS):
-            files.append(path)
+        elif not _is(INPUTS, path):
+            raise Vl4adError(f"{path}: neither a picture nor a video by its name; expected one of {' '.join(INPUTS)}.")
         else:
-            raise Vl4adError(
-                f"{path}: neither a picture nor a video by its name; expected one of {' '.join((*PICTURES, *VIDEOS))}."
-            )
+            files.append(path)
     inputs: list[Input] = []
     taken: set[str] = set()
     for file in files:
@@ -163,11 +154,15 @@ def find_inputs(paths: Sequence[Path]) -> list[Input]:
             stem, number = f"{file.stem}_{number}", number + 1
         taken.add(stem)
         count = 1
-        if file.suffix.lower() in VIDEOS:
+        if _is(VIDEOS, file):
             with Video(file) as video:
                 count = video.count
         inputs.append(Input(file, stem, count))
     return inputs
+
+
+def _is(suffixes: Sequence[str], path: Path) -> bool:
+    return path.suffix.lower() in suffixes
 
 
 def write_uncertainty(folder: Path, stem: str, uncertainty: NDArray[np.float32], kind: str) -> Path:

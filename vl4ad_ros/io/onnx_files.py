@@ -35,10 +35,6 @@ _DEEPEST = 100  # messages inside messages, as protobuf's own limit
 _MOST_FIELDS = 1_000_000
 
 
-class _NotOnnxError(Exception):
-    """What is wrong with the bytes."""
-
-
 def external_data(path: Path) -> list[str]:
     """Return the files that a graph takes weights from, as it names them, sorted.
 
@@ -53,7 +49,7 @@ def external_data(path: Path) -> list[str]:
             return sorted(_WireFile(stream).locations())
     except OSError as error:
         raise Vl4adError(f"{path}: cannot be read ({error}).") from error
-    except _NotOnnxError as error:
+    except ValueError as error:
         raise Vl4adError(f"{path}: not an ONNX graph, or a damaged one ({error}).") from error
 
 
@@ -76,7 +72,7 @@ class _WireFile:
                     found |= self._location(begin, end)
                 elif inner is not None:
                     if len(open_messages) == _DEEPEST:
-                        raise _NotOnnxError(f"more than {_DEEPEST} messages inside each other")
+                        raise ValueError(f"more than {_DEEPEST} messages inside each other")
                     open_messages.append((inner, self._fields(begin, end)))
                     break
             else:
@@ -89,7 +85,7 @@ class _WireFile:
         for number, start, stop in self._fields(begin, end):
             if number in texts:
                 if stop - start > _LONGEST_PATH:
-                    raise _NotOnnxError(f"a name of {stop - start} bytes")
+                    raise ValueError(f"a name of {stop - start} bytes")
                 self._stream.seek(start)
                 texts[number].add(self._stream.read(stop - start).decode(errors="backslashreplace"))
         return {str(PurePosixPath(value)) for value in texts[_VALUE]} if "location" in texts[_KEY] else set()
@@ -100,18 +96,18 @@ class _WireFile:
         while at < end:
             self._count += 1
             if self._count > _MOST_FIELDS:
-                raise _NotOnnxError(f"more than {_MOST_FIELDS} fields")
+                raise ValueError(f"more than {_MOST_FIELDS} fields")
             self._stream.seek(at)
             tag = self._varint()
             number, wire = tag >> 3, tag & 7
             # Groups (3 and 4) are in no ONNX file, and parsers cut longer tags in different ways.
             if wire not in (_VARINT, _BYTES, *_FIXED) or not 0 < number < 1 << 29:
-                raise _NotOnnxError(f"an unknown kind of field at byte {at}")
+                raise ValueError(f"an unknown kind of field at byte {at}")
             value = self._varint() if wire in (_VARINT, _BYTES) else 0
             start = self._stream.tell()
             at = start + (value if wire == _BYTES else _FIXED.get(wire, 0))
             if at > end:
-                raise _NotOnnxError(f"the field at byte {start} is cut off")
+                raise ValueError(f"the field at byte {start} is cut off")
             if wire == _BYTES:
                 yield number, start, at
 
@@ -120,8 +116,8 @@ class _WireFile:
         for index in range(10):
             byte = self._stream.read(1)
             if not byte:
-                raise _NotOnnxError("it is cut off")
+                raise ValueError("it is cut off")
             value |= (byte[0] & 0x7F) << 7 * index
             if byte[0] < 0x80:
                 return value
-        raise _NotOnnxError(f"a number that does not end before byte {self._stream.tell()}")
+        raise ValueError(f"a number that does not end before byte {self._stream.tell()}")

@@ -1,4 +1,4 @@
-"""What a result file says of its making: command, versions, hardware, hashes of what went in."""
+"""What a result file says of its making: command, versions, hardware."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import re
 import shlex
-import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +28,17 @@ def versions() -> dict[str, str]:
     """Return the versions of this package, Python and the installed libraries that may change a number."""
     found = {"vl4ad_ros": __version__, "python": platform.python_version()}
     for library in LIBRARIES:
-        try:
+        with suppress(importlib.metadata.PackageNotFoundError):
             found[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found
 
 
 def hardware() -> dict[str, Any]:
     """Return processor, cores that this process may use, memory, GPUs (where a driver is) and operating system."""
-    memory_gib = psutil.virtual_memory().total / 2**30
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "cpu": _cpu_name(),
-        "cores": cores,
-        "memory_gib": round(memory_gib, 1),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "gpus": _gpus(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
     }
@@ -60,21 +57,15 @@ def provenance() -> dict[str, Any]:
 
 
 def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() in ("model name", "Model"):
-                return value.strip()
-    except OSError:
-        pass  # Not Linux: the platform module knows a shorter name.
+    with suppress(OSError):  # Not Linux: the platform module knows a shorter name.
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        if named := re.search(r"^(?:model name|Model)\s*:\s*(.+)$", text, re.MULTILINE):
+            return named[1].strip()
     return platform.processor() or platform.machine()
 
 
 def _gpus() -> list[str]:
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return []
-    query = [tool, "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:
         answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from vl4ad_ros.io.errors import Vl4adError
@@ -12,33 +11,26 @@ from vl4ad_ros.io.errors import Vl4adError
 PACKAGE = "vl4ad_ros"
 
 
-def roots() -> Iterator[Path]:
-    """Yield the folders that hold `config/` and `models/`, nearest first.
+def _installed(folder: str, pattern: str) -> list[Path]:
+    """Return the files of a folder of the installation, the nearest root first.
 
     The source tree (editable installs), then `share/vl4ad_ros` of each ROS 2 prefix (colcon), then that of the Python
     prefix (pip).
     """
     source_tree = Path(__file__).resolve().parents[2]
-    if (source_tree / "package.xml").is_file():
-        yield source_tree
-    prefixes = [p for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
-    for prefix in [*prefixes, sys.prefix]:
-        share = Path(prefix) / "share" / PACKAGE
-        if share.is_dir():
-            yield share
+    roots = [source_tree] if (source_tree / "package.xml").is_file() else []
+    prefixes = [*filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)), sys.prefix]
+    roots += [Path(prefix) / "share" / PACKAGE for prefix in prefixes]
+    return [path for root in roots for path in sorted((root / folder).glob(pattern))]
 
 
-def _names(kind: str, pattern: str) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for root in roots():
-        for path in sorted((root / kind).glob(pattern)):
-            found.setdefault(path.stem if path.is_file() else path.name, path)
-    return found
+def _yaml_files(folder: str) -> dict[str, Path]:
+    return {path.stem: path for path in reversed(_installed(folder, "*.yaml"))}
 
 
 def prompt_yamls() -> dict[str, Path]:
     """Return the shipped prompt sets' YAML files, by name."""
-    return _names("config/prompts", "*.yaml")
+    return dict(sorted(_yaml_files("config/prompts").items()))
 
 
 def yaml_file(folder: str, kind: str, name_or_path: str | Path) -> Path:
@@ -52,7 +44,7 @@ def yaml_file(folder: str, kind: str, name_or_path: str | Path) -> Path:
     Raises:
         Vl4adError: If there is neither such a file nor a shipped one of that name.
     """
-    path, shipped = Path(name_or_path), _names(folder, "*.yaml")
+    path, shipped = Path(name_or_path), _yaml_files(folder)
     if path.is_file():
         return path
     if str(name_or_path) in shipped:
@@ -61,21 +53,13 @@ def yaml_file(folder: str, kind: str, name_or_path: str | Path) -> Path:
 
 
 def prompt_yaml(name_or_path: str | Path) -> Path:
-    """Return the YAML file of a prompt set, given as a path or as the name of a shipped one.
-
-    Raises:
-        Vl4adError: If there is neither such a file nor a shipped set of that name.
-    """
+    """Return the YAML file of a prompt set; arguments and errors as of `yaml_file`."""
     return yaml_file("config/prompts", "prompt set", name_or_path)
 
 
 def bundle_dirs() -> dict[str, Path]:
     """Return the installed model bundles (folders under `models/` with a `card.json`), by name."""
-    return {
-        path.parent.name: path.parent
-        for root in reversed(list(roots()))
-        for path in (root / "models").glob("*/card.json")
-    }
+    return {card.parent.name: card.parent for card in reversed(_installed("models", "*/card.json"))}
 
 
 def bundle_dir(name_or_path: str | Path) -> Path:
@@ -84,10 +68,9 @@ def bundle_dir(name_or_path: str | Path) -> Path:
     Raises:
         Vl4adError: If there is neither such a folder nor an installed bundle of that name.
     """
-    path = Path(name_or_path)
+    path, installed = Path(name_or_path), bundle_dirs()
     if path.is_dir():
         return path
-    installed = bundle_dirs()
     if str(name_or_path) in installed:
         return installed[str(name_or_path)]
     raise Vl4adError(
@@ -101,8 +84,6 @@ def config_file(relative: str) -> Path:
     Raises:
         Vl4adError: If the installation lacks it.
     """
-    for root in roots():
-        path = root / "config" / relative
-        if path.is_file():
-            return path
+    for path in _installed("config", relative):
+        return path
     raise Vl4adError(f"The installation lacks config/{relative}; install the package again.")
