@@ -16,6 +16,7 @@ from vl4ad_ros.cli.main import main
 from vl4ad_ros.evaluation import histograms
 from vl4ad_ros.evaluation.datasets import DatasetSource
 from vl4ad_ros.evaluation.layouts import find_pairs, layout
+from vl4ad_ros.evaluation.pixel_metrics import count_levels
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.labels import COLOUR, LabelMapping, parse_values, read_label_values
 from vl4ad_ros.io.media import read_picture
@@ -439,5 +440,5 @@ def test_region_overlap_of_known_cases() -> None:
     blind = perfect.copy()
     blind[10:12, 10:12] = 0  # The small region counts as much as the large one.
     for scores, expected in ((perfect, 1.0), (blind, 0.5 + 0.5 * 0.3 / 2)):
-        counts = histograms.count_levels(scores, labels)
+        counts = histograms.fold(count_levels(scores, labels))
         assert histograms.region_overlap(histograms.count_regions(scores, labels), counts[0]) == pytest.approx(expected)

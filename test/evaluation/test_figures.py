@@ -16,9 +16,9 @@ from vl4ad_ros.cli.main import main
 from vl4ad_ros.evaluation import histograms
 from vl4ad_ros.evaluation.charts import Chart, Series, draw_charts
 from vl4ad_ros.evaluation.compare import compare
-from vl4ad_ros.evaluation.histograms import average_precision, calibration_error, count_levels, fpr_at_95
+from vl4ad_ros.evaluation.histograms import average_precision, calibration_error, fold, fpr_at_95
 from vl4ad_ros.evaluation.objects import follow_objects, region_recall
-from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
+from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics, count_levels, exact_result
 from vl4ad_ros.evaluation.threshold_choice import alarm_level, choose_threshold, count_events, write_parameters
 from vl4ad_ros.io.errors import Vl4adError
 
@@ -91,14 +91,13 @@ def test_levels_agree_with_the_exact_metrics() -> None:
     rng = np.random.default_rng(0)
     labels = rng.choice(np.array([0, 1, 255], np.uint8), size=(80, 90), p=[0.7, 0.2, 0.1])
     uncertainty = np.clip(rng.normal(0.3 + 0.3 * (labels == 1), 0.2), 0, 1).astype(np.float32)
-    exact = PixelMetrics()
-    exact.add(uncertainty, labels)
-    levels = count_levels(uncertainty, labels)
-    assert float(average_precision(*levels)) == pytest.approx(exact.result().ap, abs=1e-3)
-    assert float(fpr_at_95(*levels)) == pytest.approx(exact.result().fpr95, abs=1e-3)
+    exact = exact_result(uncertainty, labels)
+    levels = fold(count_levels(uncertainty, labels))
+    assert float(average_precision(*levels)) == pytest.approx(exact.ap, abs=1e-3)
+    assert float(fpr_at_95(*levels)) == pytest.approx(exact.fpr95, abs=1e-3)
     coarse = histograms.coarse(levels)
     assert coarse.sum() == (labels != 255).sum()
-    assert float(average_precision(coarse[0], coarse[1])) == pytest.approx(exact.result().ap, abs=5e-3)
+    assert float(average_precision(coarse[0], coarse[1])) == pytest.approx(exact.ap, abs=5e-3)
     assert histograms.mean(levels) == pytest.approx(float(uncertainty[labels != 255].mean()), abs=1e-4)
 
 
@@ -106,9 +105,9 @@ def test_calibration_error_of_known_cases() -> None:
     labels = np.zeros((10, 10), np.uint8)
     labels[:3] = 1
     honest = np.full((10, 10), 0.3, np.float32)
-    assert calibration_error(histograms.calibration(count_levels(honest, labels))) == pytest.approx(0, abs=1e-4)
+    assert calibration_error(histograms.calibration(fold(count_levels(honest, labels)))) == pytest.approx(0, abs=1e-4)
     sure = np.full((10, 10), 0.9, np.float32)
-    assert calibration_error(histograms.calibration(count_levels(sure, labels))) == pytest.approx(0.6, abs=1e-4)
+    assert calibration_error(histograms.calibration(fold(count_levels(sure, labels)))) == pytest.approx(0.6, abs=1e-4)
     assert np.isnan(calibration_error(np.zeros((3, 15))))
 
 
@@ -120,7 +119,7 @@ def result(quality: float, frames: int = 12, seed: int = 0) -> tuple[dict[str, A
         labels = (rng.random((40, 50)) < 0.1).astype(np.uint8)
         scores = np.clip(rng.normal(0.3 + quality * labels, 0.15), 0, 1).astype(np.float32)
         metrics.add(scores, labels)
-        counts.append(histograms.coarse(count_levels(scores, labels)))
+        counts.append(histograms.coarse(fold(count_levels(scores, labels))))
         found = {"siou": 0.9 if quality > 0.2 else 0.1, "recall": 1.0, "size": 10, "box": [0, 0, 1, 1]}
         records.append({"name": str(index), "objects": [found], "segments": [{"size": 10, "precision": 0.9}]})
     f1 = 1.0 if quality > 0.2 else 0.0

@@ -1,11 +1,9 @@
-"""Pixel metrics against the golden values and plain definitions, exact and in bins, in one piece and in parts."""
+"""Pixel metrics against the golden values and plain definitions, exact and from a histogram."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vl4ad_ros.evaluation.pixel_metrics import EXACT_PIXELS, PixelMetrics, PixelResult
+from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics, PixelResult, exact_result
 from vl4ad_ros.io.errors import Vl4adError
 
 
@@ -35,18 +33,17 @@ def plain(scores: NDArray[np.float32], labels: NDArray[np.uint8]) -> tuple[float
     return float(ap), float(auroc), float(fpr95), float(best_f1)
 
 
-def measure(
-    frames: Sequence[tuple[NDArray[Any], NDArray[np.uint8]]], exact_pixels: int | None = EXACT_PIXELS
-) -> PixelResult:
-    metrics = PixelMetrics(exact_pixels)
-    for scores, labels in frames:
-        metrics.add(scores, labels)
-    return metrics.result()
+Frames = list[tuple[NDArray[np.float32], NDArray[np.uint8]]]
 
 
-def random_frames(seed: int, count: int, size: int = 40) -> list[tuple[NDArray[np.floating], NDArray[np.uint8]]]:
+def exact(frames: Frames) -> PixelResult:
+    scores, labels = zip(*frames, strict=True)
+    return exact_result(np.array(scores), np.array(labels))
+
+
+def random_frames(seed: int, count: int, size: int = 40) -> Frames:
     rng = np.random.default_rng(seed)
-    frames: list[tuple[NDArray[np.floating], NDArray[np.uint8]]] = []
+    frames: Frames = []
     for _ in range(count):
         labels = rng.choice(np.array([0, 1, 255], np.uint8), size=(size, size), p=[0.8, 0.1, 0.1])
         scores = 1 / (1 + np.exp(-rng.normal(size=labels.shape) - labels % 255))
@@ -54,10 +51,17 @@ def random_frames(seed: int, count: int, size: int = 40) -> list[tuple[NDArray[n
     return frames
 
 
+def collected(frames: Frames) -> PixelMetrics:
+    metrics = PixelMetrics()
+    for scores, labels in frames:
+        metrics.add(scores, labels)
+    return metrics
+
+
 def test_golden_values_are_exact(shared_dir: Path) -> None:
     frames = np.load(shared_dir / "golden" / "smiyc_metrics" / "frames.npz")
     expected = json.loads((shared_dir / "golden" / "smiyc_metrics" / "expected.json").read_text())
-    result = measure(list(zip(frames["scores"], frames["labels"], strict=True)))
+    result = exact_result(frames["scores"], frames["labels"])
     for name in ("ap", "auroc", "fpr95"):
         assert getattr(result, name) == pytest.approx(expected["exact"][name], abs=1e-9)
     assert result.error == 0
@@ -72,63 +76,46 @@ def test_many_ties_agree_with_the_definitions(pixels: list[tuple[int, int]]) -> 
     labels = np.array([[label for _, label in pixels]], np.uint8)
     if not {0, 1} <= set(labels.ravel().tolist()):
         return
-    result = measure([(scores, labels)])
+    result = exact_result(scores, labels)
     got = (result.ap, result.auroc, result.fpr95, result.best_f1)
     assert got == pytest.approx(plain(scores, labels), abs=1e-12)
 
 
 def test_the_best_threshold_gives_the_best_f1() -> None:
     ((scores, labels),) = random_frames(3, 1)
-    result = measure([(scores, labels)])
+    result = exact_result(scores, labels)
     above = scores >= np.float32(result.best_f1_threshold)
     tp, fp = (above & (labels == 1)).sum(), (above & (labels == 0)).sum()
     assert 2 * tp / (tp + fp + result.positives) == pytest.approx(result.best_f1, abs=1e-12)
 
 
-@pytest.mark.parametrize("limit", [None, 100, 5000])
-def test_parts_merge_into_the_whole_in_any_order(limit: int | None) -> None:
-    frames = random_frames(1, 6)
-    whole = measure(frames, limit)
-    first, *rest = (PixelMetrics(limit) for _ in range(3))
-    for part, chunk in zip((first, *rest), (frames[4:], frames[:1], frames[1:4]), strict=True):
-        for scores, labels in chunk:
-            part.add(scores, labels)
-    for part in rest:
-        first.merge(part)
-    assert first.result() == whole
-
-
-def test_bins_cost_no_more_than_the_stated_error() -> None:
+def test_levels_cost_no_more_than_the_stated_error() -> None:
     rng = np.random.default_rng(6)
-    frames: list[tuple[NDArray[np.floating], NDArray[np.uint8]]] = []
+    frames: Frames = []
     for _ in range(3):
         scores = np.minimum(rng.beta(0.4, 3, (300, 300)) * 1.05, 1).astype(np.float32)
         frames.append((scores, (rng.random(scores.shape) < 0.3 * scores).astype(np.uint8)))
-    exact, binned = measure(frames, None), measure(frames, 0)
-    assert (exact.error, binned.positives, binned.negatives) == (0, exact.positives, exact.negatives)
-    assert 0 < binned.error < 1e-5
+    true, binned = exact(frames), collected(frames).result()
+    assert (true.error, binned.positives, binned.negatives) == (0, true.positives, true.negatives)
+    assert 0 < binned.error < 2e-5
     for name in ("ap", "auroc", "fpr95"):
-        assert abs(getattr(binned, name) - getattr(exact, name)) <= binned.error
-    assert binned.best_f1_threshold == pytest.approx(exact.best_f1_threshold, abs=1e-6)
+        assert abs(getattr(binned, name) - getattr(true, name)) <= binned.error
+    assert binned.best_f1_threshold == pytest.approx(true.best_f1_threshold, abs=1e-6)
 
 
 def test_scores_of_any_type_and_range_are_exact() -> None:
     rng = np.random.default_rng(7)
     labels = (rng.random((40, 40)) < 0.2).astype(np.uint8)
     whole = rng.permutation(labels.size).reshape(labels.shape) + 3 * labels
-    exact = measure([(whole.astype(np.float32), labels)])
+    plain_type = exact_result(whole.astype(np.float32), labels)
     for scores in (whole + 2**53, whole * 1e-300, whole * 1e300):
-        result = measure([(scores, labels)], None)
-        assert (result.ap, result.auroc, result.fpr95) == (exact.ap, exact.auroc, exact.fpr95)
-    threshold = measure([(whole + 2**53, labels)], None).best_f1_threshold
-    assert threshold == 2**53 + exact.best_f1_threshold
+        result = exact_result(scores, labels)
+        assert (result.ap, result.auroc, result.fpr95) == (plain_type.ap, plain_type.auroc, plain_type.fpr95)
+    assert exact_result(whole + 2**53, labels).best_f1_threshold == 2**53 + plain_type.best_f1_threshold
 
 
 def test_thinned_curve_keeps_both_ends() -> None:
-    metrics = PixelMetrics()
-    for scores, labels in random_frames(5, 2):
-        metrics.add(scores, labels)
-    curve = metrics.curve()
+    curve = collected(random_frames(5, 2)).curve()
     thin = curve.thin(100)
     assert len(thin.tp) <= 100
     assert (thin.tp[-1], thin.fp[-1]) == (curve.tp[-1], curve.fp[-1])
@@ -137,10 +124,10 @@ def test_thinned_curve_keeps_both_ends() -> None:
 
 def test_no_anomaly_gives_nan_and_no_pixel_an_empty_result() -> None:
     zeros = np.zeros((4, 4), np.uint8)
-    only_negative = measure([(np.zeros((4, 4), np.float32), zeros)])
-    assert np.isnan(only_negative.ap)
-    assert only_negative.negatives == 16
-    assert measure([]).positives == 0
+    for result in (exact_result(zeros / 2, zeros), collected([(zeros.astype(np.float32), zeros)]).result()):
+        assert np.isnan(result.ap)
+        assert result.negatives == 16
+    assert PixelMetrics().result().positives == exact_result(zeros, zeros + 255).positives == 0
 
 
 @pytest.mark.parametrize(
@@ -149,13 +136,9 @@ def test_no_anomaly_gives_nan_and_no_pixel_an_empty_result() -> None:
         (np.zeros((2, 2), np.float32), np.zeros((2, 3), np.uint8), "differ in size"),
         (np.full((2, 2), np.nan, np.float32), np.zeros((2, 2), np.uint8), "NaN"),
         (np.zeros((2, 2), np.float32), np.full((2, 2), 7, np.uint8), "found 7"),
+        (np.full((2, 2), 1.5, np.float32), np.zeros((2, 2), np.uint8), r"\[0, 1\]"),
     ],
 )
 def test_bad_frames_are_refused(scores: NDArray[np.float32], labels: NDArray[np.uint8], sentence: str) -> None:
     with pytest.raises(Vl4adError, match=sentence):
         PixelMetrics().add(scores, labels)
-
-
-def test_many_scores_outside_of_0_to_1_are_refused() -> None:
-    with pytest.raises(Vl4adError, match=r"\[0, 1\]"):
-        PixelMetrics(3).add(np.full((2, 2), 1.5), np.zeros((2, 2), np.uint8))

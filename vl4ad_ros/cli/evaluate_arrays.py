@@ -28,9 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the metrics."""
-    from vl4ad_ros.evaluation.result import plain
+    from vl4ad_ros.io.files import finite
 
-    result = plain(array_metrics(args.frames, args.threshold, args.track))
+    result = finite(array_metrics(args.frames, args.threshold, args.track))
     if not result["positives"]:
         print("note: no pixel is labelled as an anomaly (1): there is no AP and no best F1.", file=sys.stderr)
         if args.threshold is None:
@@ -52,24 +52,22 @@ def array_metrics(path: Path, threshold: float | None, track_name: str) -> dict[
     import numpy as np
 
     from vl4ad_ros.evaluation.component_metrics import match_components, summarise, track
-    from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
+    from vl4ad_ros.evaluation.pixel_metrics import exact_result
 
     if threshold is not None and not np.isfinite(threshold):
         raise Vl4adError(f"--threshold must be a finite number, got {threshold}.")
     sizes = track(track_name)
     labels, scores = read_arrays(path)
-    metrics = PixelMetrics(None)
-    for frame_scores, frame_labels in zip(scores, labels, strict=True):
-        metrics.add(frame_scores, frame_labels)
-    pixel = metrics.result().as_dict()
+    pixel = exact_result(scores, labels).as_dict()
     # The benchmark's evaluator takes scores above its threshold; the best F1's own score counts as above.
     best = scores.dtype.type(pixel["best_f1_threshold"]) if pixel["positives"] else np.float32("nan")
     limit = threshold if threshold is not None else _below(best)
-    components = summarise(
+    found = [
         match_components(frame_scores > limit, frame_labels, sizes)
         for frame_scores, frame_labels in zip(scores, labels, strict=True)
-    )
-    return {"frames": len(labels), **pixel, "track": track_name, "threshold": limit, **components.as_dict()}
+    ]
+    components = summarise(*(np.concatenate([getattr(f, name) for f in found]) for name in ("siou", "precision")))
+    return {"frames": len(labels), **pixel, "track": track_name, "threshold": limit, **components}
 
 
 def _below(score: Any) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.evaluation.component_metrics import IOU_THRESHOLDS
+from vl4ad_ros.evaluation.component_metrics import count_matches, f1_of
 from vl4ad_ros.evaluation.histograms import average_precision, fpr_at_95
 from vl4ad_ros.evaluation.measure import is_labelled
 from vl4ad_ros.io.errors import Vl4adError
@@ -149,15 +149,11 @@ def _histogram_statistic(
 def _component_f1(
     records: Sequence[dict[str, Any]], histograms: NDArray[np.uint32], draws: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    counts = []
-    for record in records:
-        siou = np.array([o["siou"] for o in record["objects"]], np.float64)[:, None]
-        precision = np.array([s["precision"] for s in record["segments"]], np.float64)[:, None]
-        tp = (siou >= IOU_THRESHOLDS).sum(axis=0)
-        counts.append(np.stack([tp, len(siou) - tp, (precision < IOU_THRESHOLDS).sum(axis=0)]))
-    tp, fn, fp = np.einsum("sf,fkt->kst", draws, np.array(counts, np.float64))
-    with np.errstate(invalid="ignore"):
-        return np.asarray((2 * tp / (2 * tp + fn + fp)).mean(axis=1))
+    counts = [
+        count_matches([o["siou"] for o in record["objects"]], [s["precision"] for s in record["segments"]])
+        for record in records
+    ]
+    return np.asarray(f1_of(np.einsum("sf,fkt->kst", draws, np.array(counts, np.float64))).mean(axis=1))
 
 
 def _lookup(summary: dict[str, Any], place: tuple[str, str]) -> float | None:

@@ -6,12 +6,12 @@ that meet in a pixel gives every intersection and union, however many components
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.labels import VOID
@@ -70,33 +70,6 @@ class FrameComponents:
     box: Ints
     precision: Floats
     predicted_size: Ints
-
-
-@dataclass(frozen=True)
-class ComponentResult:
-    """Component metrics of a set of frames; NaN where there was nothing to average.
-
-    Attributes:
-        sIoU_gt: Mean adjusted IoU over all ground-truth components.
-        prec_pred: Mean precision over all predicted components.
-        f1_mean: Mean of `f1`.
-        f1: F1 at each threshold.
-        tp: Ground-truth components with an adjusted IoU at or above each threshold.
-        fn: The other ground-truth components.
-        fp: Predicted components whose precision is below each threshold.
-    """
-
-    sIoU_gt: float
-    prec_pred: float
-    f1_mean: float
-    f1: list[float]
-    tp: list[int]
-    fn: list[int]
-    fp: list[int]
-
-    def as_dict(self) -> dict[str, float | list[float] | list[int]]:
-        """Return the fields as plain data."""
-        return asdict(self)
 
 
 def match_components(
@@ -162,22 +135,44 @@ def _sum(number: Ints, counts: Ints, chosen: NDArray[np.bool_], length: int) -> 
     return np.bincount(number[chosen] - 1, counts[chosen], length).astype(np.int64)
 
 
-def summarise(frames: Iterable[FrameComponents]) -> ComponentResult:
-    """Average over all components of all frames and count at every threshold."""
-    collected = list(frames)
-    siou = np.concatenate([frame.siou for frame in collected] or [np.empty(0)])
-    precision = np.concatenate([frame.precision for frame in collected] or [np.empty(0)])
-    found = siou[:, None] >= IOU_THRESHOLDS
-    tp, fn = found.sum(axis=0), (~found).sum(axis=0)
-    fp = (precision[:, None] < IOU_THRESHOLDS).sum(axis=0)
+def count_matches(siou: ArrayLike, precision: ArrayLike) -> Ints:
+    """Count at each of the 11 thresholds: int64 [3, 11], true positives, false negatives and false positives.
+
+    Args:
+        siou: Adjusted IoU of ground-truth components; found at or above the threshold, else missed.
+        precision: Precision of predicted components; wrong below the threshold.
+    """
+    found = np.asarray(siou, np.float64)[:, None] >= IOU_THRESHOLDS
+    wrong = np.asarray(precision, np.float64)[:, None] < IOU_THRESHOLDS
+    return np.stack([found.sum(axis=0), (~found).sum(axis=0), wrong.sum(axis=0)])
+
+
+def f1_of(counts: NDArray[np.number]) -> Floats:
+    """Return the F1 of counts [3, ...] as of `count_matches`; NaN where nothing was counted."""
+    tp, fn, fp = counts
     with np.errstate(invalid="ignore"):
-        f1 = 2 * tp / (2 * tp + fn + fp)
-    return ComponentResult(
-        sIoU_gt=float(siou.mean()) if len(siou) else float("nan"),
-        prec_pred=float(precision.mean()) if len(precision) else float("nan"),
-        f1_mean=float(f1.mean()),
-        f1=f1.tolist(),
-        tp=tp.tolist(),
-        fn=fn.tolist(),
-        fp=fp.tolist(),
-    )
+        return np.asarray(2 * tp / (2 * tp + fn + fp))
+
+
+def summarise(siou: ArrayLike, precision: ArrayLike) -> dict[str, Any]:
+    """Return the component metrics of a set of frames; NaN where there was nothing to average.
+
+    Args:
+        siou: Adjusted IoU of all ground-truth components of all frames.
+        precision: Precision of all predicted components.
+
+    Returns:
+        The means `sIoU_gt`, `prec_pred` and `f1_mean`, and lists over the thresholds: `f1`, `tp`, `fn`, `fp`.
+    """
+    siou, precision = np.asarray(siou, np.float64), np.asarray(precision, np.float64)
+    tp, fn, fp = counts = count_matches(siou, precision)
+    f1 = f1_of(counts)
+    return {
+        "sIoU_gt": float(siou.mean()) if len(siou) else float("nan"),
+        "prec_pred": float(precision.mean()) if len(precision) else float("nan"),
+        "f1_mean": float(f1.mean()),
+        "f1": f1.tolist(),
+        "tp": tp.tolist(),
+        "fn": fn.tolist(),
+        "fp": fp.tolist(),
+    }

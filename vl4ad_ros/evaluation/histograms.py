@@ -6,33 +6,23 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vl4ad_ros.evaluation.pixel_metrics import score_levels
+
 LEVELS = 1 << 16
 # For resampling frames: fine near 0 and near 1, where most pixels are.
 COARSE_BINS = 1024
 CALIBRATION_BINS = 15
 # Largest false-positive rate of the per-region overlap, as the authors of MVTec-AD have it.
 PRO_LIMIT = 0.3
-_CENTRES = (np.arange(LEVELS) / (LEVELS - 1)).astype(np.float64)
+_CENTRES = (np.arange(LEVELS) + 0.5) / LEVELS
 _logistic = 1 / (1 + np.exp(-np.linspace(-11, 11, COARSE_BINS + 1)[1:-1]))
-# Near the ends several bins would share a level, so that some stay empty.
-_COARSE_OF = np.searchsorted(_logistic, _CENTRES, side="right").astype(np.int64)
-_CALIBRATION_OF = np.minimum((_CENTRES * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+_COARSE_OF = np.searchsorted(_logistic, _CENTRES, side="right")
+_CALIBRATION_OF = (_CENTRES * CALIBRATION_BINS).astype(np.int64)
 
 
-def count_levels(uncertainty: NDArray[np.float32], labels: NDArray[np.uint8] | None) -> NDArray[np.int64]:
-    """Count a frame's pixels by level: int64 [2, 65536], those labelled 0 and those labelled 1.
-
-    Args:
-        uncertainty: float32 [H, W] in [0, 1].
-        labels: uint8 [H, W], 1 = anomaly, 0 = none, 255 = left out; None counts all pixels as 0.
-    """
-    level = _levels(uncertainty)
-    truth = np.zeros(level.shape, np.uint8) if labels is None else labels
-    return np.stack([np.bincount(level[truth == kind], minlength=LEVELS) for kind in (0, 1)])
-
-
-def _levels(uncertainty: NDArray[np.float32]) -> NDArray[np.uint16]:
-    return np.asarray(np.rint(uncertainty * np.float32(LEVELS - 1)), np.uint16)
+def fold(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the counts of `pixel_metrics.count_levels` in fewer levels, int64 [2, 65536]."""
+    return np.asarray(counts.reshape(2, LEVELS, -1).sum(axis=-1))
 
 
 def coarse(counts: NDArray[np.int64]) -> NDArray[np.uint32]:
@@ -45,6 +35,16 @@ def calibration(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     both = counts.sum(axis=0)
     rows = (both, counts[1], both * _CENTRES)
     return np.stack([np.bincount(_CALIBRATION_OF, row, CALIBRATION_BINS) for row in rows])
+
+
+def calibration_error(bins: NDArray[np.float64]) -> float:
+    """Return the expected calibration error, taking the uncertainty as the probability of an anomaly.
+
+    Args:
+        bins: float64 [3, bins] as of `calibration`.
+    """
+    pixels, anomalous, uncertainty = bins
+    return float(np.abs(anomalous - uncertainty).sum() / pixels.sum()) if pixels.sum() else float("nan")
 
 
 def quantile(counts: NDArray[np.int64], share: float) -> float:
@@ -86,16 +86,6 @@ def fpr_at_95(negative: NDArray[np.number], positive: NDArray[np.number]) -> NDA
     return np.where(tp[..., -1] > 0, rate, np.nan)
 
 
-def calibration_error(bins: NDArray[np.float64]) -> float:
-    """Return the expected calibration error, taking the uncertainty as the probability of an anomaly.
-
-    Args:
-        bins: float64 [3, bins] as of `calibration`, summed over frames.
-    """
-    pixels, anomalous, uncertainty = bins
-    return float(np.abs(anomalous - uncertainty).sum() / pixels.sum()) if pixels.sum() else float("nan")
-
-
 def count_regions(uncertainty: NDArray[np.float32], labels: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return the labelled regions by level, float64 [65536]: a pixel counts as its share of its region (8-connected).
 
@@ -106,7 +96,8 @@ def count_regions(uncertainty: NDArray[np.float32], labels: NDArray[np.uint8]) -
     count, region = cv2.connectedComponents((labels == 1).view(np.uint8), connectivity=8)
     share = 1 / np.maximum(np.bincount(region.reshape(-1), minlength=count), 1)
     inside = region > 0
-    return np.bincount(_levels(uncertainty)[inside], share[region[inside]], LEVELS).astype(np.float64)
+    levels = score_levels(uncertainty[inside], LEVELS)
+    return np.bincount(levels, share[region[inside]], LEVELS).astype(np.float64)
 
 
 def region_overlap(regions: NDArray[np.float64], negative: NDArray[np.number], limit: float = PRO_LIMIT) -> float:

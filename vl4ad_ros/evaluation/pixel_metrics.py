@@ -1,7 +1,6 @@
-"""Pixel metrics over any number of frames: AP, AUROC, FPR95, best F1.
+"""Pixel metrics (AP, AUROC, FPR95, best F1): exact for arrays, from a fine histogram for any number of frames.
 
-Up to a number of pixels everything is exact: all scores are kept and sorted, ties go together. Beyond it the scores,
-which must lie in [0, 1], are counted in a histogram of 2^21 equal bins, and `error` bounds what that may change.
+The histogram has 2^20 equal bins over [0, 1], the levels; `PixelResult.error` bounds what sharing a level may change.
 """
 
 from __future__ import annotations
@@ -15,9 +14,8 @@ from numpy.typing import NDArray
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.labels import VOID
 
-EXACT_PIXELS = 1 << 22
-# A power of two, so that the edges of all bins are float32 numbers.
-BINS = 1 << 21
+# A power of two, so that the edges of all levels are float32 numbers.
+LEVELS = 1 << 20
 Counts = NDArray[np.int64]
 
 
@@ -34,7 +32,7 @@ class PixelResult:
         fpr95_threshold: The threshold of `fpr95`.
         positives: Pixels labelled 1.
         negatives: Pixels labelled 0.
-        error: Upper bound of the error of ap, auroc and fpr95 through scores that share a bin; 0 = exact.
+        error: Upper bound of the error of ap, auroc and fpr95 through scores that share a level; 0 = exact.
     """
 
     ap: float
@@ -74,92 +72,10 @@ class Curve:
         keep = np.unique(np.searchsorted(spread, np.linspace(spread[0], spread[-1], points)).clip(0, len(spread) - 1))
         return Curve(self.thresholds[keep], self.tp[keep], self.fp[keep])
 
-
-class PixelMetrics:
-    """Collects scores and labels frame by frame; `result` may be asked for at any time.
-
-    Two collectors that saw parts of the data can be merged; the result equals that of one that saw all of it.
-    """
-
-    def __init__(self, exact_pixels: int | None = EXACT_PIXELS) -> None:
-        """Start empty.
-
-        Args:
-            exact_pixels: Pixels up to which everything is exact; None keeps all, whatever their range.
-        """
-        self._limit = exact_pixels
-        self._waiting: list[tuple[NDArray[Any], NDArray[np.bool_]]] = []
-        self._pixels = 0
-        self._counts: Counts | None = None
-
-    def add(self, scores: NDArray[Any], labels: NDArray[np.uint8]) -> None:
-        """Add a frame.
-
-        Args:
-            scores: Any shape, finite numbers, higher = more anomalous.
-            labels: uint8, the same shape, 1 = anomaly, 0 = none, 255 = leave out.
-
-        Raises:
-            Vl4adError: If the shapes differ, a score is not a finite number, or a label is none of 0, 1, 255.
-        """
-        if scores.shape != labels.shape:
-            raise Vl4adError(f"Scores and labels differ in size: {scores.shape} and {labels.shape}.")
-        seen = labels != VOID
-        truth, values = labels[seen], scores[seen]
-        if truth.size and truth.max() > 1:
-            raise Vl4adError(f"Labels must be 0, 1 or 255 (void), found {int(truth.max())}.")
-        if not np.isfinite(values).all():
-            raise Vl4adError("The scores contain NaN or infinity; every pixel needs a finite number.")
-        self._waiting.append((values, truth.astype(bool)))
-        self._pixels += truth.size
-        self._count_beyond_limit()
-
-    def merge(self, other: PixelMetrics) -> None:
-        """Add everything that another collector saw."""
-        self._waiting += other._waiting
-        self._pixels += other._pixels
-        if other._counts is not None:
-            self._counts = other._counts + (0 if self._counts is None else self._counts)
-        self._count_beyond_limit()
-
-    def _count_beyond_limit(self) -> None:
-        if self._limit is None or self._pixels <= self._limit:
-            return
-        # In portions: a pass over all bins costs as much as a million pixels.
-        if self._counts is None or sum(len(truth) for _, truth in self._waiting) > BINS:
-            self._count()
-
-    def _count(self) -> None:
-        """Move the scores that wait into the histogram."""
-        total = np.zeros((2, BINS), np.int64) if self._counts is None else self._counts
-        for values, truth in self._waiting:
-            if values.size and not (values.min() >= 0 and values.max() <= 1):
-                raise Vl4adError(f"More than {self._limit} scores must lie in [0, 1] to be counted.")
-            bins = np.minimum((values * np.float32(BINS)).astype(np.int32), BINS - 1)
-            for kind in (0, 1):
-                total[kind] += np.bincount(bins[truth == kind], minlength=BINS)
-        self._counts, self._waiting = total, []
-
-    def curve(self) -> Curve:
-        """Return the counts above every distinct score (or the lower edge of every bin that is not empty)."""
-        if self._counts is not None:
-            self._count()
-            filled = np.flatnonzero(self._counts.any(axis=0))[::-1]
-            fp, tp = np.cumsum(self._counts[:, filled], axis=1)
-            return Curve((filled / BINS).astype(np.float32), tp, fp)
-        values = np.concatenate([part for part, _ in self._waiting] or [np.empty(0, np.float32)])
-        truth = np.concatenate([part for _, part in self._waiting] or [np.empty(0, bool)])
-        order = np.argsort(values)[::-1]
-        values, tp = values[order], np.cumsum(truth[order])
-        last = np.flatnonzero(np.append(values[1:] != values[:-1], True)) if len(values) else np.empty(0, np.int64)
-        return Curve(values[last], tp[last], last + 1 - tp[last])
-
-    def result(self) -> PixelResult:
-        """Return the metrics of everything added so far."""
-        curve = self.curve()
-        tp, fp = curve.tp, curve.fp
+    def result(self, exact: bool) -> PixelResult:
+        """Return the metrics, with an error where scores share a level."""
+        tp, fp, nan = self.tp, self.fp, float("nan")
         positives, negatives = (int(tp[-1]), int(fp[-1])) if len(tp) else (0, 0)
-        nan = float("nan")
         if not positives:
             return PixelResult(nan, nan, nan, nan, nan, nan, positives, negatives, 0.0)
         gained = np.diff(tp, prepend=0)
@@ -175,16 +91,16 @@ class PixelMetrics:
             auroc=auroc,
             fpr95=fpr95,
             best_f1=float(f1[best]),
-            best_f1_threshold=curve.thresholds[best].item(),
-            fpr95_threshold=curve.thresholds[at95].item(),
+            best_f1_threshold=self.thresholds[best].item(),
+            fpr95_threshold=self.thresholds[at95].item(),
             positives=positives,
             negatives=negatives,
-            error=0.0 if self._counts is None else _error(tp, fp, at95),
+            error=0.0 if exact else _error(tp, fp, at95),
         )
 
 
 def _error(tp: Counts, fp: Counts, at95: int) -> float:
-    """Bound the error of ap, auroc and fpr95: within a bin either kind of pixel may come first."""
+    """Bound the error of ap, auroc and fpr95: within a level either kind of pixel may come first."""
     positives, negatives = max(int(tp[-1]), 1), max(int(fp[-1]), 1)
     p, n = np.diff(tp, prepend=0), np.diff(fp, prepend=0)
     before_p, before_n = tp - p, fp - n
@@ -194,3 +110,81 @@ def _error(tp: Counts, fp: Counts, at95: int) -> float:
     ap = max((p * (high - middle)).sum(), (p * (middle - low)).sum()) / positives
     auroc = (p.astype(np.float64) * n).sum() / 2 / positives / negatives
     return float(max(ap, auroc, n[at95] / negatives))
+
+
+def exact_result(scores: NDArray[Any], labels: NDArray[np.uint8]) -> PixelResult:
+    """Return the exact metrics of scores of any type and range: every distinct score is a threshold.
+
+    Args:
+        scores: Any shape, finite numbers, higher = more anomalous.
+        labels: uint8, the same shape, 1 = anomaly, 0 = none, 255 = leave out.
+
+    Raises:
+        Vl4adError: If the shapes differ, a score is not a finite number, or a label is none of 0, 1, 255.
+    """
+    values, truth = _labelled(scores, labels)
+    order = np.argsort(values)[::-1]
+    values, tp = values[order], np.cumsum(truth[order] == 1)
+    last = np.flatnonzero(np.append(values[1:] != values[:-1], True)[: len(values)])
+    return Curve(values[last], tp[last], last + 1 - tp[last]).result(exact=True)
+
+
+def _labelled(scores: NDArray[Any], labels: NDArray[np.uint8]) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+    """Return the scores and labels of the pixels that count, checked."""
+    if scores.shape != labels.shape:
+        raise Vl4adError(f"Scores and labels differ in size: {scores.shape} and {labels.shape}.")
+    seen = labels != VOID
+    values, truth = scores[seen], labels[seen]
+    if truth.size and truth.max() > 1:
+        raise Vl4adError(f"Labels must be 0, 1 or 255 (void), found {int(truth.max())}.")
+    if not np.isfinite(values).all():
+        raise Vl4adError("The scores contain NaN or infinity; every pixel needs a finite number.")
+    return values, truth
+
+
+def score_levels(scores: NDArray[Any], levels: int = LEVELS) -> NDArray[np.int32]:
+    """Return the level of each score in [0, 1]: the largest one whose lower edge is not above it."""
+    level: NDArray[np.int32] = (scores * np.float32(levels)).astype(np.int32)
+    return np.minimum(level, levels - 1)
+
+
+def count_levels(scores: NDArray[Any], labels: NDArray[np.uint8]) -> Counts:
+    """Count pixels by level: int64 [2, LEVELS], those labelled 0 and those labelled 1.
+
+    Args:
+        scores: Any shape, in [0, 1], higher = more anomalous.
+        labels: As of `exact_result`.
+
+    Raises:
+        Vl4adError: As `exact_result`, and if a score lies outside of [0, 1].
+    """
+    values, truth = _labelled(scores, labels)
+    if values.size and not (values.min() >= 0 and values.max() <= 1):
+        raise Vl4adError(f"Scores must lie in [0, 1] to be counted, found {values.min()} to {values.max()}.")
+    place = score_levels(values) + LEVELS * truth.astype(np.int32)
+    return np.bincount(place, minlength=2 * LEVELS).reshape(2, LEVELS)
+
+
+class PixelMetrics:
+    """Collects scores and labels frame by frame; `result` may be asked for at any time.
+
+    Attributes:
+        counts: int64 [2, LEVELS], see `count_levels`, of everything added so far.
+    """
+
+    def __init__(self) -> None:
+        self.counts: Counts = np.zeros((2, LEVELS), np.int64)
+
+    def add(self, scores: NDArray[Any], labels: NDArray[np.uint8]) -> None:
+        """Add a frame; arguments and errors as of `count_levels`."""
+        self.counts += count_levels(scores, labels)
+
+    def curve(self) -> Curve:
+        """Return the counts above the lower edge of every level that is not empty."""
+        filled = np.flatnonzero(self.counts.any(axis=0))[::-1]
+        fp, tp = np.cumsum(self.counts[:, filled], axis=1)
+        return Curve((filled / LEVELS).astype(np.float32), tp, fp)
+
+    def result(self) -> PixelResult:
+        """Return the metrics of everything added so far."""
+        return self.curve().result(exact=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -14,14 +15,14 @@ from numpy.typing import NDArray
 
 from vl4ad_ros.evaluation.component_metrics import summarise
 from vl4ad_ros.evaluation.frames import fault_sentences
-from vl4ad_ros.evaluation.histograms import CALIBRATION_BINS, COARSE_BINS, calibration_error, region_overlap
-from vl4ad_ros.evaluation.measure import Measurements, components_of, is_labelled
+from vl4ad_ros.evaluation.histograms import COARSE_BINS, calibration, calibration_error, fold, region_overlap
+from vl4ad_ros.evaluation.measure import Measurements, is_labelled
 from vl4ad_ros.evaluation.objects import MIN_FRAMES, follow_objects, region_recall
 from vl4ad_ros.evaluation.pictures import Gallery
-from vl4ad_ros.evaluation.pixel_metrics import Curve, PixelMetrics
+from vl4ad_ros.evaluation.pixel_metrics import Curve, exact_result
 from vl4ad_ros.io.checked import read_json
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.files import read_npz
+from vl4ad_ros.io.files import finite, read_npz, write_bytes, write_json, write_text
 
 FORMAT = "vl4ad_ros.evaluation/1"
 RESULT, FRAMES, HISTOGRAMS = "result.json", "frames.jsonl", "histograms.npz"
@@ -69,12 +70,11 @@ def summarise_run(
         is_drive: Whether the frames follow each other in time, so that objects can be followed.
         live: Figures of a live run (see `live_statistics`).
     """
-    records = found.ordered()
+    records = [found.records[index] for index in sorted(found.records)]
     left_out = sum(fault.left_out for fault in found.faults.values())
     labelled = [r for r in records if is_labelled(r)]
-    calibration = np.zeros((3, CALIBRATION_BINS))
-    for index in sorted(found.calibration):
-        calibration += found.calibration[index]
+    counts = fold(found.pixels.counts)
+    calibrated = calibration(counts)
     stages = sorted({stage for r in records for stage in r["latency_ms"]})
     summary: dict[str, Any] = {
         "format": FORMAT,
@@ -86,9 +86,9 @@ def summarise_run(
         },
         "pixel": found.pixels.result().as_dict() if labelled else None,
         "image": _image_figures(labelled) if labelled else None,
-        "pro": region_overlap(found.regions, found.negatives) if labelled and found.with_regions else None,
-        "components": summarise(components_of(r) for r in labelled).as_dict() if labelled else None,
-        "calibration_error": calibration_error(calibration) if labelled else None,
+        "pro": region_overlap(found.regions, counts[0]) if labelled and found.with_regions else None,
+        "components": _components(labelled) if labelled else None,
+        "calibration_error": calibration_error(calibrated) if labelled else None,
         "regions": region_recall(labelled) if labelled else None,
         "objects": _objects(labelled) if labelled and is_drive else None,
         "alarms": _alarms(records),
@@ -99,7 +99,7 @@ def summarise_run(
     indices = sorted(found.histograms)
     stacked = np.array([found.histograms[i] for i in indices], np.uint32)
     curve = found.pixels.curve().thin(CURVE_POINTS)
-    return EvaluationResult(plain(summary), records, stacked, calibration, curve, found.gallery)
+    return EvaluationResult(finite(summary), records, stacked, calibrated, curve, found.gallery)
 
 
 def _image_figures(records: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
@@ -109,12 +109,17 @@ def _image_figures(records: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
         records: Of the labelled frames.
     """
     scores = np.array([record["image_score"] for record in records], np.float64)
-    metrics = PixelMetrics(None)
-    metrics.add(scores, np.array([record["positives"] > 0 for record in records], np.uint8))
-    figures = metrics.result()
+    figures = exact_result(scores, np.array([record["positives"] > 0 for record in records], np.uint8))
     if not (figures.positives and figures.negatives):
         return None
     return {"auroc": figures.auroc, "ap": figures.ap, "best_f1": figures.best_f1}
+
+
+def _components(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return summarise(
+        [item["siou"] for record in records for item in record["objects"]],
+        [item["precision"] for record in records for item in record["segments"]],
+    )
 
 
 def _objects(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -140,24 +145,15 @@ def _alarms(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def plain(value: Any) -> Any:
-    """Return nested data with None for NaN and infinity, which JSON lacks."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def write_result(folder: Path, result: EvaluationResult) -> None:
     """Write `result.json`, `frames.jsonl` and `histograms.npz` (for `vl4ad evaluate compare`) into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
     # First gone, and written last: where it is, the other files are whole and belong to it.
     (folder / RESULT).unlink(missing_ok=True)
-    lines = "".join(json.dumps(plain(record), ensure_ascii=False) + "\n" for record in result.records)
-    (folder / FRAMES).write_text(lines, encoding="utf-8")
-    np.savez_compressed(folder / HISTOGRAMS, histograms=result.histograms)
-    (folder / RESULT).write_text(json.dumps(result.summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(folder / FRAMES, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in result.records))
+    stored = io.BytesIO()
+    np.savez_compressed(stored, histograms=result.histograms)
+    write_bytes(folder / HISTOGRAMS, stored.getvalue())
+    write_json(folder / RESULT, result.summary)
 
 
 def read_result(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], NDArray[np.uint32]]:

@@ -24,9 +24,6 @@ from vl4ad_ros.runtime.random_word_network import RandomWordNetwork
 
 METRICS = ("ap", "fpr95", "auroc", "error")
 
-# Pixels that a collector keeps before it counts: there is one per run.
-SMALL = 1 << 20
-
 Say = Callable[[str], None]
 """Called with a line on the progress."""
 
@@ -134,7 +131,7 @@ def pixel_results(
         frames: Images uint8 [H, W, 3] and labels uint8 [H, W].
         prompts: Sets of prompts.
     """
-    metrics = [PixelMetrics(SMALL) for _ in prompts]
+    metrics = [PixelMetrics() for _ in prompts]
     for image, labels in frames:
         for one, collected in zip(prompts, metrics, strict=True):
             collected.add(detector.detect(image, one, labels.shape), labels)

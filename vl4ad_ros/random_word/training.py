@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vl4ad_ros import __version__
-from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
+from vl4ad_ros.evaluation.pixel_metrics import exact_result
 from vl4ad_ros.prompts.encoders import Progress, TextEncoder
 from vl4ad_ros.random_word.config import TrainSettings
 from vl4ad_ros.random_word.embed import embed
@@ -240,10 +240,8 @@ def validate_network(network: RandomWordNetwork, data: TextData) -> dict[str, di
     results: dict[str, dict[str, Any]] = {}
     for name, part in data.validation.items():
         p = network.probability(part.rows)
-        metrics = PixelMetrics()
-        metrics.add(p[None], part.labels.astype(np.uint8)[None])
         results[name] = {
-            "auroc": metrics.result().auroc,
+            "auroc": exact_result(p, part.labels.astype(np.uint8)).auroc,
             "accuracy": float(((p >= 0.5) == (part.labels == ANOMALOUS)).mean()),
             "coverage": coverage(data.train, part),
         }
