@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 OUT ?= out/demo
+# Test processes; more than the cores of a small machine, since tests of nodes mostly wait.
+WORKERS ?= 3
 BAG ?=
 TOPIC ?=
 
@@ -41,7 +43,7 @@ lint: $(VENV)/.installed-test
 	$(RUN) -m mypy $(MYPY_TESTS) test
 
 test: lint
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 clean:
 	rm -rf $(VENV) out build install log *.egg-info .mypy_cache .ruff_cache .pytest_cache

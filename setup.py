@@ -52,6 +52,7 @@ DEV = [
     "mypy>=1.15",
     "pytest>=8",
     "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",
     "rosbags-image>=0.10",
     "ruff>=0.9",
     "scikit-learn>=1.4",
