@@ -1,16 +1,21 @@
-"""Pictures of a result for people: the uncertainty as colour over the image, the anomaly mask as an outline."""
+"""Pictures of a result for people: alarms filled and outlined over the image, uncertainty as a tint."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-# Cyan does not occur in the colour map, and seldom on a road.
-OUTLINE = (0, 255, 255)
-IMAGE_SHARE = 0.5
+# One hue for all that is anomalous, on a picture that has lost half of its own: magenta stands out from roads, plants,
+# sky and lamps also for eyes that do not tell red from green, and the white outline by its brightness alone.
+ALARM = (255, 32, 140)
+OUTLINE = (255, 255, 255)
+# Shares of `ALARM` over the picture: inside the mask, and at uncertainty 1 outside of it and where there is no mask.
+FILL, TINT, MAP = 0.6, 0.3, 0.8
+_COLOUR_KEPT = 0.5
 # Captions are sized for this height and scaled from there.
 _CAPTION_HEIGHT = 540.0
 
@@ -21,33 +26,36 @@ def draw_overlay(
     mask: NDArray[np.uint8] | None = None,
     caption: Sequence[str] = (),
 ) -> NDArray[np.uint8]:
-    """Draw an uncertainty map, and optionally a mask's outline, over an image.
+    """Draw an uncertainty map, and optionally a mask, over an image.
 
-    The colour goes from black (0, certain) over red to bright yellow (1, uncertain), half over the image: what is
-    normal gets darker, what is not lights up.
+    With a mask its pixels are filled and outlined, and the rest has a faint tint by its uncertainty: the eye goes to the
+    alarm. Without one the tint is strong: the map itself is what is looked at.
 
     Args:
         image: RGB, uint8 [H, W, 3].
         uncertainty: float32 [h, w] in [0, 1]; resized to the image where it has another size.
-        mask: uint8 [h, w], not 0 = anomaly; resized likewise. None draws no outline.
+        mask: uint8 [h, w], not 0 = anomaly; resized likewise.
         caption: Lines of text for the upper left corner (Latin letters).
 
     Returns:
         RGB, uint8 [H, W, 3], a new array.
     """
     height, width = image.shape[:2]
-    levels = cv2.convertScaleAbs(uncertainty, alpha=255.0)
-    if levels.shape != (height, width):
-        levels = cv2.resize(levels, (width, height), interpolation=cv2.INTER_LINEAR)
-    levels_u8 = np.asarray(levels, dtype=np.uint8)
-    drawn = np.asarray(cv2.addWeighted(image, IMAGE_SHARE, _colours(levels_u8), 1.0 - IMAGE_SHARE, 0.0), dtype=np.uint8)
-    scale = _scale(drawn)
+    share = np.asarray(uncertainty * np.float32(MAP if mask is None else TINT), dtype=np.float32)
+    if share.shape != (height, width):
+        share = np.asarray(cv2.resize(share, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+    outlines: Sequence[Any] = ()
     if mask is not None:
         binary = np.asarray(mask != 0, dtype=np.uint8)
         if binary.shape != (height, width):
             binary = np.asarray(cv2.resize(binary, (width, height), interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
+        share = np.where(binary != 0, np.float32(FILL), share)
         outlines, _ = cv2.findContours(binary, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(drawn, outlines, -1, OUTLINE, max(1, round(1.5 * scale)))
+    drawn = _tinted(image, share)
+    scale = _scale(drawn)
+    # Black beneath white, so that it stands out from the sky as well.
+    cv2.drawContours(drawn, outlines, -1, (0, 0, 0), max(2, round(3 * scale)))
+    cv2.drawContours(drawn, outlines, -1, OUTLINE, max(1, round(1.2 * scale)))
     for line, text in enumerate(caption):
         draw_text(drawn, text, (round(8 * scale), round((20 + 20 * line) * scale)))
     return drawn
@@ -72,11 +80,11 @@ def draw_text(drawn: NDArray[np.uint8], text: str, origin: tuple[int, int], size
 
 
 def draw_legend(drawn: NDArray[np.uint8], threshold: float | None = None) -> None:
-    """Draw the colour map as a bar from 0 to 1 into the lower left corner of an RGB image uint8 [H, W, 3].
+    """Draw the tint of uncertainties 0 to 1 as a bar into the lower left corner of an RGB image uint8 [H, W, 3].
 
     Args:
         drawn: The image; changed.
-        threshold: Uncertainty from which on a pixel is in the mask; a line in the outline's colour. None draws none.
+        threshold: Uncertainty from which on a pixel is in the mask: a line, and the mask's fill. None draws none.
     """
     scale = _scale(drawn)
     width, height, left = round(160 * scale), max(4, round(10 * scale)), round(18 * scale)
@@ -85,8 +93,10 @@ def draw_legend(drawn: NDArray[np.uint8], threshold: float | None = None) -> Non
     if width < 2 or box[1][0] > drawn.shape[1] or box[0][1] < 0:
         return  # A picture so small has no room for it.
     cv2.rectangle(drawn, *box, (0, 0, 0), cv2.FILLED)
-    ramp = np.linspace(0, 255, width).astype(np.uint8)[None].repeat(height, axis=0)
-    drawn[top : top + height, left : left + width] = _colours(ramp)
+    levels = np.linspace(0, 1, width, dtype=np.float32)
+    share = levels * MAP if threshold is None else np.where(levels < threshold, levels * TINT, FILL)
+    grey = np.full((height, width, 3), 128, dtype=np.uint8)
+    drawn[top : top + height, left : left + width] = _tinted(grey, share.astype(np.float32)[None].repeat(height, 0))
     draw_text(drawn, "0", (left - round(12 * scale), top + height), 0.4)
     draw_text(drawn, "1", (left + width + round(5 * scale), top + height), 0.4)
     if threshold is not None:
@@ -98,5 +108,9 @@ def _scale(drawn: NDArray[np.uint8]) -> float:
     return max(int(drawn.shape[0]) / _CAPTION_HEIGHT, 0.7)
 
 
-def _colours(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.asarray(cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB), dtype=np.uint8)
+def _tinted(image: NDArray[np.uint8], share: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Blend a share of `ALARM` [H, W] over the paled image."""
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    pale = cv2.addWeighted(image, _COLOUR_KEPT, grey, 1 - _COLOUR_KEPT, 0)
+    colour = np.full_like(image, ALARM)
+    return np.asarray(cv2.blendLinear(pale, colour, 1 - share, share), dtype=np.uint8)
