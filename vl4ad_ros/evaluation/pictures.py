@@ -29,7 +29,7 @@ def fit_width(image: NDArray[Any], width: int, nearest: bool = False) -> NDArray
 
 
 def pair_picture(frame: Frame, uncertainty: NDArray[np.float32], mask: NDArray[np.uint8]) -> bytes:
-    """Draw a frame with the outline of the true anomalies (green) beside the overlay with that of the mask (cyan)."""
+    """Draw a frame with the outline of the true anomalies (green) beside the overlay."""
     image = np.ascontiguousarray(fit_width(frame.image, PANEL_WIDTH))
     height, width = image.shape[:2]
     small = cv2.resize(uncertainty, (width, height), interpolation=cv2.INTER_LINEAR)
