@@ -28,8 +28,8 @@ def draw_overlay(
 ) -> NDArray[np.uint8]:
     """Draw an uncertainty map, and optionally a mask, over an image.
 
-    With a mask its pixels are filled and outlined, and the rest has a faint tint by its uncertainty: the eye goes to the
-    alarm. Without one the tint is strong: the map itself is what is looked at.
+    With a mask its pixels are filled and outlined, and the rest has a faint tint by its uncertainty: the eye goes to
+    the alarm. Without one the tint is strong: the map itself is what is looked at.
 
     Args:
         image: RGB, uint8 [H, W, 3].
