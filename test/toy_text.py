@@ -11,7 +11,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.random_word.family import PromptFamily
+from vl4ad_ros.random_word.settings import PromptFamily
 
 NORMAL_WORDS = ("good", "fine", "intact", "sound", "whole", "clean", "neat", "right")
 ANOMALOUS_WORDS = ("bad", "poor", "broken", "rotten", "torn", "dirty", "bent", "wrong")

@@ -7,10 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.random_word.config import TrainSettings, load_settings
-from vl4ad_ros.random_word.family import PromptFamily, load_family
 from vl4ad_ros.random_word.prompts import (
-    WordSettings,
     every_prompt,
     generate,
     load_words,
@@ -18,6 +15,7 @@ from vl4ad_ros.random_word.prompts import (
     random_words,
     split,
 )
+from vl4ad_ros.random_word.settings import PromptFamily, TrainSettings, WordSettings, load_family, load_settings
 
 
 def family(**changes: object) -> PromptFamily:

@@ -9,9 +9,8 @@ import pytest
 from toy_text import ANOMALOUS_WORDS, NORMAL_WORDS, ToyEncoder, toy_family
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.random_word.config import TrainSettings
 from vl4ad_ros.random_word.embed import embed
-from vl4ad_ros.random_word.prompts import WordSettings
+from vl4ad_ros.random_word.settings import TrainSettings, WordSettings
 from vl4ad_ros.random_word.training import Embedded, TextData, coverage, prepare, train, validate_network
 from vl4ad_ros.runtime.random_word_network import RandomWordNetwork, cosine_network, load_network
 

@@ -44,6 +44,10 @@ def pictures(count: int) -> list[np.ndarray]:
     return [np.random.default_rng(seed).integers(0, 256, (60, 40, 3)).astype(np.uint8) for seed in range(count)]
 
 
+def unit(rows: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.normalize(rows, dim=-1).detach()
+
+
 def test_window_index_covers_the_grid() -> None:
     assert window_index((2, 3), 2).tolist() == [[0, 1, 3, 4], [1, 2, 4, 5]]
     assert window_index((2, 3), 9).tolist() == [[0, 1, 2, 3, 4, 5]]
@@ -62,42 +66,38 @@ def test_harmonic_aggregation_on_paper() -> None:
 def test_the_window_of_the_whole_image_is_the_towers_own_embedding(kind: str, request: pytest.FixtureRequest) -> None:
     visual = request.getfixturevalue(kind)
     tower = wrap_tower(visual)
-    images = torch.randn(2, 3, *tower.size)
-    with torch.inference_mode():
-        whole = tower.embed(tower.shared(images), window_index(tower.grid, max(tower.grid)))
-        own = torch.nn.functional.normalize(visual(images), dim=-1)
-    np.testing.assert_allclose(whole[:, 0], own, atol=1e-5)
+    image = tower.prepare(pictures(1)[0])
+    (whole,) = tower.embed(image, [window_index(tower.grid, max(tower.grid))])
+    np.testing.assert_allclose(whole, unit(visual(image[None])), atol=1e-5)
 
 
 def test_a_window_of_a_transformer_sees_its_own_tokens_alone(transformer: Any) -> None:
     tower = wrap_tower(transformer)
     index = window_index(tower.grid, 2)
-    images = torch.randn(2, 3, 40, 40)
-    with torch.inference_mode():
-        rows = tower.embed(tower.shared(images), index)
-        assert rows.shape == (2, 16, DIM)
-        tokens = transformer._embeds(images)
-        for number in (0, 7, 15):
-            chosen = torch.cat([torch.tensor([0]), index[number] + 1])
-            pooled, _ = transformer._pool(transformer.transformer(tokens[:, chosen]))
-            alone = torch.nn.functional.normalize(pooled @ transformer.proj, dim=-1)
-            np.testing.assert_allclose(rows[:, number], alone, atol=1e-5)
-        # Pixels outside of a window's patches change nothing in it.
-        images[:, :, 16:] += 1
-        again = tower.embed(tower.shared(images), index)
-    np.testing.assert_allclose(again[:, :4], rows[:, :4], atol=1e-5)
-    assert (again[:, -1] - rows[:, -1]).abs().max() > 1e-3
+    image = torch.randn(3, 40, 40)
+    (rows,) = tower.embed(image, [index])
+    assert rows.shape == (16, DIM)
+    tokens = transformer._embeds(image[None])
+    for number in (0, 7, 15):
+        chosen = torch.cat([torch.tensor([0]), index[number] + 1])
+        pooled, _ = transformer._pool(transformer.transformer(tokens[:, chosen]))
+        np.testing.assert_allclose(rows[number], unit(pooled @ transformer.proj)[0], atol=1e-5)
+    # Pixels outside of a window's patches change nothing in it.
+    image[:, 16:] += 1
+    (again,) = tower.embed(image, [index])
+    np.testing.assert_allclose(again[:4], rows[:4], atol=1e-5)
+    assert (again[-1] - rows[-1]).abs().max() > 1e-3
 
 
 def test_windows_of_a_convnext_are_its_head_on_the_crop(convnext: Any) -> None:
     tower = wrap_tower(convnext)
     assert tower.grid == (3, 3)
-    with torch.inference_mode():
-        features = tower.shared(torch.randn(2, 3, 96, 96))
-        rows = tower.embed(features, window_index(tower.grid, 2))
-        crop = convnext.head(convnext.trunk.forward_head(features[:, :, 1:, :2]))
-    np.testing.assert_allclose(rows[:, 2], torch.nn.functional.normalize(crop, dim=-1), atol=1e-5)
-    assert (rows[:, 0] - rows[:, 3]).abs().max() > 1e-3
+    image = torch.randn(3, 96, 96)
+    (rows,) = tower.embed(image, [window_index(tower.grid, 2)])
+    features = convnext.trunk.forward_features(image[None])
+    crop = convnext.head(convnext.trunk.forward_head(features[:, :, 1:, :2]))
+    np.testing.assert_allclose(rows[2], unit(crop)[0], atol=1e-5)
+    assert (rows[0] - rows[3]).abs().max() > 1e-3
 
 
 def test_scores_and_maps_follow_the_definition(transformer: Any) -> None:
@@ -105,7 +105,7 @@ def test_scores_and_maps_follow_the_definition(transformer: Any) -> None:
     index = window_index((5, 5), 2).numpy()
     for number, image in enumerate(pictures(2)):
         found = predictor.predict(Frame(number, "x", image, None))
-        p_whole, p_small = (network().probability(part.numpy()) for part in predictor.embed(image))
+        p_whole, p_small = (network().probability(part) for part in predictor.embed(image))
         assert found.image_score == pytest.approx(p_whole[0])
         assert found.uncertainty.shape == image.shape[:2]
         patch = np.array([1 / (1 / p_small[(index == k).any(axis=1)]).mean() for k in range(25)])
@@ -119,7 +119,7 @@ def test_closing_the_gap_moves_the_images_mean_onto_the_normal_prompts(transform
     predictor = ClipWindowPredictor(wrap_tower(transformer), ID, network(), (2,))
     before = predictor.predict(Frame(0, "x", pictures(1)[0], None)).image_score
     predictor.close_gap(pictures(3), "normal")
-    rows = np.concatenate([part.numpy() for image in pictures(3) for part in predictor.embed(image)])
+    rows = np.concatenate([part for image in pictures(3) for part in predictor.embed(image)])
     moved = rows.mean(axis=0) + predictor.network.shift
     np.testing.assert_allclose(moved, network().text_means[0], atol=1e-4)
     assert predictor.describe()["gap"]["reference"] == "normal"
@@ -141,6 +141,6 @@ def test_preparation_uses_the_models_own_normalisation() -> None:
     openai = wrap_tower(visual).prepare(white)
     visual.preprocess_cfg = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
     own = wrap_tower(visual).prepare(white)
-    assert own.shape == (1, 3, 16, 16)
+    assert own.shape == (3, 16, 16)
     np.testing.assert_allclose(own, 2)
-    np.testing.assert_allclose(openai[0, 0], (1 - 0.48145466) / 0.26862954, rtol=1e-6)
+    np.testing.assert_allclose(openai[0], (1 - 0.48145466) / 0.26862954, rtol=1e-6)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vl4ad_ros.prompts.encoders import TextEncoder
-    from vl4ad_ros.random_word.config import TrainSettings
+    from vl4ad_ros.random_word.settings import TrainSettings
     from vl4ad_ros.runtime.bundle import ModelBundle
     from vl4ad_ros.runtime.detector import Detector
     from vl4ad_ros.runtime.random_word_network import RandomWordNetwork
@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
 def _settings(args: argparse.Namespace, encoder_of_bundle: str | None) -> TrainSettings:
     """Return the settings with the command line's overrides, checked again."""
     from vl4ad_ros.io.checked import validate
-    from vl4ad_ros.random_word.config import TrainSettings, load_settings
+    from vl4ad_ros.random_word.settings import TrainSettings, load_settings
 
     plain = load_settings(args.settings).model_dump(mode="json")
     if encoder_of_bundle is not None:
@@ -163,7 +163,7 @@ def _close(
 
 def _train(args: argparse.Namespace) -> None:
     from vl4ad_ros.random_word.embed import cache_folder
-    from vl4ad_ros.random_word.family import load_family
+    from vl4ad_ros.random_word.settings import load_family
     from vl4ad_ros.random_word.training import prepare, train
     from vl4ad_ros.runtime.bundle import ModelBundle
     from vl4ad_ros.runtime.detector import Detector
@@ -254,32 +254,31 @@ def _compare(args: argparse.Namespace) -> None:
         raise Vl4adError("'vl4ad random-word compare' needs onnx; get it with: pip install 'vl4ad_ros[export]'.")
     from vl4ad_ros.evaluation.datasets import DatasetSource
     from vl4ad_ros.evaluation.layouts import layout
-    from vl4ad_ros.random_word.compare import compare, make_variants, table, visual_mean_of
+    from vl4ad_ros.random_word.compare import compare, make_variants, plain, visual_mean_of
     from vl4ad_ros.random_word.embed import cache_folder
     from vl4ad_ros.random_word.split_engine import SplitEngine
     from vl4ad_ros.runtime.bundle import ModelBundle
     from vl4ad_ros.runtime.detector import Detector
+    from vl4ad_ros.training.ablation import table
 
     outputs = [args.output / name for name in ("compare.md", "compare.json")]
     for path in outputs:
         check_writable(path)
-    sources = {}
-    for item in args.data:
-        name, _, folder = item.partition("=")
-        sources[name] = DatasetSource(Path(folder), layout(name))
+    data = {name: Path(folder) for name, _, folder in (item.partition("=") for item in args.data)}
+    sources = {name: DatasetSource(folder, layout(name)) for name, folder in data.items()}
     bundle = ModelBundle.load(args.bundle)
     detector = Detector(bundle, SplitEngine(bundle, args.threads))
     card = detector.bundle.card
     settings = _settings(args, card.text_encoder)
     mean = None
     if args.images is not None:
-        mean = visual_mean_of(detector, _gap_images(args), say)
+        mean = visual_mean_of(detector, _gap_images(args), progress("runs for the mean visual embedding"))
     seeds = list(range(args.seeds))
     encoder, cache = _encoder(settings, args), cache_folder(args.cache, args.weights)
     shown = progress("prompts embedded")
     variants = make_variants(settings, encoder, seeds, mean, args.reference, cache, say, shown)
-    rows = compare(detector, sources, variants, args.prompt_set, args.stride, say)
-    text = table(rows)
+    rows = compare(detector, data, variants, args.prompt_set, args.stride, say)
+    text = table(rows) + "\n"
     print(text)
     write_text(outputs[0], text)
     record = {
@@ -291,6 +290,6 @@ def _compare(args: argparse.Namespace) -> None:
         "stride": args.stride,
         "gap": {"images": args.most_images, "reference": args.reference} if args.images else None,
         "data": {name: source.description for name, source in sources.items()},
-        "rows": rows,
+        "rows": plain(variants, rows),
     }
     write_json(outputs[1], record)

@@ -11,15 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from vl4ad_ros import __version__
 from vl4ad_ros.evaluation.frames import Frame
 from vl4ad_ros.evaluation.predictor import Prediction
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.prompts.open_clip_encoder import OpenClipEncoder
-from vl4ad_ros.random_word.family import load_family
 from vl4ad_ros.random_word.gap import Reference, close_gap, directions, read_images
+from vl4ad_ros.random_word.settings import load_family
 from vl4ad_ros.random_word.training import prompt_guided
 from vl4ad_ros.random_word.windows import WindowTower, harmonic_map, harmonic_mean, window_index, wrap_tower
 from vl4ad_ros.runtime.frames import upsample
@@ -58,11 +57,10 @@ class ClipWindowSpec:
             Vl4adError: If a file is missing or damaged, the network is of another model, or a size is not positive.
         """
         images = [] if self.images is None else read_images(self.images, self.max_images)
-        trained = load_network(self.network) if self.network.endswith(".safetensors") else None
-        family = None if trained else load_family(self.network)
+        is_file = self.network.endswith(".safetensors")
+        given = load_network(self.network) if is_file else load_family(self.network)
         encoder = OpenClipEncoder(self.model, self.weights)
-        network = trained if family is None else prompt_guided(family, encoder)
-        assert network is not None
+        network = given if isinstance(given, RandomWordNetwork) else prompt_guided(given, encoder)
         predictor = ClipWindowPredictor(wrap_tower(encoder.visual), encoder.id, network, self.windows)
         if images:
             predictor.close_gap(images, self.reference)
@@ -109,15 +107,13 @@ class ClipWindowPredictor:
             "gap": self.network.card.get("gap"),
         }
 
-    @torch.inference_mode()
-    def embed(self, image: NDArray[np.uint8]) -> list[Tensor]:
+    def embed(self, image: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         """Return the unit embeddings of an RGB image's windows by scale, the whole image first: [n, D] each."""
-        shared = self._tower.shared(self._tower.prepare(image))
-        return [self._tower.embed(shared, index)[0] for index in self._scales]
+        return [part.numpy() for part in self._tower.embed(self._tower.prepare(image), self._scales)]
 
     def close_gap(self, images: Sequence[NDArray[np.uint8]], reference: Reference) -> None:
         """Move the image cloud onto the text cloud; see `vl4ad_ros.random_word.gap`."""
-        rows = np.concatenate([part.numpy() for image in images for part in self.embed(image)])
+        rows = np.concatenate([part for image in images for part in self.embed(image)])
         basis = directions(self.network)
         mean = np.asarray(basis @ rows.mean(axis=0, dtype=np.float64), dtype=np.float32)
         note = {"images": len(images), "windows": len(rows)}
@@ -127,8 +123,7 @@ class ClipWindowPredictor:
         """Return the map at the size of the labels (or image); the image's score is that of the whole image."""
         began = time.perf_counter()
         scores = [
-            torch.from_numpy(self.network.probability(part.numpy())).clamp(min=_SMALLEST)
-            for part in self.embed(frame.image)
+            torch.from_numpy(self.network.probability(part)).clamp(min=_SMALLEST) for part in self.embed(frame.image)
         ]
         rows, columns = self._tower.grid
         maps = [harmonic_map(part, index, rows * columns) for part, index in zip(scores, self._scales, strict=True)]

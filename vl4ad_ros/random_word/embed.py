@@ -18,12 +18,8 @@ def cache_folder(folder: Path | None, weights: Path | None) -> Path | None:
 
     Two weights files of one model have the same encoder id; the hash of the file distinguishes them.
 
-    Args:
-        folder: The cache's folder; None keeps nothing.
-        weights: The weights file given to the encoder; None where the encoder's id names its weights.
-
     Raises:
-        Vl4adError: If the file cannot be read.
+        Vl4adError: If the weights file cannot be read.
     """
     if folder is None or weights is None:
         return folder
@@ -56,12 +52,12 @@ def embed(
     # Sorted by length: an encoder pads a batch to its longest text.
     distinct = sorted(set(texts), key=lambda text: (len(text), text))
     kept = cache / f"{sha256_text(chr(10).join([encoder.id, *distinct]))}.npy" if cache is not None else None
-    rows = _read(kept, (len(distinct), encoder.dim)) if kept is not None else None
-    if rows is None:
+    rows = None if kept is None else _read(kept)
+    if rows is None or not _are_unit(rows, (len(distinct), encoder.dim)):
         if kept is not None:
             check_writable(kept)
         rows = encode_batches(encoder, distinct, batch, progress)
-        if not _are_unit(rows):
+        if not _are_unit(rows, (len(distinct), encoder.dim)):
             raise Vl4adError(f"The text encoder '{encoder.id}' gave embeddings that are not finite unit vectors.")
         if kept is not None:
             with atomic_write(kept) as part, part.open("wb") as stream:
@@ -70,15 +66,14 @@ def embed(
     return np.asarray(rows[[index[text] for text in texts]], dtype=np.float32)
 
 
-def _are_unit(rows: NDArray[np.float32]) -> bool:
-    return bool(np.isfinite(rows).all() and np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-3))
+def _are_unit(rows: NDArray[np.float32], shape: tuple[int, int]) -> bool:
+    return rows.shape == shape and np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-3)
 
 
-def _read(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
+def _read(path: Path) -> NDArray[np.float32] | None:
     """Return the embeddings in a cache's file; None where it is missing or damaged."""
     try:
         rows = read_npy(path) if path.is_file() else None
     except Vl4adError:
         return None
-    whole = rows is not None and rows.shape == shape and rows.dtype == np.float32 and _are_unit(rows)
-    return rows if whole else None
+    return rows if rows is not None and rows.dtype == np.float32 else None

@@ -9,6 +9,7 @@ first layer looks at.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,7 +75,7 @@ def close_gap(
     return network.with_shift(moved @ basis, {"kind": "shift", "reference": reference, "length": length, **note})
 
 
-def probe(basis_row: NDArray[np.float32], bundle: ModelBundle, scoring: str, temperature: float) -> PromptTensors:
+def probe(row: NDArray[np.float32], bundle: ModelBundle, scoring: str, temperature: float) -> PromptTensors:
     """Return prompt inputs with one concept: with `max_logit` at T = 1, the score is then -sum_i s_i v_i . row."""
     single = CompiledPromptSet(
         name="probe",
@@ -83,7 +84,7 @@ def probe(basis_row: NDArray[np.float32], bundle: ModelBundle, scoring: str, tem
         members=(("probe",),),
         concepts=("probe",),
         concept_column=np.zeros(1, dtype=np.int32),
-        embeddings=np.asarray(basis_row, dtype=np.float32)[None].copy(),
+        embeddings=np.array(row, dtype=np.float32)[None],
         num_id=1,
         temperature=temperature,
         encoder_id=bundle.card.text_encoder,
@@ -114,17 +115,12 @@ def mean_visual_embedding(
     Returns:
         float32 [r].
     """
-    total = len(inputs) * (len(basis) + 1)
-    sums, mass, done = np.zeros(len(basis)), 0.0, 0
     # At 1/T near 0 a softmax over one class (and perhaps void) is a constant: the score is -sum_i s_i, times that.
     share = 0.5 if bundle.card.void else 1.0
-    weigher = probe(basis[0], bundle, "vl4ad", 1e6)
-    probes = [probe(row, bundle, "max_logit", 1.0) for row in basis]
-    for image in inputs:
-        mass -= float(engine.infer(image[None], weigher).sum(dtype=np.float64)) / share
-        for index, tensors in enumerate(probes):
-            sums[index] -= float(engine.infer(image[None], tensors).sum(dtype=np.float64))
-            done += 1
-            if progress is not None:
-                progress(done, total)
-    return np.asarray(sums / mass, dtype=np.float32)
+    probes = [probe(basis[0], bundle, "vl4ad", 1e6), *(probe(row, bundle, "max_logit", 1.0) for row in basis)]
+    sums = np.zeros(len(probes))
+    for done, (image, (place, tensors)) in enumerate(product(inputs, enumerate(probes)), start=1):
+        sums[place] -= float(engine.infer(image[None], tensors).sum(dtype=np.float64))
+        if progress is not None:
+            progress(done, len(inputs) * len(probes))
+    return np.asarray(sums[1:] / (sums[0] / share), dtype=np.float32)

@@ -6,48 +6,15 @@ import string
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
 
-from vl4ad_ros.io.checked import Checked
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.resources import config_file
-from vl4ad_ros.random_word.family import PromptFamily
+from vl4ad_ros.random_word.settings import BUILT_IN, PromptFamily, WordSettings
 
 NORMAL, ANOMALOUS = 0, 1
-BUILT_IN = "built-in"
-
-
-class WordSettings(Checked):
-    """The random words. Every value is our choice: the paper's own recipe is unknown to us.
-
-    Attributes:
-        least: Fewest words in a prompt.
-        most: Most words in a prompt; 0 switches random words off.
-        letters: Share of words that are random letter strings; the others come from the dictionary.
-        shortest: Letters of the shortest letter string.
-        longest: Letters of the longest letter string.
-        dictionary: `built-in` (about 700 everyday nouns), or a text file of words.
-        labels: `both`: words in normal and in anomalous prompts, so that they carry no label (the paper's idea).
-            `anomalous`: in anomalous prompts only, so that every unknown word counts as anomalous (our variant).
-    """
-
-    least: int = Field(default=1, ge=0)
-    most: int = Field(default=4, ge=0, le=32)
-    letters: float = Field(default=0.3, ge=0, le=1)
-    shortest: int = Field(default=3, ge=1)
-    longest: int = Field(default=9, le=32)
-    dictionary: str = BUILT_IN
-    labels: Literal["both", "anomalous"] = "both"
-
-    @model_validator(mode="after")
-    def _ordered(self) -> WordSettings:
-        if self.least > self.most or self.shortest > self.longest:
-            raise ValueError("expected least <= most and shortest <= longest")
-        return self
 
 
 @dataclass(frozen=True)
@@ -80,9 +47,8 @@ def load_words(settings: WordSettings, family: PromptFamily) -> tuple[str, ...]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise Vl4adError(f"{path}: the dictionary cannot be read ({error}).") from error
-    taken = family.state_words()
     words = {word.lower() for line in lines if not line.startswith("#") for word in line.split()}
-    kept = tuple(sorted(word for word in words - taken if "{" not in word and "}" not in word))
+    kept = tuple(sorted(word for word in words - family.state_words() if "{" not in word and "}" not in word))
     if len(kept) < 10:
         raise Vl4adError(f"{path}: {len(kept)} words remain without the family's own; at least 10 are needed.")
     return kept
@@ -112,10 +78,7 @@ def split(
 
 
 def mix(train: Material, held: Material) -> dict[str, Material]:
-    """Return the validation materials: one list held out at a time, and all at once.
-
-    Keys: `words`, `states`, `templates`, `all`.
-    """
+    """Return the validation materials: `words`, `states` or `templates` held out alone, and `all` at once."""
     return {
         "words": replace(train, words=held.words),
         "states": replace(train, normal=held.normal, anomalous=held.anomalous),
@@ -137,14 +100,7 @@ def random_words(words: Sequence[str], settings: WordSettings, rng: np.random.Ge
 
 
 def generate(material: Material, settings: WordSettings, per_label: int, rng: np.random.Generator) -> Prompts:
-    """Generate prompts, as many normal as anomalous ones, alternating.
-
-    Args:
-        material: Texts and words to draw from.
-        settings: The random words.
-        per_label: Prompts of each label.
-        rng: Source of every choice; the same state gives the same prompts.
-    """
+    """Generate prompts, as many normal as anomalous ones, alternating; the same state of `rng` gives the same."""
     texts = []
     for _ in range(per_label):
         for label, states in ((NORMAL, material.normal), (ANOMALOUS, material.anomalous)):

@@ -6,6 +6,7 @@ second half runs for each set of prompts. (Needs `onnx`.)
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from onnx.utils import Extractor
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import ModelBundle
-from vl4ad_ros.runtime.engine import GRAPH_OUTPUT, EngineInfo, check_images
+from vl4ad_ros.runtime.engine import GRAPH_OUTPUT, check_images
+from vl4ad_ros.runtime.onnxruntime_engine import OnnxRuntimeEngine
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 
 IMAGE = "image"
@@ -36,11 +38,11 @@ def border(graph: onnx.GraphProto) -> list[str]:
     return list(names)
 
 
-class SplitEngine:
+class SplitEngine(OnnxRuntimeEngine):
     """An engine for comparisons, which keeps the result of the image's half while the same images come again."""
 
     def __init__(self, bundle: ModelBundle, threads: int = 0) -> None:
-        """Cut the bundle's graph and load both halves.
+        """Load the bundle's graph, cut in two.
 
         Args:
             bundle: The model bundle.
@@ -49,6 +51,7 @@ class SplitEngine:
         Raises:
             Vl4adError: If the graph cannot be cut or loaded.
         """
+        super().__init__(bundle, threads=threads)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
 
@@ -61,25 +64,15 @@ class SplitEngine:
             prompts = [item.name for item in model.graph.input if item.name != IMAGE]
             self._names = [name for name in names if name != IMAGE]
             self._first = session(extractor.extract_model([IMAGE], self._names))
-            self._second = session(extractor.extract_model([*names, *prompts], [GRAPH_OUTPUT]))
+            # The whole graph, which the parent loaded and checked, makes room for its second half.
+            self._session = session(extractor.extract_model([*names, *prompts], [GRAPH_OUTPUT]))
         except Exception as error:  # Both libraries have private exception classes.
             raise Vl4adError(f"{bundle.onnx_path} cannot be cut into two halves ({error}).") from error
+        whole = self.info
+        self._info = replace(whole, library=f"{whole.library}, graph cut behind the image's part")
         self._takes_image = IMAGE in names
         self._seen: NDArray[np.uint8] | None = None
         self._kept: dict[str, Any] = {}
-        self._info = EngineInfo(
-            backend="onnxruntime",
-            device="cpu",
-            library=f"onnxruntime {onnxruntime.__version__}, graph cut behind the image's part",
-            model=str(bundle.onnx_path),
-            model_sha256=bundle.onnx_sha256,
-            precision=bundle.card.precision,
-        )
-
-    @property
-    def info(self) -> EngineInfo:
-        """The library, the device and the model."""
-        return self._info
 
     def infer(self, images: NDArray[np.uint8], prompts: PromptTensors) -> NDArray[np.float32]:
         """Run the image's half if the images are others than before, then the other one; see `Engine.infer`."""
@@ -89,10 +82,5 @@ class SplitEngine:
             if self._takes_image:
                 self._kept[IMAGE] = images
             self._seen = images.copy()
-        (score,) = self._second.run([GRAPH_OUTPUT], {**self._kept, **prompts.graph_inputs()})
+        (score,) = self._session.run([GRAPH_OUTPUT], {**self._kept, **prompts.graph_inputs()})
         return np.asarray(score, dtype=np.float32)
-
-    def close(self) -> None:
-        """Free both sessions."""
-        self._first = self._second = None
-        self._kept, self._seen = {}, None

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.random_word.compare import pixel_results
 from vl4ad_ros.random_word.split_engine import SplitEngine
 from vl4ad_ros.runtime.bundle import ModelBundle, threshold_key, write_card
 from vl4ad_ros.runtime.detector import Detector
@@ -48,8 +48,12 @@ def choose_thresholds(bundle: ModelBundle, scenes: Iterable[Scene], threads: int
     detector = Detector(bundle, SplitEngine(bundle, threads))
     pairs = choices(bundle)
     prompts = [detector.prompts(scoring=scoring, method=method) for method, scoring in pairs]
-    results = pixel_results(detector, scenes, prompts)
+    metrics = [PixelMetrics() for _ in pairs]
+    for image, labels in scenes:
+        for packed, collector in zip(prompts, metrics, strict=True):
+            collector.add(detector.detect(image, packed, labels.shape), labels)
     detector.close()
+    results = [collector.result() for collector in metrics]
     if not results[0].positives:
         raise Vl4adError("The scenes hold no anomaly to choose a threshold on.")
     return {

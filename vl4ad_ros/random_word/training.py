@@ -7,7 +7,6 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +19,28 @@ from torch import Tensor, nn
 from vl4ad_ros import __version__
 from vl4ad_ros.evaluation.pixel_metrics import exact_result
 from vl4ad_ros.prompts.encoders import Progress, TextEncoder
-from vl4ad_ros.random_word.config import TrainSettings
 from vl4ad_ros.random_word.embed import embed
-from vl4ad_ros.random_word.family import PromptFamily
 from vl4ad_ros.random_word.prompts import ANOMALOUS, NORMAL, Prompts, every_prompt, generate, load_words, mix, split
+from vl4ad_ros.random_word.settings import PromptFamily, TrainSettings
 from vl4ad_ros.runtime.random_word_network import RandomWordNetwork, cosine_network
 
 EpochReport = Callable[[int, float, float], None]
+"""Called after each pass with (pass, training loss, validation loss)."""
+
 COSINE_TEMPERATURE = 0.07
 """WinCLIP's, as anomalib's code has it; a monotone map of the score, so AP and FPR95 do not depend on it."""
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """Embedded prompts.
-
-    Attributes:
-        rows: float32 [n, D], unit rows.
-        labels: int64 [n], 0 normal, 1 anomalous.
-    """
+    """Embedded prompts: unit rows float32 [n, D] and labels int64 [n], 0 normal, 1 anomalous."""
 
     rows: NDArray[np.float32]
     labels: NDArray[np.int64]
+
+    def means(self) -> NDArray[np.float32]:
+        """Return the mean row of the normal and of the anomalous prompts, [2, D]."""
+        return np.stack([self.rows[self.labels == label].mean(axis=0) for label in (NORMAL, ANOMALOUS)])
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,11 @@ class TextData:
 
     train: Embedded
     validation: Mapping[str, Embedded]
+
+    def joined(self) -> Embedded:
+        """Return all prompts together."""
+        parts = [self.train, *self.validation.values()]
+        return Embedded(np.concatenate([part.rows for part in parts]), np.concatenate([part.labels for part in parts]))
 
 
 def prepare(
@@ -100,6 +104,19 @@ class _Head(nn.Module):
         logits: Tensor = self.second(hidden).squeeze(1)
         return logits
 
+    def network(self, prompts: Embedded, encoder_id: str) -> RandomWordNetwork:
+        """Return the trained network; its text means are those of the prompts."""
+        weights = {name: value.detach().numpy().copy() for name, value in self.named_parameters()}
+        return RandomWordNetwork(
+            w1=np.ascontiguousarray(weights["first.weight"].T),
+            b1=weights["first.bias"],
+            w2=weights["second.weight"][0],
+            b2=weights["second.bias"],
+            shift=np.zeros(prompts.rows.shape[1], dtype=np.float32),
+            text_means=prompts.means(),
+            encoder_id=encoder_id,
+        )
+
 
 def train(
     data: TextData, settings: TrainSettings, encoder_id: str, report: EpochReport | None = None
@@ -114,25 +131,25 @@ def train(
         data: Embedded prompts.
         settings: The settings.
         encoder_id: The text encoder that embedded them.
-        report: Called after each pass with (pass, training loss, validation loss).
+        report: See `EpochReport`.
     """
     started = time.monotonic()
+    learned = data.train
     # A generator of our own cannot reach dropout; forking keeps the caller's random state as it was.
     with torch.random.fork_rng(devices=[]), _one_thread():
-        torch.manual_seed(settings.seed)
         head, epochs, best = _fit(data, settings, report)
-        validation = validate_network(_network(head, data, encoder_id), data)
+        validation = validate_network(head.network(learned, encoder_id), data)
         if settings.refit:
-            torch.manual_seed(settings.seed)
-            data = TextData(_joined(data), data.validation)
-            head = _refit(data, settings, best)
-    network = _network(head, data, encoder_id)
+            learned = data.joined()
+            head, passes = _start(learned, settings)
+            for _ in range(best):
+                next(passes)
     card = {
         "kind": "random-word network",
         "text_encoder": encoder_id,
         "settings": settings.model_dump(mode="json"),
         "prompts": {
-            "train": len(data.train.labels),
+            "train": len(learned.labels),
             **{name: len(part.labels) for name, part in data.validation.items()},
         },
         "images": "none: trained on text embeddings alone",
@@ -143,7 +160,7 @@ def train(
         "versions": {"vl4ad_ros": __version__, "torch": str(torch.__version__)},
         "gap": {"kind": "none"},
     }
-    return replace(network, card=card)
+    return replace(head.network(learned, encoder_id), card=card)
 
 
 @contextlib.contextmanager
@@ -157,32 +174,15 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _network(head: _Head, data: TextData, encoder_id: str) -> RandomWordNetwork:
-    weights = {name: value.detach().numpy().copy() for name, value in head.named_parameters()}
-    rows, labels = data.train.rows, data.train.labels
-    return RandomWordNetwork(
-        w1=np.ascontiguousarray(weights["first.weight"].T),
-        b1=weights["first.bias"],
-        w2=weights["second.weight"][0],
-        b2=weights["second.bias"],
-        shift=np.zeros(rows.shape[1], dtype=np.float32),
-        text_means=np.stack([rows[labels == label].mean(axis=0) for label in (NORMAL, ANOMALOUS)]),
-        encoder_id=encoder_id,
-    )
-
-
-def _joined(data: TextData) -> Embedded:
-    parts = [data.train, *data.validation.values()]
-    return Embedded(np.concatenate([part.rows for part in parts]), np.concatenate([part.labels for part in parts]))
-
-
-def _tensors(prompts: Embedded) -> tuple[Tensor, Tensor]:
-    return torch.from_numpy(prompts.rows), torch.from_numpy(prompts.labels).float()
+def _start(prompts: Embedded, settings: TrainSettings) -> tuple[_Head, Iterator[float]]:
+    """Return a new head, and its passes over the prompts: each trains it and gives its mean loss."""
+    torch.manual_seed(settings.seed)
+    head = _Head(prompts.rows.shape[1], settings)
+    return head, _passes(head, prompts, settings)
 
 
 def _passes(head: _Head, prompts: Embedded, settings: TrainSettings) -> Iterator[float]:
-    """Train a head, one pass over the prompts per step, without end; yield the mean loss of each pass."""
-    rows, labels = _tensors(prompts)
+    rows, labels = torch.from_numpy(prompts.rows), torch.from_numpy(prompts.labels).float()
     targets = labels * (1 - settings.label_smoothing) + settings.label_smoothing / 2
     optimizer = torch.optim.AdamW(head.parameters(), lr=settings.rate, weight_decay=settings.weight_decay)
     while True:
@@ -200,9 +200,9 @@ def _passes(head: _Head, prompts: Embedded, settings: TrainSettings) -> Iterator
 
 def _fit(data: TextData, settings: TrainSettings, report: EpochReport | None) -> tuple[_Head, int, int]:
     """Return the head of the lowest validation loss, the passes that were made, and the best one's number."""
-    head = _Head(data.train.rows.shape[1], settings)
-    passes = _passes(head, data.train, settings)
-    rows, labels = _tensors(data.validation["all"])
+    head, passes = _start(data.train, settings)
+    held = data.validation["all"]
+    rows, labels = torch.from_numpy(held.rows), torch.from_numpy(held.labels).float()
     lowest, state, best, epoch = float("inf"), copy.deepcopy(head.state_dict()), 0, 0
     while epoch < settings.epochs and epoch - best < settings.patience:
         epoch += 1
@@ -217,22 +217,13 @@ def _fit(data: TextData, settings: TrainSettings, report: EpochReport | None) ->
     return head, epoch, best
 
 
-def _refit(data: TextData, settings: TrainSettings, count: int) -> _Head:
-    """Return a head trained for a number of passes."""
-    head = _Head(data.train.rows.shape[1], settings)
-    for _ in islice(_passes(head, data.train, settings), count):
-        pass
-    return head
-
-
 def prompt_guided(
     family: PromptFamily, encoder: TextEncoder, cache: Path | None = None, progress: Progress | None = None
 ) -> RandomWordNetwork:
     """Return the baseline: cosines to the mean of all normal and of all anomalous prompts, without random words."""
     prompts = every_prompt(family)
-    rows = embed(prompts.texts, encoder, cache, progress=progress)
-    means = np.stack([rows[prompts.labels == label].mean(axis=0) for label in (NORMAL, ANOMALOUS)])
-    return cosine_network(means, COSINE_TEMPERATURE, encoder.id)
+    embedded = Embedded(embed(prompts.texts, encoder, cache, progress=progress), prompts.labels)
+    return cosine_network(embedded.means(), COSINE_TEMPERATURE, encoder.id)
 
 
 def validate_network(network: RandomWordNetwork, data: TextData) -> dict[str, dict[str, float]]:
@@ -249,18 +240,10 @@ def validate_network(network: RandomWordNetwork, data: TextData) -> dict[str, di
 
 
 def coverage(train: Embedded, held: Embedded, energy: float = 0.95) -> float:
-    """Return how much of the held-out prompts the training prompts span.
+    """Return how much of the held-out prompts the training prompts span, in [0, 1].
 
-    The principal directions that carry 95 % of the training prompts' squared length are what a network can learn about;
-    the coverage is the mean squared length of the held-out unit rows inside them.
-
-    Args:
-        train: Training prompts.
-        held: Held-out prompts.
-        energy: Share of the squared length.
-
-    Returns:
-        In [0, 1].
+    The principal directions that carry a share `energy` of the training prompts' squared length are what a network can
+    learn about; the coverage is the mean squared length of the held-out unit rows inside them.
     """
     values, directions = np.linalg.eigh(train.rows.T.astype(np.float64) @ train.rows)
     shares = np.cumsum(values[::-1]) / values.sum()

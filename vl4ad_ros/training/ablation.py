@@ -96,7 +96,12 @@ def _packed(detector: Detector, prompt_set: CompiledPromptSet, scoring: str, tem
 
 
 def run_steps(
-    detectors: Sequence[Detector], steps: Sequence[Step], root: Path, name: str, pictures: Path | None
+    detectors: Sequence[Detector],
+    steps: Sequence[Step],
+    root: Path,
+    name: str,
+    pictures: Path | None,
+    stride: int = 1,
 ) -> Iterator[tuple[int, int] | list[Row]]:
     """Evaluate all steps on one data set; each frame is read once.
 
@@ -106,6 +111,7 @@ def run_steps(
         root: the data set's folder.
         name: its layout, e.g. `road_anomaly`.
         pictures: folder for a few montages; None: no pictures.
+        stride: Take every n-th frame.
 
     Yields:
         (frames done, frames in all) after each frame, at last the rows.
@@ -115,8 +121,9 @@ def run_steps(
     """
     source = DatasetSource(root, layout(name))
     metrics = [PixelMetrics() for _ in steps]
-    shown = {round(index) for index in np.linspace(0, len(source) - 1, min(PICTURES, len(source)))}
-    for frame in source.frames(range(len(source))):
+    indices = range(0, len(source), stride)
+    shown = {indices[round(place)] for place in np.linspace(0, len(indices) - 1, min(PICTURES, len(indices)))}
+    for done, frame in enumerate(source.frames(indices), start=1):
         assert frame.labels is not None
         maps = []
         for step, collector in zip(steps, metrics, strict=True):
@@ -125,7 +132,7 @@ def run_steps(
         if pictures is not None and frame.index in shown:
             pictures.mkdir(parents=True, exist_ok=True)
             (pictures / f"{name}-{frame.name}.jpg").write_bytes(montage(frame, steps, maps))
-        yield frame.index + 1, len(source)
+        yield done, len(indices)
     require_whole(source)
     yield [Row(step, name, collector.result()) for step, collector in zip(steps, metrics, strict=True)]
 
@@ -148,10 +155,15 @@ def montage(frame: Frame, steps: Sequence[Step], maps: Sequence[npt.NDArray[np.f
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as a Markdown table: AP / FPR95 / AUROC in percent, one column per data set."""
+    """The rows as a Markdown table: AP / FPR95 / AUROC in percent, one column per data set.
+
+    Where a step has several rows on a data set (seeds, say), a cell has their mean ± standard deviation.
+    """
     datasets = list(dict.fromkeys(row.dataset for row in rows))
     labels = list(dict.fromkeys(row.step.label for row in rows))
-    found = {(row.step.label, row.dataset): row.result for row in rows}
+    found: dict[tuple[str, str], list[PixelResult]] = {}
+    for row in rows:
+        found.setdefault((row.step.label, row.dataset), []).append(row.result)
     lines = ["| step | " + " | ".join(f"{name}: AP / FPR95 / AUROC" for name in datasets) + " |"]
     lines.append("|---|" + "---|" * len(datasets))
     for label in labels:
@@ -160,8 +172,12 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def _cell(result: PixelResult) -> str:
-    return f"{100 * result.ap:.1f} / {100 * result.fpr95:.1f} / {100 * result.auroc:.1f}"
+def _cell(results: Sequence[PixelResult]) -> str:
+    figures = 100 * np.array([(one.ap, one.fpr95, one.auroc) for one in results])
+    texts = [f"{mean:.1f}" for mean in figures.mean(axis=0)]
+    if len(results) > 1:
+        texts = [f"{mean} ± {spread:.1f}" for mean, spread in zip(texts, figures.std(axis=0, ddof=1), strict=True)]
+    return " / ".join(texts)
 
 
 def plain(rows: Sequence[Row], detectors: Sequence[Detector]) -> dict[str, Any]:
