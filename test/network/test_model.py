@@ -16,9 +16,8 @@ from vl4ad_ros.network.config import VL4AD_LITE, VL4AD_TINY, EnsembleConfig, Hea
 from vl4ad_ros.network.head import Prediction, mask_pool
 from vl4ad_ros.network.model import VL4ADNetwork
 from vl4ad_ros.network.small import PIXEL_MEAN, PIXEL_STD
-from vl4ad_ros.prompts.class_encoder import class_encoder_id
 from vl4ad_ros.prompts.compile import compile_prompt_set
-from vl4ad_ros.prompts.encoders import create_encoder
+from vl4ad_ros.prompts.encoders import class_encoder_id, create_encoder
 from vl4ad_ros.prompts.schema import PromptSet
 from vl4ad_ros.runtime.prompt_tensors import PromptLimits, PromptTensors, pack
 from vl4ad_ros.runtime.scores import SCORINGS
@@ -68,22 +67,22 @@ def pictures(batch: int = 2) -> torch.Tensor:
 
 def test_the_short_way_through_the_decoder_equals_transformers_own() -> None:
     net = network()
-    # Random queries have empty or full masks; sharper mask embeddings make masks of all kinds.
+    decoder = net.head.query_decoder
     with torch.no_grad():
-        for block in net.head.query_decoder.decoder.mask_predictor.mask_embedder.layers:
+        # Random queries have empty or full masks; sharper mask embeddings make masks of all kinds.
+        for block in decoder.decoder.mask_predictor.mask_embedder.layers:
             block.layers[0].weight.mul_(4)
-        features = net.features(pictures())
-        mask_features, multi_scale = net.head.pixel_decoder(features)
-        theirs = Mask2FormerTransformerModule.forward(net.head.query_decoder, list(multi_scale), mask_features)
-        long = net.head.query_decoder(multi_scale, mask_features, auxiliary=True)
-        short = net.head.query_decoder(multi_scale, mask_features)
-    assert len(long) == len(theirs.masks_queries_logits) == 4 and len(short) == 1
-    inside = (long[-1].mask_logits > 0).float().mean(dim=(2, 3))
-    assert 0.05 < inside.mean() < 0.95
-    for state, masks in zip(long, theirs.masks_queries_logits, strict=True):
+        theirs = Mask2FormerTransformerModule(VL4AD_TINY.head.conv_dim, decoder.decoder.config).eval()
+        theirs.load_state_dict(decoder.state_dict())
+        mask_features, multi_scale = net.head.pixel_decoder(net.features(pictures()))
+        expected = theirs(list(multi_scale), mask_features).masks_queries_logits
+        states = decoder(multi_scale, mask_features, auxiliary=True)
+        (last,) = decoder(multi_scale, mask_features)
+    assert len(states) == len(expected) == 4
+    assert 0.05 < (last.mask_logits > 0).float().mean() < 0.95
+    for state, masks in zip([*states, last], [*expected, expected[-1]], strict=True):
         torch.testing.assert_close(state.mask_logits, masks, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(short[0].mask_logits, long[-1].mask_logits, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(short[0].queries, long[-1].queries, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(last.queries, states[-1].queries)
 
 
 @pytest.mark.parametrize("scoring", SCORINGS)
@@ -242,10 +241,9 @@ def test_the_lite_backbone_gives_the_encoder_s_features_and_stays_frozen() -> No
 def test_sizes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(Vl4adError, match="channels"):
         VL4ADNetwork(VL4AD_TINY.model_copy(update={"backbone": "timm:convnext_tiny"}))
-    with pytest.raises(Vl4adError, match="Unknown backbone 'open_clip:convnext_large_x'"):
-        ClipBackbone("open_clip:convnext_large_x", 768)
-    with pytest.raises(Vl4adError, match="Unknown backbone 'timm:resnet18'"):
-        ClipBackbone("timm:resnet18", 768)
+    for name in ("open_clip:convnext_large_x", "open_clip:RN50", "timm:resnet18"):
+        with pytest.raises(Vl4adError, match=f"Unknown backbone '{name}'"):
+            ClipBackbone(name, 768)
     with pytest.raises(ValueError, match="num_heads"):
         HeadConfig(num_heads=7)
 

@@ -5,53 +5,22 @@ A ConvNeXt of open_clip (or plain timm), or a small EfficientNet-Lite0 for exper
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
+import open_clip
+import timm
 import torch
+from open_clip.model import CLIPVisionCfg, _build_vision_tower
+from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.network.small import FEATURE_CHANNELS, LiteEncoder
 
-STRIDES = (4, 8, 16, 32)
-
 LITE = "efficientnet:lite0"
 """Name of the small backbone; it has no text space of its own."""
 
-
-def _tower(name: str, embedding_dim: int) -> Any:
-    """Build open_clip's image tower without the text tower, with random weights and without any download."""
-    try:
-        import open_clip
-        import timm
-        from open_clip.timm_model import TimmModel
-    except ImportError as error:
-        raise Vl4adError(
-            f"The network needs open_clip ({error}); get it with: pip install 'vl4ad_ros[export]'."
-        ) from error
-    source, _, model = name.partition(":")
-    if source == "timm":
-        if model not in timm.list_models("convnext*"):
-            raise Vl4adError(f"Unknown backbone '{name}': timm has no ConvNeXt of that name.")
-        return TimmModel(model, embed_dim=embedding_dim, image_size=256, pool="", proj="mlp")
-    settings = open_clip.get_model_config(model) if source == "open_clip" else None
-    vision = (settings or {}).get("vision_cfg", {})
-    if settings is None or not str(vision.get("timm_model_name", "")).startswith("convnext"):
-        known = [f"open_clip:{other}" for other in open_clip.list_models() if other.startswith("convnext")]
-        raise Vl4adError(
-            f"Unknown backbone '{name}': expected one of {known}, timm:MODEL with a ConvNeXt of timm, or {LITE}."
-        )
-    return TimmModel(
-        vision["timm_model_name"],
-        embed_dim=settings["embed_dim"],
-        image_size=vision["image_size"],
-        pool=vision.get("timm_pool", "avg"),
-        proj=vision.get("timm_proj", "linear"),
-        proj_bias=vision.get("timm_proj_bias", False),
-        drop=vision.get("timm_drop", 0.0),
-        drop_path=vision.get("timm_drop_path"),
-    )
+Features = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class FrozenBackbone(nn.Module):
@@ -63,19 +32,15 @@ class FrozenBackbone(nn.Module):
 
     channels: tuple[int, ...]
 
-    def _freeze(self) -> None:
-        self.requires_grad_(False)
-        self.train(False)
-
     def train(self, mode: bool = True) -> FrozenBackbone:
         """Stay in evaluation mode whatever is asked: drop path and the like never apply to a frozen tower."""
         super().train(False)
         return self
 
-    def _stages(self, image: Tensor) -> Iterator[Tensor]:
+    def _stages(self, image: Tensor) -> Features:
         raise NotImplementedError
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, image: Tensor) -> Features:
         """Return the features at strides 4, 8, 16, 32.
 
         Args:
@@ -85,8 +50,7 @@ class FrozenBackbone(nn.Module):
             Four tensors [B, channels[i], H / stride, W / stride].
         """
         with torch.no_grad():
-            res2, res3, res4, res5 = self._stages(image)
-        return res2, res3, res4, res5
+            return self._stages(image)
 
 
 class LiteBackbone(FrozenBackbone):
@@ -96,10 +60,11 @@ class LiteBackbone(FrozenBackbone):
         super().__init__()
         self.encoder = LiteEncoder()
         self.channels = FEATURE_CHANNELS
-        self._freeze()
+        self.requires_grad_(False).train(False)
 
-    def _stages(self, image: Tensor) -> Iterator[Tensor]:
-        yield from self.encoder(image)
+    def _stages(self, image: Tensor) -> Features:
+        features: Features = self.encoder(image)
+        return features
 
 
 class ClipBackbone(FrozenBackbone):
@@ -110,11 +75,10 @@ class ClipBackbone(FrozenBackbone):
         logit_scale: CLIP's own logit scale (logarithm), used by the out-of-vocabulary branch only.
     """
 
-    visual: Any
     logit_scale: Tensor
 
     def __init__(self, name: str, embedding_dim: int) -> None:
-        """Build the tower with random weights.
+        """Build the tower with random weights, without the text tower and without any download.
 
         Args:
             name: `open_clip:MODEL` or `timm:MODEL`.
@@ -124,16 +88,14 @@ class ClipBackbone(FrozenBackbone):
             Vl4adError: If the name is unknown.
         """
         super().__init__()
-        self.visual = _tower(name, embedding_dim)
+        self.visual: Any = _tower(name, embedding_dim)
         self.register_buffer("logit_scale", torch.tensor(100.0).log())
         self.channels = tuple(int(info["num_chs"]) for info in self.visual.trunk.feature_info)
-        self._freeze()
+        self.requires_grad_(False).train(False)
 
-    def _stages(self, image: Tensor) -> Iterator[Tensor]:
-        x = self.visual.trunk.stem(image)
-        for stage in self.visual.trunk.stages:
-            x = stage(x)
-            yield x
+    def _stages(self, image: Tensor) -> Features:
+        res2, res3, res4, res5 = self.visual.trunk.forward_intermediates(image, intermediates_only=True)
+        return res2, res3, res4, res5
 
     def dense(self, res5: Tensor) -> Tensor:
         """Return CLIP's dense feature, which may be pooled: the stride-32 feature behind the trunk's last norm."""
@@ -146,6 +108,31 @@ class ClipBackbone(FrozenBackbone):
         x = self.visual.trunk.head(pooled.reshape(batch * queries, channels, 1, 1))
         embedding: Tensor = self.visual.head(x).reshape(batch, queries, -1)
         return embedding
+
+
+def _tower(name: str, embedding_dim: int) -> Any:
+    source, _, model = name.partition(":")
+    if source == "timm":
+        if model not in timm.list_models("convnext*"):
+            raise Vl4adError(f"Unknown backbone '{name}': timm has no ConvNeXt of that name.")
+        return TimmModel(model, embed_dim=embedding_dim, image_size=256, pool="", proj="mlp")
+    settings = clip_settings(name, f", timm:MODEL with a ConvNeXt of timm, or {LITE}")
+    vision = {**settings["vision_cfg"], "timm_model_pretrained": False}
+    return _build_vision_tower(settings["embed_dim"], CLIPVisionCfg(**vision))
+
+
+def clip_settings(name: str, also: str = "") -> dict[str, Any]:
+    """Return open_clip's configuration of `open_clip:MODEL`, which has a ConvNeXt image tower.
+
+    Raises:
+        Vl4adError: If it is no such model; `also` says what else is allowed.
+    """
+    source, _, model = name.partition(":")
+    settings: dict[str, Any] | None = open_clip.get_model_config(model) if source == "open_clip" else None
+    if settings is None or not str(settings["vision_cfg"].get("timm_model_name", "")).startswith("convnext"):
+        known = [f"open_clip:{other}" for other in open_clip.list_models() if other.startswith("convnext")]
+        raise Vl4adError(f"Unknown backbone '{name}': expected one of {known}{also}.")
+    return settings
 
 
 def make_backbone(name: str, embedding_dim: int) -> FrozenBackbone:

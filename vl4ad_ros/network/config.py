@@ -14,9 +14,7 @@ CLIP_STD = (68.5005327, 66.6321579, 70.32316305)
 
 
 class HeadConfig(Checked):
-    """Sizes of the pixel decoder, the query decoder and the class head.
-
-    The defaults are FC-CLIP's, on top of `convnext_large_d_320`.
+    """Sizes of pixel decoder, query decoder and class head; the defaults are FC-CLIP's on `convnext_large_d_320`.
 
     Attributes:
         feature_channels: Channels of the backbone's features at strides 4, 8, 16 and 32.
@@ -140,18 +138,14 @@ VL4AD_TINY = NetworkConfig(
 VL4AD_LITE = NetworkConfig(
     backbone="efficientnet:lite0",
     text_encoder="minilm:all-MiniLM-L6-v2",
-    head=HeadConfig(
-        feature_channels=(24, 40, 112, 320),
-        conv_dim=64,
-        hidden_dim=64,
-        mask_dim=64,
-        num_heads=8,
-        encoder_layers=2,
-        encoder_ffn=256,
-        decoder_layers=3,
-        decoder_ffn=256,
-        num_queries=64,
-        embedding_dim=384,
+    head=VL4AD_TINY.head.model_copy(
+        update={
+            "feature_channels": (24, 40, 112, 320),
+            "num_heads": 8,
+            "encoder_ffn": 256,
+            "decoder_ffn": 256,
+            "num_queries": 64,
+        }
     ),
     mean=(127.0, 127.0, 127.0),
     std=(128.0, 128.0, 128.0),

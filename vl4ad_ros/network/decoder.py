@@ -1,16 +1,7 @@
-"""The two decoders, on the Mask2Former parts of transformers, which compute what FC-CLIP's reference computes.
-
-What differs here from `Mask2FormerTransformerModule.forward`, in speed and not in result:
-
-- The masked attention needs each layer's masks at strides 32, 16 or 8 only. Bilinear resizing is linear and the same
-  for all channels, so resize(e . F) = e . resize(F): the mask features F are resized once, instead of N full masks
-  after every layer. With `auxiliary=True` (training, verification) the full masks exist anyway and are resized.
-- One mask per query instead of one per query and head, and `scaled_dot_product_attention`.
-"""
+"""The pixel and query decoders: the Mask2Former modules of transformers, which compute what the reference does."""
 
 from __future__ import annotations
 
-import math
 import warnings
 from typing import Any, NamedTuple
 
@@ -19,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.models.mask2former.configuration_mask2former import Mask2FormerConfig
 from transformers.models.mask2former.modeling_mask2former import (
-    Mask2FormerMaskedAttentionDecoderLayer,
+    Mask2FormerMaskPredictor,
     Mask2FormerPixelDecoder,
     Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention,
+    Mask2FormerPreTrainedModel,
     Mask2FormerSinePositionEmbedding,
     Mask2FormerTransformerModule,
 )
@@ -36,7 +28,7 @@ POINTS = 4
 
 
 class DecoderState(NamedTuple):
-    """What one step of the query decoder yields.
+    """Queries after a layer of the query decoder, with their masks.
 
     Attributes:
         queries: [B, N, hidden_dim], behind the decoder's last norm.
@@ -75,26 +67,25 @@ class _SharedPositions(Mask2FormerSinePositionEmbedding):
 
 
 class PixelDecoder(Mask2FormerPixelDecoder):
-    """The multi-scale deformable-attention pixel decoder, with its own initialisation."""
+    """The multi-scale deformable-attention pixel decoder, initialised as the reference does."""
 
     def __init__(self, config: HeadConfig) -> None:
+        settings = _transformers_config(config)
         with warnings.catch_warnings():
             # On head widths that are no power of two: advice for a CUDA kernel that is not used here.
             warnings.simplefilter("ignore")
-            super().__init__(_transformers_config(config), feature_channels=list(config.feature_channels))
+            super().__init__(settings, feature_channels=list(config.feature_channels))
         self.position_embedding = _SharedPositions(config.conv_dim // 2, normalize=True)
         nn.init.normal_(self.level_embed)
-        for projection in self.input_projections:
-            nn.init.xavier_uniform_(projection[0].weight)
-            nn.init.zeros_(projection[0].bias)
-        for name, parameter in self.encoder.named_parameters():
+        for name, parameter in [*self.encoder.named_parameters(), *self.input_projections.named_parameters()]:
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
-            elif name.endswith("proj.bias"):
+            elif name.endswith(".0.bias"):
                 nn.init.zeros_(parameter)
+        initialise = Mask2FormerPreTrainedModel(settings)._init_weights
         for module in self.modules():
             if isinstance(module, Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention):
-                _spread_sampling_points(module)
+                initialise(module)
 
     def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Decode features at strides 4..32.
@@ -106,58 +97,34 @@ class PixelDecoder(Mask2FormerPixelDecoder):
         return output.mask_features, tuple(output.multi_scale_features)
 
 
-@torch.no_grad()
-def _spread_sampling_points(attention: Any) -> None:
-    """Start the sampling points on rays around the query, one per head (Deformable DETR, arXiv 2010.04159)."""
-    angles = torch.arange(attention.n_heads) * (2 * math.pi / attention.n_heads)
-    rays = torch.stack([angles.cos(), angles.sin()], dim=-1)
-    rays = rays / rays.abs().amax(dim=-1, keepdim=True)
-    steps = torch.arange(1, attention.n_points + 1)
-    offsets = rays[:, None, None] * steps[:, None]
-    attention.sampling_offsets.bias.copy_(offsets.expand(-1, attention.n_levels, -1, -1).reshape(-1))
-    for parameter in (
-        attention.sampling_offsets.weight,
-        attention.attention_weights.weight,
-        attention.attention_weights.bias,
-    ):
-        nn.init.zeros_(parameter)
+class _AttentionMasks(Mask2FormerMaskPredictor):
+    """Masks for the masked attention, made at the attention's resolution: stride 32, 16 or 8.
+
+    Bilinear resizing is linear and the same for all channels, so resize(e . F) = e . resize(F): resizing the mask
+    features F spares N masks at stride 4 after every layer.
+    """
+
+    def forward(
+        self, outputs: Tensor, pixel_embeddings: Tensor, attention_mask_target_size: torch.Size | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return mask logits [B, N, h, w] of the attention's size, and where attention is blocked [B * heads, N, h w].
+
+        Args:
+            outputs: Queries [N, B, hidden_dim].
+            pixel_embeddings: F, [B, mask_dim, ., .] at stride 4.
+            attention_mask_target_size: h, w.
+        """
+        small = F.interpolate(pixel_embeddings, attention_mask_target_size, mode="bilinear", align_corners=False)
+        masks: tuple[Tensor, Tensor] = super().forward(outputs, small, attention_mask_target_size)
+        return masks
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, heads: int, allowed: Tensor | None = None) -> Tensor:
-    """Multi-head attention between projected [B, N, D] and [B, S, D]; `allowed` bool [B, N, S], True = may look."""
+class _CrossAttention(nn.MultiheadAttention):
+    """Attention whose weights nobody reads, so that torch's fused form is taken."""
 
-    def split(x: Tensor) -> Tensor:
-        parts: Tensor = x.unflatten(-1, (heads, -1)).transpose(1, 2)
-        return parts
-
-    mask = None if allowed is None else allowed.unsqueeze(1)
-    mixed = F.scaled_dot_product_attention(split(query), split(key), split(value), attn_mask=mask)
-    merged: Tensor = mixed.transpose(1, 2).flatten(-2)
-    return merged
-
-
-def _decode_layer(
-    layer: Mask2FormerMaskedAttentionDecoderLayer,
-    x: Tensor,
-    query_position: Tensor,
-    memory: Tensor,
-    memory_position: Tensor,
-    allowed: Tensor,
-) -> Tensor:
-    """Masked cross-attention, self-attention, feed-forward net, each with a shortcut and a norm behind it."""
-    cross = layer.cross_attn
-    weights = cross.in_proj_weight.chunk(3)
-    biases = cross.in_proj_bias.chunk(3)
-    query = F.linear(x + query_position, weights[0], biases[0])
-    key = F.linear(memory + memory_position, weights[1], biases[1])
-    value = F.linear(memory, weights[2], biases[2])
-    x = layer.cross_attn_layer_norm(x + cross.out_proj(_attend(query, key, value, cross.num_heads, allowed)))
-    own = layer.self_attn
-    placed = x + query_position
-    mixed = _attend(own.q_proj(placed), own.k_proj(placed), own.v_proj(x), own.num_heads)
-    x = layer.self_attn_layer_norm(x + own.out_proj(mixed))
-    x = layer.final_layer_norm(x + layer.fc2(layer.activation_fn(layer.fc1(x))))
-    return x
+    def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+        """Return the mixed values and None; arguments as of `nn.MultiheadAttention`."""
+        return super().forward(*args, **kwargs, need_weights=False)
 
 
 class QueryDecoder(Mask2FormerTransformerModule):
@@ -166,7 +133,9 @@ class QueryDecoder(Mask2FormerTransformerModule):
     def __init__(self, config: HeadConfig) -> None:
         super().__init__(in_features=config.conv_dim, config=_transformers_config(config))
         self.position_embedder = _SharedPositions(config.hidden_dim // 2, normalize=True)
+        self.decoder.mask_predictor = _AttentionMasks(config.hidden_dim, config.num_heads, config.mask_dim)
         for layer in self.decoder.layers:
+            layer.cross_attn = _CrossAttention(config.hidden_dim, config.num_heads)
             for name, parameter in layer.named_parameters():
                 if parameter.dim() > 1:
                     nn.init.xavier_uniform_(parameter)
@@ -186,44 +155,7 @@ class QueryDecoder(Mask2FormerTransformerModule):
         Returns:
             The states, the last one last; decoder_layers + 1 of them with `auxiliary`.
         """
-        batch = mask_features.shape[0]
-        query_position = self.queries_embedder.weight.unsqueeze(0).expand(batch, -1, -1)
-        x = self.queries_features.weight.unsqueeze(0).expand(batch, -1, -1)
-        levels = [self._memory(index, feature) for index, feature in enumerate(multi_scale)]
-        sizes = [feature.shape[-2:] for feature in multi_scale]
-        small = [] if auxiliary else [_resize(mask_features, size) for size in sizes]
-        states = []
-        for index, layer in enumerate(self.decoder.layers):
-            level = index % LEVELS
-            queries = self.decoder.layernorm(x)
-            if auxiliary:
-                states.append(self._state(queries, mask_features))
-                masks = _resize(states[-1].mask_logits.detach(), sizes[level])
-            else:
-                masks = self._state(queries, small[level]).mask_logits
-            memory, position = levels[level]
-            x = _decode_layer(layer, x, query_position, memory, position, _allowed(masks))
-        states.append(self._state(self.decoder.layernorm(x), mask_features))
-        return states
-
-    def _memory(self, index: int, feature: Tensor) -> tuple[Tensor, Tensor]:
-        """Flatten a map [B, C, h, w] to what the queries attend to: values and positions, both [B, h*w, hidden_dim]."""
-        position = self.position_embedder(feature.shape, feature.device, feature.dtype, None)
-        flat = self.input_projections[index](feature).flatten(2).transpose(1, 2) + self.level_embed.weight[index]
-        return flat, position.flatten(2).transpose(1, 2)
-
-    def _state(self, queries: Tensor, mask_features: Tensor) -> DecoderState:
-        embeddings = self.decoder.mask_predictor.mask_embedder(queries)
-        batch, channels, height, width = mask_features.shape
-        logits = torch.matmul(embeddings, mask_features.reshape(batch, channels, height * width))
-        return DecoderState(queries, logits.reshape(batch, -1, height, width))
-
-
-def _resize(maps: Tensor, size: torch.Size) -> Tensor:
-    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
-
-
-def _allowed(mask_logits: Tensor) -> Tensor:
-    """Where each query may look: inside its mask, or everywhere if the mask is empty. bool [B, N, h*w]."""
-    inside = mask_logits.flatten(2).sigmoid() >= 0.5
-    return inside | ~inside.any(dim=-1, keepdim=True)
+        steps = super().forward(list(multi_scale), mask_features).intermediate_hidden_states
+        queries = [step.transpose(0, 1) for step in (steps if auxiliary else steps[-1:])]
+        embed = self.decoder.mask_predictor.mask_embedder
+        return [DecoderState(q, torch.einsum("bnc,bchw->bnhw", embed(q), mask_features)) for q in queries]

@@ -15,14 +15,11 @@ from torch import Tensor, nn
 from vl4ad_ros.network.backbone import ClipBackbone
 from vl4ad_ros.network.config import EnsembleConfig
 from vl4ad_ros.network.head import MAX_LOGIT_SCALE, Prediction, mask_pool
-from vl4ad_ros.network.score_graph import column_cosines
-from vl4ad_ros.runtime.scores import SCORINGS
+from vl4ad_ros.network.score_graph import FAR_BELOW, column_cosines
+from vl4ad_ros.runtime.score_names import SCORINGS
 
 # A concept counts as one of the training vocabulary above this cosine: the same text, up to float16 rounding.
 SAME_CONCEPT = 0.998
-
-# Stands for minus infinity in columns that take no part; finite, also in float16.
-_NEVER = -1.0e4
 
 
 class VocabularyEnsemble(nn.Module):
@@ -44,9 +41,8 @@ class VocabularyEnsemble(nn.Module):
     def exponents(self, text_embeddings: Tensor, class_concepts: Tensor) -> Tensor:
         """Return a per column, [C]."""
         nearest = torch.matmul(text_embeddings, self.vocabulary.transpose(0, 1)).amax(dim=1)
-        column = column_cosines(nearest, class_concepts)
-        is_seen = (column > SAME_CONCEPT).to(column.dtype)
-        return self.unseen + (self.seen - self.unseen) * is_seen
+        is_seen = column_cosines(nearest, class_concepts) > SAME_CONCEPT
+        return self.unseen + (self.seen - self.unseen) * is_seen.to(nearest.dtype)
 
     def forward(
         self,
@@ -67,25 +63,25 @@ class VocabularyEnsemble(nn.Module):
             backbone: Whose head embeds the pooled features.
             dense: CLIP's dense feature [B, channels, h, w] at stride 32.
             text_embeddings: [P, D].
-            class_concepts: int [C, L].
-            class_mask: [2, C].
-            settings: [8].
+            class_concepts: With the next two as in `vl4ad_ros.network.score_graph`.
+            class_mask: Which columns take part.
+            settings: Temperature and score.
         """
         masks = F.interpolate(prediction.mask_logits, size=dense.shape[-2:], mode="bilinear", align_corners=False)
         pooled = F.normalize(backbone.embed_pooled(mask_pool(dense, masks)), dim=-1)
-        text = text_embeddings.transpose(0, 1)
-        inner = column_cosines(torch.matmul(prediction.embeddings, text), class_concepts) * settings[0]
         clip_scale = backbone.logit_scale.exp().clamp(max=MAX_LOGIT_SCALE)
-        outer = column_cosines(torch.matmul(pooled, text), class_concepts) * clip_scale
         takes_part = class_mask[0]
-        hidden = (1 - takes_part) * _NEVER
-        inner, outer = inner * takes_part + hidden, outer * takes_part + hidden
+
+        def logits(embeddings: Tensor, scale: Tensor) -> Tensor:
+            cosines = torch.matmul(embeddings, text_embeddings.transpose(0, 1))
+            return column_cosines(cosines, class_concepts) * scale * takes_part + (1 - takes_part) * FAR_BELOW
+
+        inner, outer = logits(prediction.embeddings, settings[0]), logits(pooled, clip_scale)
         share = self.exponents(text_embeddings, class_concepts)
         with_void = torch.cat([inner, prediction.void.unsqueeze(-1) * settings[0]], dim=-1)
         not_void = 1 - torch.softmax(with_void, dim=-1)[..., -1:]
         mixed = (1 - share) * inner.log_softmax(dim=-1) + share * outer.log_softmax(dim=-1)
         posterior = mixed.softmax(dim=-1) * not_void
-        logits = (1 - share) * inner + share * outer
-        use_logits = settings[1 + SCORINGS.index("max_logit")]
-        weights: Tensor = (posterior + use_logits * (logits - posterior)) * takes_part
+        mean = (1 - share) * inner + share * outer
+        weights: Tensor = (posterior + settings[1 + SCORINGS.index("max_logit")] * (mean - posterior)) * takes_part
         return weights

@@ -36,10 +36,10 @@ def mask_pool(features: Tensor, mask_logits: Tensor) -> Tensor:
 
     Args:
         features: [B, C, h, w].
-        mask_logits: [B, N, h, w].
+        mask_logits: [B, N, h, w]; no gradient flows into them.
 
     Returns:
-        [B, N, C]; 0 for an empty mask. No gradient flows into the masks.
+        [B, N, C]; 0 for an empty mask.
     """
     inside = (mask_logits.detach() > 0).to(features.dtype).flatten(2)
     # Sum and count are scaled by 1 / sqrt(h w), which keeps both inside the range of float16 for any mask.
@@ -114,15 +114,12 @@ class SegmentationHead(nn.Module):
         return self.logit_scale.exp().clamp(max=MAX_LOGIT_SCALE)
 
     def class_logits(self, prediction: Prediction, text_embeddings: Tensor, class_concepts: Tensor) -> Tensor:
-        """Return the logits that the softmax of Eq. 1 gets in training, void last.
+        """Return the logits [B, N, C + 1] that the softmax of Eq. 1 gets in training, void last.
 
         Args:
             prediction: Of this head.
             text_embeddings: [P, D], unit rows.
             class_concepts: int [C, L], rows of `text_embeddings` per class (`vl4ad_ros.runtime.prompt_tensors`).
-
-        Returns:
-            [B, N, C + 1].
         """
         cosines = torch.matmul(prediction.embeddings, text_embeddings.transpose(0, 1))
         columns = column_cosines(cosines, class_concepts)

@@ -9,13 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.network.backbone import ClipBackbone, make_backbone
+from vl4ad_ros.network.backbone import ClipBackbone, Features, make_backbone
 from vl4ad_ros.network.config import NetworkConfig
 from vl4ad_ros.network.ensemble import VocabularyEnsemble
 from vl4ad_ros.network.head import Prediction, SegmentationHead
 from vl4ad_ros.network.image_score import FACTOR, score_of_resized_classes, score_of_resized_masks
 from vl4ad_ros.network.random_word_graph import blend, mean_probability
-from vl4ad_ros.network.score_graph import class_support, class_weights, support_score
+from vl4ad_ros.network.score_graph import class_weights, score_of_masks
+
+_SCORES = {"classes": score_of_resized_classes, "masks": score_of_resized_masks, "score": score_of_masks}
 
 
 class VL4ADNetwork(nn.Module):
@@ -23,8 +25,6 @@ class VL4ADNetwork(nn.Module):
 
     Attributes:
         config: The sizes.
-        backbone: The frozen image tower.
-        head: What is trained.
         ensemble: The out-of-vocabulary branch, or None.
     """
 
@@ -50,17 +50,14 @@ class VL4ADNetwork(nn.Module):
         self.register_buffer("mean", torch.tensor(config.mean).reshape(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).reshape(1, 3, 1, 1), persistent=False)
 
-    def normalise(self, image: Tensor) -> Tensor:
-        """Turn uint8 RGB [B, H, W, 3] into the backbone's input [B, 3, H, W]."""
-        # Cast first: TensorRT has no transpose for 8-bit integers.
-        return (image.to(self.mean.dtype).permute(0, 3, 1, 2) - self.mean) / self.std
-
-    def features(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def features(self, image: Tensor) -> Features:
         """Return the frozen features of uint8 RGB images [B, H, W, 3], H and W multiples of 32, at strides 4 to 32."""
-        features: tuple[Tensor, Tensor, Tensor, Tensor] = self.backbone(self.normalise(image))
+        # Cast first: TensorRT has no transpose for 8-bit integers.
+        normalised = (image.to(self.mean.dtype).permute(0, 3, 1, 2) - self.mean) / self.std
+        features: Features = self.backbone(normalised)
         return features
 
-    def heads(self, features: tuple[Tensor, ...], auxiliary: bool = False) -> list[Prediction]:
+    def heads(self, features: Features, auxiliary: bool = False) -> list[Prediction]:
         """Predict masks and visual embeddings from `features`; see `SegmentationHead.forward`."""
         predictions: list[Prediction] = self.head(features, auxiliary)
         return predictions
@@ -71,21 +68,12 @@ class VL4ADNetwork(nn.Module):
         """Return the last layer's prediction, and Eq. 1 of each query: [B, N, C]; arguments as of `forward`."""
         features = self.features(image)
         prediction = self.heads(features)[-1]
-        if self.ensemble is None:
-            cosines = torch.matmul(prediction.embeddings, text_embeddings.transpose(0, 1))
-            weights = class_weights(cosines, class_concepts, class_mask, settings, prediction.void)
-        else:
-            assert isinstance(self.backbone, ClipBackbone)
-            weights = self.ensemble(
-                prediction,
-                self.backbone,
-                self.backbone.dense(features[-1]),
-                text_embeddings,
-                class_concepts,
-                class_mask,
-                settings,
-            )
-        return prediction, weights
+        if self.ensemble is not None and isinstance(self.backbone, ClipBackbone):
+            dense = self.backbone.dense(features[-1])
+            prompts = (text_embeddings, class_concepts, class_mask, settings)
+            return prediction, self.ensemble(prediction, self.backbone, dense, *prompts)
+        cosines = torch.matmul(prediction.embeddings, text_embeddings.transpose(0, 1))
+        return prediction, class_weights(cosines, class_concepts, class_mask, settings, prediction.void)
 
     def forward(
         self,
@@ -113,12 +101,7 @@ class VL4ADNetwork(nn.Module):
         """
         prediction, weights = self.queries(image, text_embeddings, class_concepts, class_mask, settings)
         logits = prediction.mask_logits
-        if self.config.resize == "classes":
-            raw = score_of_resized_classes(logits, weights, class_mask, settings)
-        elif self.config.resize == "masks":
-            raw = score_of_resized_masks(logits, weights, class_mask, settings)
-        else:
-            raw = support_score(class_support(logits, weights, class_mask), class_mask, settings)
+        raw = _SCORES[self.config.resize](logits, weights, class_mask, settings)
         if random_word_rows is None or random_word_head is None:
             return raw
         dots = torch.matmul(prediction.embeddings, random_word_rows.transpose(0, 1))
