@@ -1,94 +1,31 @@
 """FC-CLIP's head once more: plain functions on a state dict in the reference's layout, written from the formulas.
 
-Slow and literal (a loop over heads and sampling points), it shares no code with the package: heads of any size get
-their expected outputs from here. It is itself held against the golden.
+Slow and literal (a loop over heads and sampling points), its computation shares no code with the package: heads of any
+size get their expected outputs from here. It is itself compared with the golden.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vl4ad_ros.network.config import HeadConfig
+from vl4ad_ros.network.fcclip import head_shapes
+from vl4ad_ros.network.head import SegmentationHead
+
 PIXEL, PREDICTOR = "sem_seg_head.pixel_decoder.", "sem_seg_head.predictor."
 State = dict[str, Tensor]
 
 
-@dataclass(frozen=True)
-class Sizes:
-    channels: tuple[int, int, int, int]
-    dim: int
-    hidden: int
-    heads: int
-    encoder_layers: int
-    encoder_ffn: int
-    decoder_layers: int
-    decoder_ffn: int
-    queries: int
-    clip_dim: int
-    mask: int = 0  # channels of the mask features; 0: as `hidden`
-
-
-def random_state(sizes: Sizes, seed: int) -> State:
-    """A checkpoint of a head with random tensors; names and shapes spelt out."""
-    dim, hidden, mask, state = sizes.dim, sizes.hidden, sizes.mask or sizes.hidden, {}
-    shapes: dict[str, tuple[int, ...]] = {
-        PIXEL + "transformer.level_embed": (3, dim),
-        "void_embedding.weight": (1, sizes.clip_dim),
-    }
-
-    def layer(name: str, *shape: int, bias: bool = True) -> None:
-        shapes[name + ".weight"] = shape
-        if bias:
-            shapes[name + ".bias"] = shape[:1]
-
-    for level, channels in enumerate(sizes.channels[:0:-1]):
-        layer(f"{PIXEL}input_proj.{level}.0", dim, channels, 1, 1)
-        layer(f"{PIXEL}input_proj.{level}.1", dim)
-    for index in range(sizes.encoder_layers):
-        name = f"{PIXEL}transformer.encoder.layers.{index}."
-        layer(name + "self_attn.sampling_offsets", sizes.heads * 24, dim)
-        layer(name + "self_attn.attention_weights", sizes.heads * 12, dim)
-        layer(name + "self_attn.value_proj", dim, dim)
-        layer(name + "self_attn.output_proj", dim, dim)
-        layer(name + "linear1", sizes.encoder_ffn, dim)
-        layer(name + "linear2", dim, sizes.encoder_ffn)
-        layer(name + "norm1", dim)
-        layer(name + "norm2", dim)
-    layer(PIXEL + "mask_features", mask, dim, 1, 1)
-    layer(PIXEL + "adapter_1", dim, sizes.channels[0], 1, 1, bias=False)
-    layer(PIXEL + "adapter_1.norm", dim)
-    layer(PIXEL + "layer_1", dim, dim, 3, 3, bias=False)
-    layer(PIXEL + "layer_1.norm", dim)
-    for index in range(sizes.decoder_layers):
-        for kind, attention in (("self", "self_attn"), ("cross", "multihead_attn")):
-            name = f"{PREDICTOR}transformer_{kind}_attention_layers.{index}."
-            shapes[name + attention + ".in_proj_weight"] = (3 * hidden, hidden)
-            shapes[name + attention + ".in_proj_bias"] = (3 * hidden,)
-            layer(name + attention + ".out_proj", hidden, hidden)
-            layer(name + "norm", hidden)
-        name = f"{PREDICTOR}transformer_ffn_layers.{index}."
-        layer(name + "linear1", sizes.decoder_ffn, hidden)
-        layer(name + "linear2", hidden, sizes.decoder_ffn)
-        layer(name + "norm", hidden)
-    layer(PREDICTOR + "decoder_norm", hidden)
-    layer(PREDICTOR + "query_feat", sizes.queries, hidden, bias=False)
-    layer(PREDICTOR + "query_embed", sizes.queries, hidden, bias=False)
-    layer(PREDICTOR + "level_embed", 3, hidden, bias=False)
-    if hidden != dim:
-        for level in range(3):
-            layer(f"{PREDICTOR}input_proj.{level}", hidden, dim, 1, 1)
-    for name, last in (("mask_embed", mask), ("class_embed", sizes.clip_dim)):
-        for index in range(3):
-            layer(f"{PREDICTOR}{name}.layers.{index}", last if index == 2 else hidden, hidden)
-    layer(PREDICTOR + "_mask_pooling_proj.0", mask)
-    layer(PREDICTOR + "_mask_pooling_proj.1", hidden, mask)
+def random_state(config: HeadConfig, seed: int) -> State:
+    """Random tensors with the names and shapes of a checkpoint's head; norms and spreads as in a trained one."""
     generator = torch.Generator().manual_seed(seed)
-    for name, shape in shapes.items():
+    state: State = {}
+    for name, shape in head_shapes(SegmentationHead(config)).items():
         values = torch.randn(shape, generator=generator)
         norm = "norm" in name or (name.endswith((".1.weight", "pooling_proj.0.weight")) and len(shape) == 1)
         spread = 1.0 if "embed.weight" in name or "query" in name else 1 / math.sqrt(math.prod(shape[1:]) or 1)

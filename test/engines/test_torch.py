@@ -13,7 +13,7 @@ from mock_bundle import LIMITS
 from tiny_network import HEIGHT, WIDTH, TinyMaskNetwork
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.network.bundled import load_bundled_network, save_bundled_network
+from vl4ad_ros.network.checkpoint import load_bundled_network, save_bundled_network
 from vl4ad_ros.network.small import SmallNetwork
 from vl4ad_ros.network.small_detector import SmallDetector
 from vl4ad_ros.network.torch_engine import TorchEngine

@@ -1,20 +1,48 @@
-"""Our files of a mask network: `network.json` (sizes) and `network.safetensors` (weights) in one folder, no pickle."""
+"""Networks on disk, without pickle: a mask network in a folder of its own, and any network inside a bundle.
+
+A mask network is `network.json` (sizes) and `network.safetensors` (weights); in a bundle they lie in `network/`.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from vl4ad_ros.io.checked import read_json, validate
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.files import atomic_write, write_text
 from vl4ad_ros.network.config import PRESETS, NetworkConfig
 from vl4ad_ros.network.fcclip import refuse_differences
 from vl4ad_ros.network.model import VL4ADNetwork
+from vl4ad_ros.network.small import SmallNetwork
+from vl4ad_ros.network.small_detector import SmallDetector
+from vl4ad_ros.runtime.bundle import ModelBundle
 
 CONFIG = "network.json"
 WEIGHTS = "network.safetensors"
+BUNDLED = "network"
+SMALL = "small.safetensors"
+_SMALL_FORMAT = "vl4ad_ros.small/1"
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write tensors as safetensors, whole or not at all.
+
+    Raises:
+        Vl4adError: If the file cannot be written.
+    """
+    try:
+        with atomic_write(path) as part:
+            on_cpu = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+            save_file(on_cpu, str(part), metadata)
+    except SafetensorError as error:
+        raise Vl4adError(f"{path}: cannot be written ({error}).") from error
 
 
 def save_network(network: VL4ADNetwork, folder: str | Path) -> tuple[Path, Path]:
@@ -26,16 +54,8 @@ def save_network(network: VL4ADNetwork, folder: str | Path) -> tuple[Path, Path]
         Vl4adError: If the folder cannot be written.
     """
     path = Path(folder)
-    tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-    temporary = path / f".{WEIGHTS}.part"
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, str(temporary))
-        temporary.chmod(0o644)  # safetensors lets nobody else read what it writes
-        temporary.replace(path / WEIGHTS)
-        (path / CONFIG).write_text(network.config.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    except (OSError, SafetensorError) as error:
-        raise Vl4adError(f"{path}: the network cannot be written ({error}).") from error
+    save_tensors(network.state_dict(), path / WEIGHTS)
+    write_text(path / CONFIG, network.config.model_dump_json(indent=1) + "\n")
     return path / WEIGHTS, path / CONFIG
 
 
@@ -73,4 +93,54 @@ def load_network(folder: str | Path) -> VL4ADNetwork:
     shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     refuse_differences(shapes, tensors, path / WEIGHTS)
     network.load_state_dict(tensors)
+    return network.eval()
+
+
+def save_bundled_network(network: nn.Module, folder: Path) -> list[str]:
+    """Write a `VL4ADNetwork` or a `SmallDetector` into a bundle's folder.
+
+    Returns:
+        The files written, relative to the folder; they belong under the card's hashes.
+
+    Raises:
+        Vl4adError: If it is another kind of network, or cannot be written.
+    """
+    if isinstance(network, VL4ADNetwork):
+        return [f"{BUNDLED}/{path.name}" for path in save_network(network, folder / BUNDLED)]
+    if isinstance(network, SmallDetector):
+        inner = network.network
+        sizes = {"text_dim": inner.text_dim, "embed_dim": inner.embed_dim, "width": inner.width}
+        meta = {"vl4ad": json.dumps({"format": _SMALL_FORMAT, **sizes})}
+        save_tensors(network.state_dict(), folder / BUNDLED / SMALL, meta)
+        return [f"{BUNDLED}/{SMALL}"]
+    raise Vl4adError(f"A bundle cannot carry a {type(network).__name__}; expected a VL4ADNetwork or a SmallDetector.")
+
+
+def load_bundled_network(bundle: ModelBundle) -> nn.Module:
+    """Load the network of a bundle, in evaluation mode, on the CPU.
+
+    Raises:
+        Vl4adError: If the bundle carries none, or it is damaged.
+    """
+    folder = bundle.path / BUNDLED
+    if (folder / CONFIG).is_file():
+        return load_network(folder)
+    if (folder / SMALL).is_file():
+        return _load_small(folder / SMALL)
+    raise Vl4adError(
+        f"Bundle '{bundle.card.name}' carries no PyTorch network ({folder} is missing); write it with "
+        "'vl4ad export onnx NETWORK --with-network'."
+    )
+
+
+def _load_small(path: Path) -> SmallDetector:
+    try:
+        with safe_open(str(path), framework="pt") as stream:
+            meta = json.loads((stream.metadata() or {}).get("vl4ad", "{}"))
+        if meta.pop("format", None) != _SMALL_FORMAT:
+            raise Vl4adError(f"{path}: not a small network of this version.")
+        network = SmallDetector(SmallNetwork(**meta), torch.ones(meta["text_dim"]))
+        network.load_state_dict(load_file(str(path)))
+    except (OSError, SafetensorError, RuntimeError, TypeError, KeyError, json.JSONDecodeError) as error:
+        raise Vl4adError(f"{path}: cannot be read as a small network ({error}).") from error
     return network.eval()

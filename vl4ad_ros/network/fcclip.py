@@ -1,20 +1,23 @@
-"""FC-CLIP's checkpoint layout (detectron2 style): names and tensors, translated to ours.
+"""FC-CLIP's checkpoint layout (detectron2 style): names, sizes and tensors, translated to ours.
 
-The table is kept from our names to the reference's, so that one network's complete list of expected reference keys can
-be held against a checkpoint: whatever is missing, unexpected or of another shape is listed and refused.
+The table goes from our names to the reference's, so that a network's complete list of expected reference keys can be
+compared with a checkpoint: whatever is missing, unexpected or of another shape is listed and refused.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from vl4ad_ros.io.checked import validate
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.network.config import HeadConfig
+from vl4ad_ros.network.decoder import LEVELS, POINTS
 from vl4ad_ros.network.head import SegmentationHead
 
 PIXEL = "sem_seg_head.pixel_decoder."
@@ -24,6 +27,11 @@ CLIP = BACKBONE + "clip_model."
 
 # Constants of the reference's training loss and of old open_clip versions, which a checkpoint may carry.
 _CONSTANTS = {"criterion.empty_weight", CLIP + "attn_mask"}
+
+_LAYER = r"^query_decoder\.decoder\.layers\.(\d+)\."
+_SELF = PREDICTOR + r"transformer_self_attention_layers.\1."
+_CROSS = PREDICTOR + r"transformer_cross_attention_layers.\1."
+_FFN = PREDICTOR + r"transformer_ffn_layers.\1."
 
 # Our name below the head -> the reference's name; applied in turn, every matching one.
 _RENAMES = tuple(
@@ -36,28 +44,13 @@ _RENAMES = tuple(
         (r"^pixel_decoder\.((?:adapter|layer)_\d+)\.1\.", PIXEL + r"\1.norm."),
         (r"(encoder\.layers\.\d+)\.self_attn_layer_norm\.", r"\1.norm1."),
         (r"(encoder\.layers\.\d+)\.final_layer_norm\.", r"\1.norm2."),
-        (
-            r"^query_decoder\.decoder\.layers\.(\d+)\.self_attn\.[qkv]_proj\.(weight|bias)$",
-            PREDICTOR + r"transformer_self_attention_layers.\1.self_attn.in_proj_\2",
-        ),
-        (
-            r"^query_decoder\.decoder\.layers\.(\d+)\.self_attn\.",
-            PREDICTOR + r"transformer_self_attention_layers.\1.self_attn.",
-        ),
-        (
-            r"^query_decoder\.decoder\.layers\.(\d+)\.self_attn_layer_norm\.",
-            PREDICTOR + r"transformer_self_attention_layers.\1.norm.",
-        ),
-        (
-            r"^query_decoder\.decoder\.layers\.(\d+)\.cross_attn\.",
-            PREDICTOR + r"transformer_cross_attention_layers.\1.multihead_attn.",
-        ),
-        (
-            r"^query_decoder\.decoder\.layers\.(\d+)\.cross_attn_layer_norm\.",
-            PREDICTOR + r"transformer_cross_attention_layers.\1.norm.",
-        ),
-        (r"^query_decoder\.decoder\.layers\.(\d+)\.fc", PREDICTOR + r"transformer_ffn_layers.\1.fc"),
-        (r"^query_decoder\.decoder\.layers\.(\d+)\.final_layer_norm\.", PREDICTOR + r"transformer_ffn_layers.\1.norm."),
+        (_LAYER + r"self_attn\.[qkv]_proj\.(weight|bias)$", _SELF + r"self_attn.in_proj_\2"),
+        (_LAYER + r"self_attn\.", _SELF + "self_attn."),
+        (_LAYER + r"self_attn_layer_norm\.", _SELF + "norm."),
+        (_LAYER + r"cross_attn\.", _CROSS + "multihead_attn."),
+        (_LAYER + r"cross_attn_layer_norm\.", _CROSS + "norm."),
+        (_LAYER + "fc", _FFN + "fc"),
+        (_LAYER + r"final_layer_norm\.", _FFN + "norm."),
         (r"\.fc([12])\.", r".linear\1."),
         (r"^query_decoder\.decoder\.mask_predictor\.mask_embedder\.(\d+)\.0\.", PREDICTOR + r"mask_embed.layers.\1."),
         (r"^query_decoder\.decoder\.layernorm\.", PREDICTOR + "decoder_norm."),
@@ -100,6 +93,48 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     return {str(key): value for key, value in state.items() if key not in _CONSTANTS}
 
 
+def head_config(state: Mapping[str, Tensor], source: str | Path, num_heads: int | None = None) -> HeadConfig:
+    """Read a head's sizes off the shapes of a checkpoint's tensors.
+
+    Args:
+        state: Tensors by the reference's keys.
+        source: Named in errors.
+        num_heads: Attention heads; None infers them from the deformable attention, which has 3 scales and 4 points.
+
+    Raises:
+        Vl4adError: If a tensor that states a size is missing, or the sizes are impossible.
+    """
+
+    def size(key: str, axis: int) -> int:
+        shape = state[key].shape if key in state else ()
+        if len(shape) <= axis:
+            raise Vl4adError(f"{source}: not an FC-CLIP checkpoint; missing, or of another shape: {key}.")
+        return int(shape[axis])
+
+    def layers(pattern: str) -> int:
+        return len({match[1] for match in (re.match(pattern, key) for key in state) if match})
+
+    encoder, decoder = PIXEL + "transformer.encoder.layers.0.", PREDICTOR + "transformer_ffn_layers.0."
+    values = {
+        "feature_channels": [
+            size(PIXEL + "adapter_1.weight", 1),
+            *(size(f"{PIXEL}input_proj.{level}.0.weight", 1) for level in (2, 1, 0)),
+        ],
+        "conv_dim": size(PIXEL + "mask_features.weight", 1),
+        "mask_dim": size(PIXEL + "mask_features.weight", 0),
+        "hidden_dim": size(PREDICTOR + "query_feat.weight", 1),
+        "num_queries": size(PREDICTOR + "query_feat.weight", 0),
+        "num_heads": num_heads or size(encoder + "self_attn.attention_weights.weight", 0) // (LEVELS * POINTS),
+        "encoder_layers": layers(re.escape(PIXEL) + r"transformer\.encoder\.layers\.(\d+)\."),
+        "encoder_ffn": size(encoder + "linear1.weight", 0),
+        "decoder_layers": layers(re.escape(PREDICTOR) + r"transformer_ffn_layers\.(\d+)\."),
+        "decoder_ffn": size(decoder + "linear1.weight", 0),
+        "embedding_dim": size("void_embedding.weight", 1),
+        "input_projection": PREDICTOR + "input_proj.0.weight" in state,
+    }
+    return validate(HeadConfig, values, f"{source}: the checkpoint's sizes are impossible")
+
+
 def head_shapes(head: SegmentationHead) -> dict[str, tuple[int, ...]]:
     """Return the reference's keys of a head, each with the shape that it must have."""
     return {
@@ -128,41 +163,22 @@ def load_head(head: SegmentationHead, state: Mapping[str, Tensor], source: str |
     head.load_state_dict(loaded)
 
 
-def refuse_differences(
-    shapes: Mapping[str, tuple[int | None, ...]],
-    given: Mapping[str, Tensor],
-    source: str | Path,
-    unsure: Sequence[str] = (),
-) -> None:
+def refuse_differences(shapes: Mapping[str, tuple[int, ...]], given: Mapping[str, Tensor], source: str | Path) -> None:
     """Compare expected names and shapes with given tensors.
-
-    Args:
-        shapes: Expected names and shapes; None stands for a size that is not known.
-        given: The tensors.
-        source: Named in the error.
-        unsure: Further faults to list.
 
     Raises:
         Vl4adError: If they differ; every difference is listed, one a line.
     """
-    missing = [f"missing: {key} {_text(shape)}" for key, shape in shapes.items() if key not in given]
+    missing = [f"missing: {key} {shape}" for key, shape in shapes.items() if key not in given]
     unexpected = [f"unexpected: {key} {tuple(given[key].shape)}" for key in given if key not in shapes]
     wrong = [
-        f"wrong shape: {key} {tuple(given[key].shape)}, expected {_text(shape)}"
+        f"wrong shape: {key} {tuple(given[key].shape)}, expected {shape}"
         for key, shape in shapes.items()
-        if key in given and not _fits(tuple(given[key].shape), shape)
+        if key in given and tuple(given[key].shape) != shape
     ]
-    if missing or unexpected or wrong or unsure:
-        faults = "\n  ".join([*missing, *unexpected, *wrong, *unsure])
+    if missing or unexpected or wrong:
+        faults = "\n  ".join([*missing, *unexpected, *wrong])
         raise Vl4adError(
             f"{source}: not a checkpoint of this network ({len(missing)} missing, {len(unexpected)} unexpected, "
             f"{len(wrong)} of another shape):\n  {faults}"
         )
-
-
-def _fits(given: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
-    return len(given) == len(expected) and all(b in (None, a) for a, b in zip(given, expected, strict=True))
-
-
-def _text(shape: tuple[int | None, ...]) -> str:
-    return str(shape).replace("None", "?")

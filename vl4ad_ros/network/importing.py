@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import open_clip
 import torch
-from safetensors.torch import save_file
+from open_clip.factory import load_state_dict
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from vl4ad_ros.io.checked import read_json, validate
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.files import sha256_file
-from vl4ad_ros.network.backbone import ClipBackbone
-from vl4ad_ros.network.checkpoint import save_network
-from vl4ad_ros.network.config import EnsembleConfig, HeadConfig, NetworkConfig
-from vl4ad_ros.network.fcclip import (
-    BACKBONE,
-    CLIP,
-    given_head,
-    head_shapes,
-    load_head,
-    read_checkpoint,
-    refuse_differences,
-)
-from vl4ad_ros.network.fcclip_sizes import head_config
+from vl4ad_ros.io.hashing import sha256_file
+from vl4ad_ros.network.backbone import ClipBackbone, clip_settings
+from vl4ad_ros.network.checkpoint import save_network, save_tensors
+from vl4ad_ros.network.config import EnsembleConfig, NetworkConfig
+from vl4ad_ros.network.fcclip import BACKBONE, CLIP, head_config, load_head, read_checkpoint, refuse_differences
 from vl4ad_ros.network.head import SegmentationHead
 from vl4ad_ros.network.model import VL4ADNetwork
 from vl4ad_ros.prompts.open_clip_encoder import reason
@@ -65,6 +57,12 @@ def import_head(checkpoint: Path, num_heads: int | None = None) -> ImportedHead:
     return ImportedHead(head.eval(), state, checkpoint)
 
 
+class _RecordConfig(BaseModel):
+    """The part of a record's `config.json` that is used; there is more in it."""
+
+    num_heads: int | None = Field(default=None, ge=1, strict=True)
+
+
 def heads_beside(record: Path) -> int | None:
     """Return `num_heads` of the `config.json` beside recorded inputs and outputs, or None where nothing states it.
 
@@ -72,17 +70,7 @@ def heads_beside(record: Path) -> int | None:
         Vl4adError: If the file is no JSON object, or what it states is no positive whole number.
     """
     path = record.parent / "config.json"
-    if not path.is_file():
-        return None
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise Vl4adError(f"{path}: expected a JSON object with num_heads, got {type(content).__name__}.")
-    if "num_heads" not in content:
-        return None
-    number = content["num_heads"]
-    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise Vl4adError(f"{path}: num_heads must be a whole number >= 1, got {number!r}.")
-    return number
+    return validate(_RecordConfig, read_json(path), path).num_heads if path.is_file() else None
 
 
 def import_network(
@@ -107,19 +95,8 @@ def import_network(
     Raises:
         Vl4adError: If the towers' weights are missing or are not of this architecture; differences are listed.
     """
-    towers = _clip_state(imported, clip_weights)
-    shapes = _clip_shapes(backbone)
-    source = clip_weights or imported.source
-    if clip_weights is None:
-        refuse_differences(
-            head_shapes(imported.head) | {CLIP + key: shape for key, shape in shapes.items()},
-            given_head(imported.state) | {CLIP + key: value for key, value in towers.items()},
-            source,
-        )
-    else:
-        refuse_differences(shapes, towers, source)
-    head = imported.head.config
-    network = VL4ADNetwork(_config(head, backbone, text_encoder, imported.source, vocabulary))
+    towers = _clip_state(imported, backbone, clip_weights)
+    network = VL4ADNetwork(_network_config(imported, backbone, text_encoder, vocabulary))
     network.head.load_state_dict(imported.head.state_dict())
     visual = {key.removeprefix("visual."): value for key, value in towers.items() if key.startswith("visual.")}
     tower = network.backbone
@@ -132,9 +109,10 @@ def import_network(
     return network.eval(), text
 
 
-def _config(
-    head: HeadConfig, backbone: str, text_encoder: str, source: Path, vocabulary: CompiledPromptSet | None
+def _network_config(
+    imported: ImportedHead, backbone: str, text_encoder: str, vocabulary: CompiledPromptSet | None
 ) -> NetworkConfig:
+    head, source = imported.head.config, imported.source
     if vocabulary is not None and (vocabulary.dim != head.embedding_dim or vocabulary.encoder_id != text_encoder):
         raise Vl4adError(
             f"The training vocabulary '{vocabulary.name}' was compiled for '{vocabulary.encoder_id}' (dimension "
@@ -146,39 +124,36 @@ def _config(
     return validate(NetworkConfig, parts, source)
 
 
-def _clip_state(imported: ImportedHead, clip_weights: Path | None) -> dict[str, Tensor]:
-    """Return CLIP's tensors by open_clip's names."""
+def _clip_state(imported: ImportedHead, backbone: str, clip_weights: Path | None) -> dict[str, Tensor]:
+    """Return CLIP's tensors by open_clip's names, all of them and of the right shapes."""
+    settings = clip_settings(backbone)
+    if settings.get("custom_text") or "hf_model_name" in settings["text_cfg"]:
+        raise Vl4adError(f"Unknown backbone '{backbone}': its text tower is not CLIP's own.")
+    with torch.device("meta"):
+        model = open_clip.CLIP(**settings).state_dict()
+    prefix = CLIP if clip_weights is None else ""
+    shapes = {prefix + key: tuple(value.shape) for key, value in model.items()}
     if clip_weights is None:
-        state = {key.removeprefix(CLIP): value for key, value in imported.state.items() if key.startswith(BACKBONE)}
-        if not state:
+        given = {key: value for key, value in imported.state.items() if key.startswith(BACKBONE)}
+        if not given:
             raise Vl4adError(
                 f"{imported.source}: the checkpoint holds the head alone ({BACKBONE}* is missing); give open_clip's "
                 "weights with --clip-weights FILE, or only check the head with --verify."
             )
-        return state
+    else:
+        given = _read_clip_weights(clip_weights)
+    refuse_differences(shapes, given, clip_weights or imported.source)
+    return {key.removeprefix(prefix): value for key, value in given.items()}
+
+
+def _read_clip_weights(path: Path) -> dict[str, Tensor]:
     try:
-        from open_clip.factory import load_state_dict
-
-        loaded: Mapping[str, Tensor] = load_state_dict(str(clip_weights), weights_only=True)
+        loaded = dict(load_state_dict(str(path), weights_only=True))
     except Exception as error:  # readers of damaged files raise whatever the damage provokes
-        raise Vl4adError(f"{clip_weights}: cannot be read as open_clip weights ({reason(error)}).") from error
+        raise Vl4adError(f"{path}: cannot be read as open_clip weights ({reason(error)}).") from error
     if not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise Vl4adError(f"{clip_weights}: not open_clip weights, expected names and tensors.")
-    return dict(loaded)
-
-
-def _clip_shapes(backbone: str) -> dict[str, tuple[int, ...]]:
-    """Return names and shapes of open_clip's model, without allocating it."""
-    import open_clip
-
-    model = backbone.removeprefix("open_clip:")
-    settings = open_clip.get_model_config(model) if backbone.startswith("open_clip:") else None
-    if settings is None or settings.get("custom_text") or "hf_model_name" in settings["text_cfg"]:
-        known = [f"open_clip:{name}" for name in open_clip.list_models() if name.startswith("convnext")]
-        raise Vl4adError(f"Unknown backbone '{backbone}': expected one of {known}.")
-    with torch.device("meta"):
-        state = open_clip.CLIP(**settings).state_dict()
-    return {key: tuple(value.shape) for key, value in state.items()}
+        raise Vl4adError(f"{path}: not open_clip weights, expected names and tensors.")
+    return loaded
 
 
 def write_import(network: VL4ADNetwork, text: dict[str, Tensor], folder: Path) -> list[Path]:
@@ -187,11 +162,5 @@ def write_import(network: VL4ADNetwork, text: dict[str, Tensor], folder: Path) -
     Raises:
         Vl4adError: If the folder cannot be written.
     """
-    path = folder / TEXT_TOWER
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file({key: value.contiguous() for key, value in text.items()}, str(path))
-        path.chmod(0o644)  # safetensors lets nobody else read what it writes
-    except OSError as error:
-        raise Vl4adError(f"{path}: cannot be written ({error}).") from error
-    return [path, *save_network(network, folder)]
+    save_tensors(text, folder / TEXT_TOWER)
+    return [folder / TEXT_TOWER, *save_network(network, folder)]

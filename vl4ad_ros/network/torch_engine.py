@@ -1,26 +1,29 @@
-"""The PyTorch backends, eager and compiled: the reference that the others are held against. Not for the vehicle."""
+"""The PyTorch backends, eager and compiled: the reference for the others, not for the vehicle."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.network.checkpoint import load_bundled_network
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.engine import EngineInfo, check_images
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 
-if TYPE_CHECKING:
-    from torch import nn
-
 
 class TorchEngine:
-    """Runs a bundle's PyTorch network."""
+    """A bundle's PyTorch network as an engine."""
 
     def __init__(
-        self, bundle: ModelBundle, device: str = "cpu", compiled: bool = False, network: nn.Module | None = None
+        self,
+        bundle: ModelBundle,
+        device: str = "cpu",
+        compiled: bool = False,
+        network: torch.nn.Module | None = None,
     ) -> None:
         """Load the network.
 
@@ -31,41 +34,28 @@ class TorchEngine:
             network: The network, instead of the bundle's.
 
         Raises:
-            Vl4adError: If torch, the device or the network is missing.
+            Vl4adError: If the device or the network is missing.
         """
-        try:
-            import torch
-        except ImportError as error:
-            raise Vl4adError(f"PyTorch cannot be imported ({error}); get it with: pip install torch.") from error
-        from vl4ad_ros.network.bundled import load_bundled_network
-
-        if device.startswith("cuda") and not torch.cuda.is_available():
+        cuda = device.startswith("cuda")
+        if cuda and not torch.cuda.is_available():
             raise Vl4adError(f"PyTorch {torch.__version__} finds no NVIDIA GPU here; its CPU backends are named torch.")
         loaded = network if network is not None else load_bundled_network(bundle)
         self._device = torch.device(device)
         loaded = loaded.eval().to(self._device)
         self._network: Any = torch.compile(loaded) if compiled else loaded
         self._prompts: PromptTensors | None = None
-        self._prompt_inputs: list[Any] = []
-        name = "torch-compile" if compiled else "torch"
-        self._info = EngineInfo(
-            backend=f"{name}-cuda" if device.startswith("cuda") else name,
-            device=torch.cuda.get_device_name(self._device) if device.startswith("cuda") else "cpu",
+        self._prompt_inputs: list[torch.Tensor] = []
+        self.info = EngineInfo(
+            backend=("torch-compile" if compiled else "torch") + ("-cuda" if cuda else ""),
+            device=torch.cuda.get_device_name(self._device) if cuda else "cpu",
             library=f"torch {torch.__version__}",
             model=f"{bundle.path}/network",
             model_sha256=bundle.onnx_sha256,
             precision="float32",
         )
 
-    @property
-    def info(self) -> EngineInfo:
-        """What runs."""
-        return self._info
-
     def infer(self, images: NDArray[np.uint8], prompts: PromptTensors) -> NDArray[np.float32]:
         """Run the network and the score on a batch; see `Engine.infer`."""
-        import torch
-
         check_images(images)
         if prompts is not self._prompts:
             # Copies: the arrays are read-only, which torch does not know of.
@@ -83,6 +73,5 @@ class TorchEngine:
 
     def close(self) -> None:
         """Free the network."""
-        self._network = None
-        self._prompts = None
+        self._network = self._prompts = None
         self._prompt_inputs = []

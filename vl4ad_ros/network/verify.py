@@ -1,4 +1,4 @@
-"""Holding an imported head against recorded inputs and outputs of the reference implementation."""
+"""Comparing an imported head with recorded inputs and outputs of the reference implementation."""
 
 from __future__ import annotations
 
@@ -29,34 +29,24 @@ def read_record(path: str | Path) -> dict[str, NDArray[np.generic]]:
         if not np.issubdtype(record[name].dtype, np.floating):
             raise Vl4adError(f"{path}: {name} must be floats, got {record[name].dtype} {record[name].shape}.")
     text, counts = record["text"], record["num_templates"]
-    if text.ndim != 2:
-        raise Vl4adError(f"{path}: text must be floats [P, D], got {text.dtype} {text.shape}.")
-    if counts.ndim != 1 or not np.issubdtype(counts.dtype, np.integer) or (counts < 1).any():
-        raise Vl4adError(f"{path}: num_templates must be whole numbers >= 1, one per class, got {counts.tolist()}.")
-    if counts.sum() != len(text):
+    whole = counts.ndim == 1 and np.issubdtype(counts.dtype, np.integer) and bool((counts >= 1).all())
+    if text.ndim != 2 or not whole or counts.sum() != len(text):
         raise Vl4adError(
-            f"{path}: num_templates counts {counts.sum()} concepts in {len(counts)} classes, text has {len(text)} rows."
+            f"{path}: expected text [P, D] and num_templates, whole numbers >= 1 with the sum P (concepts per class), "
+            f"got text {text.shape} and num_templates {counts.tolist()}."
         )
     return record
 
 
 def concept_table(counts: NDArray[np.generic]) -> torch.Tensor:
     """Return class_concepts [C, L] for classes whose concepts stand one after the other, `counts` of them each."""
-    numbers = [int(count) for count in counts]
-    starts = np.cumsum([0, *numbers[:-1]])
-    length = max(numbers)
-    rows = [
-        [start + min(index, count - 1) for index in range(length)] for start, count in zip(starts, numbers, strict=True)
-    ]
-    return torch.tensor(rows)
+    rows = torch.arange(int(counts.sum())).split([int(count) for count in counts])
+    return torch.stack([torch.cat([row, row[:1].expand(int(counts.max()) - len(row))]) for row in rows])
 
 
 @torch.no_grad()
 def errors(head: SegmentationHead, record: dict[str, NDArray[np.generic]]) -> dict[str, float]:
     """Return the max abs error of each recorded output, by name; infinite where the shapes differ.
-
-    The last two are held a second time, in the order of computation that inference and the exported graph use
-    (docs/architecture.md), as `pred_masks (inference)` and `pred_logits (inference)`.
 
     Raises:
         Vl4adError: If the recorded inputs do not fit the head.
@@ -64,24 +54,21 @@ def errors(head: SegmentationHead, record: dict[str, NDArray[np.generic]]) -> di
     # As doubles: torch does not know every kind of float that NumPy stores.
     tensors = {key: torch.from_numpy(np.asarray(value, dtype=np.float64)) for key, value in record.items()}
     features = tuple(tensors[name].float() for name in FEATURES)
-    text, table = tensors["text"].float(), concept_table(record["num_templates"])
-    head.eval()
+    table = concept_table(record["num_templates"])
     try:
-        mask_features, multi_scale = head.pixel_decoder(features)
-        found = {"mask_features": mask_features} | {f"multi_scale_{i}": x for i, x in enumerate(multi_scale)}
-        for suffix, auxiliary in (("", True), (" (inference)", False)):
-            last = head(features, auxiliary)[-1]
-            found[f"pred_masks{suffix}"] = last.mask_logits
-            found[f"pred_logits{suffix}"] = head.class_logits(last, text, table)
+        mask_features, multi_scale = head.eval().pixel_decoder(features)
+        last = head(features)[-1]
+        logits = head.class_logits(last, tensors["text"].float(), table)
     except (RuntimeError, IndexError) as error:
-        reason = str(error).split("\n")[0]
-        raise Vl4adError(f"The recorded inputs do not fit the checkpoint's head ({reason}).") from error
-    return {name: _max_error(value, tensors[name.split(" ")[0]]) for name, value in found.items()}
+        fault = str(error).split("\n")[0]
+        raise Vl4adError(f"The recorded inputs do not fit the checkpoint's head ({fault}).") from error
+    found = (mask_features, *multi_scale, last.mask_logits, logits)
+    return {name: _max_error(value, tensors[name]) for name, value in zip(OUTPUTS, found, strict=True)}
 
 
 def _max_error(found: torch.Tensor, expected: torch.Tensor) -> float:
     if found.shape != expected.shape:
         return float("inf")
-    worst = (found.double() - expected.double()).abs().max().item()
+    worst = (found.double() - expected.double()).abs().max()
     # A value that is not a number must fail every tolerance.
-    return float("inf") if worst != worst else worst
+    return float(worst.nan_to_num(nan=torch.inf, posinf=torch.inf))
