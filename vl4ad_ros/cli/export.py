@@ -84,7 +84,7 @@ def _onnx(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace, out: Path, with_network: bool) -> ModelBundle:
-    from vl4ad_ros.network.export import export_network
+    from vl4ad_ros.network.bundle_writer import export_network
     from vl4ad_ros.runtime.prompt_tensors import PromptLimits
 
     if min(args.concepts, args.columns, args.concepts_per_class) < 1:

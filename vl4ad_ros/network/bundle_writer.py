@@ -1,23 +1,23 @@
-"""Writing a model bundle: the graph held against the network that it came from, prompt sets, card."""
+"""Writing a model bundle: the graph, compared with the network that it came from, prompt sets, card."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.files import atomic_write
+from vl4ad_ros.network.checkpoint import load_network, save_bundled_network
 from vl4ad_ros.network.onnx_export import export_onnx, run_onnx, run_torch
-from vl4ad_ros.runtime.bundle import PROMPTS, BundleCard, ModelBundle, write_card
+from vl4ad_ros.runtime.bundle import PROMPTS, BundleCard, InputSpec, ModelBundle, write_card
 from vl4ad_ros.runtime.graph_compare import TOLERANCES, compare, every_setting, noise_batches
-from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
-from vl4ad_ros.runtime.prompt_tensors import pack
-
-if TYPE_CHECKING:
-    import torch
+from vl4ad_ros.runtime.prompt_set import CompiledPromptSet, load_compiled
+from vl4ad_ros.runtime.prompt_tensors import PromptLimits, pack
 
 
 def write_bundle(
@@ -29,7 +29,7 @@ def write_bundle(
     tolerance: float = TOLERANCES["float32"],
     with_network: bool = False,
 ) -> ModelBundle:
-    """Export a network, hold the graph against it, and write the bundle; an old one there stays until all is well.
+    """Export a network, compare the graph with it, and write the bundle; an old one there stays until all is well.
 
     The card gets the error that was measured (`scores.onnx_check`) and the hashes.
 
@@ -46,12 +46,9 @@ def write_bundle(
         Vl4adError: If the graph cannot be exported, differs from the network, or a prompt set does not fit.
     """
     folder = Path(folder)
-    (folder / PROMPTS).mkdir(parents=True, exist_ok=True)
-    default = [s for s in prompt_sets if s.name == card.default_prompt_set]
-    if not default:
-        raise Vl4adError(
-            f"The default prompt set '{card.default_prompt_set}' is not among {[s.name for s in prompt_sets]}."
-        )
+    by_name = {prompt_set.name: prompt_set for prompt_set in prompt_sets}
+    if card.default_prompt_set not in by_name:
+        raise Vl4adError(f"The default prompt set '{card.default_prompt_set}' is not among {list(by_name)}.")
     for prompt_set in prompt_sets:
         if prompt_set.encoder_id != card.text_encoder or prompt_set.dim != card.embedding_dim:
             raise Vl4adError(
@@ -59,37 +56,76 @@ def write_bundle(
                 f"{prompt_set.dim}), the bundle's is '{card.text_encoder}' (dimension {card.embedding_dim})."
             )
         pack(prompt_set, card.prompt_limits, card.temperature)
-    part = folder / f".{card.onnx}.part"
-    try:
+    (folder / PROMPTS).mkdir(parents=True, exist_ok=True)
+    with atomic_write(folder / card.onnx) as part:
         random_word = "random_word" in card.methods
         export_onnx(network, part, card.input, card.embedding_dim, card.prompt_limits, random_word=random_word)
-        batches = list(images) or noise_batches(card.input)
         check = compare(
             lambda i, p: run_torch(network, i, p),
             lambda i, p: run_onnx(part, i, p),
-            every_setting(default[0], card),
-            batches,
+            every_setting(by_name[card.default_prompt_set], card),
+            list(images) or noise_batches(card.input),
         )
         if not check["max_abs_error"] <= tolerance:
             raise Vl4adError(
                 f"The exported graph differs from the network by {check['max_abs_error']:.2g} in the published map of "
                 f"'{check['worst']}' (at most {tolerance:.2g} is accepted)."
             )
-        part.replace(folder / card.onnx)
-    finally:
-        part.unlink(missing_ok=True)
     for prompt_set in prompt_sets:
         prompt_set.save(folder / PROMPTS / f"{prompt_set.name}.safetensors")
-    scores = {**card.scores, "onnx_check": {"against": f"PyTorch {_torch_version()}, float32", **check}}
-    hashes = dict(card.sha256)
-    if with_network:
-        from vl4ad_ros.network.bundled import save_bundled_network
-
-        hashes |= dict.fromkeys(save_bundled_network(network, folder), "")
+    scores = {**card.scores, "onnx_check": {"against": f"PyTorch {torch.__version__}, float32", **check}}
+    files = save_bundled_network(network, folder) if with_network else []
+    hashes = {**card.sha256, **dict.fromkeys(files, "")}
     return ModelBundle(folder, write_card(folder, card.model_copy(update={"scores": scores, "sha256": hashes})))
 
 
-def _torch_version() -> str:
-    import torch
+def export_network(
+    folder: str | Path,
+    output: str | Path,
+    prompt_sets: Sequence[str | Path],
+    height: int = 1024,
+    width: int = 2048,
+    limits: PromptLimits | None = None,
+    licence: str = "unknown: that of the imported weights",
+    with_network: bool = False,
+    resize: Literal["classes", "masks", "score"] = "classes",
+) -> ModelBundle:
+    """Export a network that `vl4ad import-fcclip` or `vl4ad train` wrote, at a fixed image size.
 
-    return str(torch.__version__)
+    Args:
+        folder: The network's folder (`network.json`, `network.safetensors`).
+        output: The bundle's folder, whose name is the bundle's.
+        prompt_sets: Compiled sets (`.safetensors`); the first is the default.
+        height: Rows of the network's input, a multiple of 32.
+        width: Columns, a multiple of 32.
+        limits: Sizes of the prompt inputs; by default large enough for 256 concepts in 64 columns.
+        licence: Terms of the weights, for the card.
+        with_network: Whether the bundle also carries the PyTorch network.
+        resize: What the graph resizes to the input's size (`NetworkConfig.resize`).
+
+    Raises:
+        Vl4adError: If the network or a prompt set is missing or does not fit, or the export goes wrong.
+    """
+    if height % 32 or width % 32 or min(height, width) < 32:
+        raise Vl4adError(f"The image size must be multiples of 32, got {height}x{width}.")
+    if not prompt_sets:
+        raise Vl4adError("Name at least one compiled prompt set with --prompts; 'vl4ad prompts compile' makes them.")
+    sets = [load_compiled(path) for path in prompt_sets]
+    network = load_network(folder)
+    config = network.config = network.config.model_copy(update={"resize": resize})
+    card = BundleCard(
+        name=Path(output).name,
+        description=f"VL4AD mask network, {config.backbone}; weights: {config.origin}",
+        input=InputSpec(height=height, width=width, mean=config.mean, std=config.std),
+        text_encoder=config.text_encoder,
+        embedding_dim=config.head.text_dim,
+        num_queries=config.head.num_queries,
+        stride=network.stride,
+        temperature=network.temperature,
+        void=True,
+        methods=["vl4ad", "random_word"] if config.head.classes is None else ["vl4ad"],
+        prompt_limits=limits or PromptLimits(),
+        default_prompt_set=sets[0].name,
+        licence=licence,
+    )
+    return write_bundle(network, output, card, sets, with_network=with_network)
