@@ -12,7 +12,7 @@ from mock_bundle import ColourEncoder
 from vl4ad_ros.cli.main import main
 from vl4ad_ros.io.files import sha256_file
 from vl4ad_ros.io.resources import prompt_yamls
-from vl4ad_ros.prompts.templates import VILD
+from vl4ad_ros.prompts.schema import VILD
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.prompt_set import load_compiled
 

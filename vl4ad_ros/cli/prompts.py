@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.prompts.templates import TEMPLATES
+from vl4ad_ros.prompts.schema import TEMPLATES
 
 if TYPE_CHECKING:
     import numpy as np

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from vl4ad_ros.io.errors import Vl4adError
 MINILM_ID = "minilm:all-MiniLM-L6-v2"
 OPEN_CLIP_PREFIX = "open_clip:"
 CLASSES_PREFIX = "classes:"
+_SEPARATOR = "|"
 
 Progress = Callable[[int, int], None]
 """Called with (texts done, texts in all)."""
@@ -77,6 +79,53 @@ class MiniLmEncoder:
         return np.asarray(rows, dtype=np.float32).reshape(len(texts), self.dim)
 
 
+def class_encoder_id(names: Iterable[str]) -> str:
+    """Return the encoder's id for a classifier over these classes, in this order."""
+    return CLASSES_PREFIX + _SEPARATOR.join(names)
+
+
+class ClassEncoder:
+    """A text encoder for a vision-only network, whose "text space" has one axis per class that it was trained with.
+
+    The logits of a learned linear classifier are the visual embedding, class k is the unit vector e_k, and the "cosine"
+    v . e_k is the logit of class k. So the one graph contract, class merging and every score hold for it, too.
+
+    Attributes:
+        id: `classes:NAME|NAME|...`.
+        dim: K, the number of classes.
+    """
+
+    def __init__(self, encoder_id: str) -> None:
+        """Read the names from the id.
+
+        Raises:
+            Vl4adError: If a name is empty or stands twice.
+        """
+        self.id = encoder_id
+        self._names = encoder_id.removeprefix(CLASSES_PREFIX).split(_SEPARATOR)
+        self.dim = len(self._names)
+        if not all(self._names) or len(set(self._names)) != self.dim:
+            raise Vl4adError(f"'{encoder_id}': expected different class names between '{_SEPARATOR}'.")
+
+    def encode(self, texts: list[str]) -> NDArray[np.float32]:
+        """Return float32 [len(texts), K], a 1 at the class of that name.
+
+        Raises:
+            Vl4adError: If a text is not the bare name of a class: this network knows no other words.
+        """
+        rows = np.zeros((len(texts), self.dim), dtype=np.float32)
+        for row, text in zip(rows, texts, strict=True):
+            if text not in self._names:
+                near = difflib.get_close_matches(text, self._names, n=1)
+                hint = f"did you mean '{near[0]}'?" if near else f"it knows {self._names}"
+                raise Vl4adError(
+                    f"A vision-only network has no concept '{text}' ({hint}); its prompt sets take "
+                    "'templates: plain', class names as concepts, and no OOD concepts."
+                )
+            row[self._names.index(text)] = 1
+        return rows
+
+
 def create_encoder(encoder_id: str, weights: str | Path | None = None) -> TextEncoder:
     """Create a text encoder by its id.
 
@@ -98,8 +147,6 @@ def create_encoder(encoder_id: str, weights: str | Path | None = None) -> TextEn
 
         return OpenClipEncoder(encoder_id, weights)
     if encoder_id.startswith(CLASSES_PREFIX):
-        from vl4ad_ros.prompts.class_encoder import ClassEncoder
-
         return ClassEncoder(encoder_id)
     raise Vl4adError(
         f"Unknown text encoder '{encoder_id}': expected '{MINILM_ID}', '{OPEN_CLIP_PREFIX}MODEL/PRETRAINED' or "

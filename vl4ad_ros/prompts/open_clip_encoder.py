@@ -108,6 +108,7 @@ def split_id(encoder_id: str) -> tuple[str, str]:
 def _build(model: str, pretrained: str, weights: Path | None) -> Any:
     import open_clip
     import torch
+    from safetensors.torch import load_file
 
     seed = _seed(pretrained)
     if seed is not None:
@@ -121,19 +122,12 @@ def _build(model: str, pretrained: str, weights: Path | None) -> Any:
         raise Vl4adError(f"There is no weights file {file} for '{PREFIX}{model}/{pretrained}'.")
     try:
         if _is_text_tower(file):
-            from safetensors.torch import load_file
-
             built = open_clip.create_model(model, pretrained=None)
-            faults = built.load_state_dict(load_file(str(file)), strict=False)
-            missing = [key for key in faults.missing_keys if not key.startswith("visual.")]
-            if missing or faults.unexpected_keys:
-                raise Vl4adError(
-                    f"{file}: not the text tower of '{model}': missing {missing}, unexpected {faults.unexpected_keys}."
-                )
+            # As it is where the text tower alone is read; any other difference is an error.
+            visual = {f"visual.{key}": value for key, value in built.visual.state_dict().items()}
+            built.load_state_dict({**visual, **load_file(str(file))})
         else:
             built = open_clip.create_model(model, pretrained=str(file), weights_only=True)
-    except Vl4adError:
-        raise
     except Exception as error:  # readers of damaged or foreign files raise whatever the damage provokes
         raise Vl4adError(f"{file}: cannot be read as weights of open_clip's '{model}' ({reason(error)}).") from error
     return built.eval()
@@ -170,6 +164,7 @@ def _is_text_tower(file: Path) -> bool:
 def _cached_or_downloaded(model: str, pretrained: str) -> Path:
     """Return the weights' file in the model hub's cache, downloaded if needed and possible."""
     import open_clip
+    from huggingface_hub import try_to_load_from_cache
     from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 
     source = get_pretrained_cfg(model, pretrained)
@@ -177,32 +172,23 @@ def _cached_or_downloaded(model: str, pretrained: str) -> Path:
         tags = open_clip.list_pretrained_tags_by_model(model)
         raise Vl4adError(f"open_clip knows no weights '{pretrained}' for '{model}': expected one of {tags}.")
     repository, _, name = str(source.get("hf_hub") or "").rpartition("/")
-    cached = _in_cache(repository, [name] if name else list(_HUB_FILES)) if repository else None
-    if cached is not None:
-        return cached
+    names = [name] if name else list(_HUB_FILES)
+    for file in names if repository else ():
+        cached = try_to_load_from_cache(repository, file)
+        if isinstance(cached, str):
+            return Path(cached)
     try:
         if repository:
             _reach_hub()
         return Path(download_pretrained(source))
     except Exception as error:  # the hub's client raises many kinds of errors
-        files = f"'{name}'" if name else " or ".join(f"'{file}'" for file in _HUB_FILES)
-        where = f"{files} of the Hugging Face repository '{repository}'" if repository else str(source.get("url"))
-        reason = " ".join(str(error).split())[:200]
+        on_hub = f"{' or '.join(map(repr, names))} of the Hugging Face repository '{repository}'"
+        where = on_hub if repository else source.get("url")
         raise Vl4adError(
             f"The weights of '{PREFIX}{model}/{pretrained}' are not in the cache and cannot be downloaded from here "
-            f"({reason}). On a machine with internet download {where}, copy the file here, and give it as the weights "
-            "file (--weights FILE)."
+            f"({' '.join(str(error).split())[:200]}). On a machine with internet download {where}, copy the file "
+            "here, and give it as the weights file (--weights FILE)."
         ) from error
-
-
-def _in_cache(repository: str, names: list[str]) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    for name in names:
-        found = try_to_load_from_cache(repository, name)
-        if isinstance(found, str):
-            return Path(found)
-    return None
 
 
 def _reach_hub() -> None:

@@ -1,18 +1,48 @@
-"""The YAML form of a prompt set: classes with their concepts, superclasses, out-of-distribution concepts."""
+"""Prompt sets in YAML: classes with their concepts, superclasses, out-of-distribution concepts, templates."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from vl4ad_ros.io.checked import Checked, read_yaml, validate
-from vl4ad_ros.prompts.templates import TEMPLATES
 
-Text = Annotated[str, StringConstraints(strip_whitespace=True)]
+VILD: tuple[str, ...] = (
+    "a photo of a {}.",
+    "This is a photo of a {}",
+    "There is a {} in the scene",
+    "There is the {} in the scene",
+    "a photo of a {} in the scene",
+    *(
+        text.format(size, "{}")
+        for size in ("small", "medium", "large")
+        for text in ("a photo of a {} {}.", "This is a photo of a {} {}.", "There is a {} {} in the scene.")
+    ),
+)
+"""The 14 ViLD templates that FC-CLIP averages (github.com/bytedance/fc-clip, see docs/prompts.md)."""
+
+# A sentence encoder needs no "a photo of" around the word; `road` is our choice for road scenes.
+TEMPLATES: dict[str, tuple[str, ...]] = {
+    "vild": VILD,
+    "plain": ("{}",),
+    "road": ("{}", "a photo of a {}", "a {} on the road", "a road scene with a {}"),
+}
+"""Prompt templates by name; `{}` stands for the concept."""
+
+
+def _different(texts: list[str]) -> list[str]:
+    duplicates = [text for text, count in Counter(texts).items() if count > 1]
+    if duplicates:
+        raise ValueError(f"duplicate concept '{duplicates[0]}'")
+    return texts
+
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Concepts = Annotated[list[Text], AfterValidator(_different)]
 _NAME = re.compile(r"[a-z0-9][a-z0-9_\-]*")
 
 
@@ -35,9 +65,9 @@ class PromptSet(Checked):
     description: str = ""
     templates: str | list[str] = "plain"
     temperature: float | None = Field(default=None, gt=0)
-    classes: dict[Text, list[Text]] = Field(min_length=1)
-    superclasses: dict[Text, list[Text]] = Field(default_factory=dict)
-    ood: list[Text] = Field(default_factory=list)
+    classes: dict[Text, Annotated[Concepts, Field(min_length=1)]] = Field(min_length=1)
+    superclasses: dict[Text, Annotated[list[Text], Field(min_length=1)]] = Field(default_factory=dict)
+    ood: Concepts = Field(default_factory=list)
 
     @field_validator("name")
     @classmethod
@@ -60,29 +90,10 @@ class PromptSet(Checked):
                 raise ValueError(f"template '{template}' needs exactly one {{}} for the concept")
         return templates
 
-    @field_validator("classes")
-    @classmethod
-    def _concepts(cls, classes: dict[str, list[str]]) -> dict[str, list[str]]:
-        for name, concepts in classes.items():
-            if not name:
-                raise ValueError("a class has an empty name")
-            if not concepts:
-                raise ValueError(f"class '{name}' has no concept")
-            _texts(concepts, f"class '{name}'")
-        return classes
-
-    @field_validator("ood")
-    @classmethod
-    def _ood(cls, ood: list[str]) -> list[str]:
-        _texts(ood, "ood")
-        return ood
-
     @model_validator(mode="after")
     def _superclasses(self) -> PromptSet:
         owner: dict[str, str] = {}
         for superclass, members in self.superclasses.items():
-            if not members:
-                raise ValueError(f"superclass '{superclass}' has no member")
             for member in members:
                 if member not in self.classes:
                     raise ValueError(f"superclass '{superclass}' names the unknown class '{member}'")
@@ -91,17 +102,16 @@ class PromptSet(Checked):
                         f"class '{member}' is in the superclass '{owner[member]}' and again in '{superclass}'"
                     )
                 owner[member] = superclass
-        for superclass in self.superclasses:
-            if superclass in self.classes and owner.get(superclass) != superclass:
+            if superclass in self.classes and superclass not in members:
                 raise ValueError(f"superclass '{superclass}' has the name of a class that is not its member")
-        seen: dict[str, str] = {}
+        column_of: dict[str, str] = {}
         for column, concepts in self.columns().items():
-            for concept in dict.fromkeys(concepts):
-                if concept in seen and seen[concept] != column:
-                    raise ValueError(f"duplicate concept '{concept}' in '{seen[concept]}' and '{column}'")
-                seen[concept] = column
+            for concept in concepts:
+                if concept in column_of:
+                    raise ValueError(f"duplicate concept '{concept}' in '{column_of[concept]}' and '{column}'")
+                column_of[concept] = column
         for concept in self.ood:
-            if concept in seen or concept in self.columns():
+            if concept in column_of or concept in self.columns():
                 raise ValueError(f"ood concept '{concept}' is an in-distribution concept or class, too")
         return self
 
@@ -111,12 +121,10 @@ class PromptSet(Checked):
         A superclass stands where its first member stood; its concepts are its members', without repetitions (two
         members may share a concept).
         """
-        owner = {member: name for name, members in self.superclasses.items() for member in members}
-        columns: dict[str, list[str]] = {}
-        for name, concepts in self.classes.items():
-            column = columns.setdefault(owner.get(name, name), [])
-            column.extend(concept for concept in concepts if concept not in column)
-        return columns
+        return {
+            column: list(dict.fromkeys(concept for name in names for concept in self.classes[name]))
+            for column, names in self.members().items()
+        }
 
     def members(self) -> dict[str, list[str]]:
         """Return the classes behind each in-distribution column, in the order of `columns`."""
@@ -129,16 +137,6 @@ class PromptSet(Checked):
     def template_texts(self) -> tuple[str, ...]:
         """Return the templates as texts."""
         return TEMPLATES[self.templates] if isinstance(self.templates, str) else tuple(self.templates)
-
-
-def _texts(concepts: Iterable[str], where: str) -> None:
-    seen: set[str] = set()
-    for concept in concepts:
-        if not concept:
-            raise ValueError(f"{where} has an empty concept")
-        if concept in seen:
-            raise ValueError(f"{where} has the duplicate concept '{concept}'")
-        seen.add(concept)
 
 
 def load_prompt_set(path: str | Path) -> PromptSet:
