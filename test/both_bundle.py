@@ -9,7 +9,7 @@ from mock_bundle import LIMITS, ColourEncoder, mock_prompt_sets
 from torch import Tensor, nn
 
 from vl4ad_ros.network.bundle_writer import write_bundle
-from vl4ad_ros.network.random_word_graph import add_to_dense
+from vl4ad_ros.network.random_word_graph import blend, probability
 from vl4ad_ros.network.score_graph import dense_score
 from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.runtime.bundle import BundleCard, InputSpec, ModelBundle
@@ -36,7 +36,7 @@ class Colours(nn.Module):
         raw = dense_score(v @ text_embeddings.T, class_concepts, class_mask, settings)
         if random_word_rows is None or random_word_head is None:
             return raw
-        return add_to_dense(raw, v @ random_word_rows.T, random_word_head, settings)
+        return blend(raw, probability(v @ random_word_rows.T, random_word_head), settings)
 
 
 def write_both_bundle(path: Path) -> ModelBundle:

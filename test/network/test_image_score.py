@@ -16,8 +16,8 @@ from mock_bundle import LIMITS, ColourEncoder, mock_prompt_sets
 
 from vl4ad_ros.network import image_score
 from vl4ad_ros.network import score_reference as reference
+from vl4ad_ros.network.bundle_writer import export_network
 from vl4ad_ros.network.checkpoint import load_config, save_network
-from vl4ad_ros.network.export import export_network
 from vl4ad_ros.network.image_score import score_of_resized_classes, score_of_resized_masks
 from vl4ad_ros.network.score_graph import class_support, class_weights, support_score
 from vl4ad_ros.prompts.compile import compile_prompt_set

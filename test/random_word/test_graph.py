@@ -13,7 +13,7 @@ from mock_bundle import LIMITS, ColourEncoder, mock_prompt_sets
 from torch.utils.flop_counter import FlopCounterMode
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.network.random_word_graph import add_to_dense, blend, mean_probability
+from vl4ad_ros.network.random_word_graph import blend, mean_probability, probability
 from vl4ad_ros.network.small import SmallNetwork
 from vl4ad_ros.network.small_detector import SmallDetector
 from vl4ad_ros.prompts.compile import compile_prompt_set
@@ -60,7 +60,7 @@ def test_dense_graph_publishes_the_networks_probability(scoring: str) -> None:
     packed = tensors(scoring, "random_word")
     rows, head = (torch.from_numpy(np.array(a)) for a in network.graph_inputs().values())
     raw = torch.randn(2, 4, 6)
-    u = add_to_dense(raw, torch.from_numpy(v) @ rows.T, head, torch.from_numpy(np.array(packed.settings)))
+    u = blend(raw, probability(torch.from_numpy(v) @ rows.T, head), torch.from_numpy(np.array(packed.settings)))
     p = network.probability(v)
     assert p.std() > 0.02
     np.testing.assert_allclose(to_uncertainty(u.numpy(), scoring, 0.5), p, atol=2e-6)

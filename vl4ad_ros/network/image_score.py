@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vl4ad_ros.network.score_graph import class_support, row_strips, support_score
-from vl4ad_ros.runtime.scores import SCORINGS
+from vl4ad_ros.runtime.score_names import METHODS, SCORINGS
 
 FACTOR = 4
 """Network input pixels per mask pixel, along a side."""
@@ -43,17 +43,7 @@ _PHASES = tuple((step + 0.5) / FACTOR for step in range(FACTOR))
 
 
 def score_of_resized_classes(mask_logits: Tensor, weights: Tensor, class_mask: Tensor, settings: Tensor) -> Tensor:
-    """Score, with the class maps S_k resized.
-
-    Args:
-        mask_logits: [B, N, h, w]; s = sigmoid of them.
-        weights: [B, N, C], as `class_weights` gives them.
-        class_mask: [2, C].
-        settings: [8].
-
-    Returns:
-        u, [B, 4 h, 4 w].
-    """
+    """Score u [B, 4 h, 4 w], with the class maps S_k resized; arguments as of `score_of_masks`."""
     use = _weights_of_scores(settings)
     support = class_support(mask_logits, weights, class_mask)
     # Edges repeated: the outermost image pixels lie outside the outermost mask pixels' centres.
@@ -85,7 +75,7 @@ def _between_pixels(support: Tensor, use: dict[str, Tensor]) -> Tensor:
 
 
 def score_of_resized_masks(mask_logits: Tensor, weights: Tensor, class_mask: Tensor, settings: Tensor) -> Tensor:
-    """Score, with all masks resized; arguments and result as of `score_of_resized_classes`."""
+    """Score u [B, 4 h, 4 w], with all masks resized; arguments as of `score_of_masks`."""
     width = mask_logits.shape[3]
     use = _weights_of_scores(settings)
     is_id = class_mask[1]
@@ -127,8 +117,7 @@ def _log_odds(value: Tensor, keep: Tensor) -> Tensor:
 def _resized_map(support: Tensor, class_mask: Tensor, settings: Tensor) -> Tensor:
     """Entropy or RbA at the masks' resolution, its map resized; 0 where another score is selected."""
     # From slices: a tensor made of numbers would be copied from the host, which no CUDA graph can record.
-    weights = [settings[index : index + 1] for index in range(settings.shape[0])]
-    chosen = [0 < index <= len(SCORINGS) and SCORINGS[index - 1] in _OF_A_MAP for index in range(len(weights))]
-    others = torch.cat([w if kept else torch.zeros_like(w) for w, kept in zip(weights, chosen, strict=True)])
+    weights = zip(("temperature", *SCORINGS, *METHODS), settings.split(1), strict=True)
+    others = torch.cat([w if name in _OF_A_MAP else torch.zeros_like(w) for name, w in weights])
     small = torch.cat([support_score(part, class_mask, others) for part in row_strips(support, CELL_ROWS)], dim=1)
     return F.interpolate(small.unsqueeze(1), scale_factor=float(FACTOR), mode="bilinear", align_corners=False)[:, 0]

@@ -2,8 +2,8 @@
 
 A network takes the two inputs behind the usual ones as optional arguments `random_word_rows` and `random_word_head`. It
 computes v . row for the rows exactly as it computes the cosines with the text: both are linear in the text, so this is
-also exact where v itself is never formed (a low-rank projection of the text). `add_to_dense`, or `mean_probability` and
-`blend`, do the rest.
+also exact where v itself is never formed (a low-rank projection of the text). `probability` (of a
+mask model, `mean_probability`) and `blend` do the rest.
 """
 
 from __future__ import annotations
@@ -55,21 +55,6 @@ def blend(raw: Tensor, p: Tensor, settings: Tensor) -> Tensor:
     return torch.where(weights[1] > 0, (mixed - offset) / scale, raw)
 
 
-def add_to_dense(raw: Tensor, dots: Tensor, head: Tensor, settings: Tensor) -> Tensor:
-    """Join the methods of a dense model.
-
-    Args:
-        raw: VL4AD's u, [B, h, w].
-        dots: [B, h, w, GRAPH_HIDDEN + 1], v . row for each of `random_word_rows`, v of unit length.
-        head: [3, GRAPH_HIDDEN + 1].
-        settings: [8].
-
-    Returns:
-        u, [B, h, w].
-    """
-    return blend(raw, probability(dots, head), settings)
-
-
 def mean_probability(mask_logits: Tensor, dots: Tensor, head: Tensor) -> Tensor:
     """p(anomalous) of a mask model's pixels: the mean of the queries' p, weighted by their masks; to be blended.
 
@@ -81,8 +66,6 @@ def mean_probability(mask_logits: Tensor, dots: Tensor, head: Tensor) -> Tensor:
     Returns:
         [B, h, w], in [0, 1].
     """
-    batch, queries, height, width = mask_logits.shape
-    masks = mask_logits.sigmoid().reshape(batch, queries, height * width)
-    p = probability(dots, head).unsqueeze(1)
-    mean = torch.matmul(p, masks).squeeze(1) / masks.sum(dim=1).clamp(min=1e-6)
-    return mean.reshape(batch, height, width)
+    masks = mask_logits.sigmoid()
+    total = torch.einsum("bn,bnhw->bhw", probability(dots, head), masks)
+    return total / masks.sum(dim=1).clamp(min=1e-6)

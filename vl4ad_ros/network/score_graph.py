@@ -1,6 +1,7 @@
 """The scores as a PyTorch graph over the padded prompt inputs: exportable, and what every engine runs.
 
-Inputs as `vl4ad_ros.runtime.prompt_tensors` packs them; definitions as in `vl4ad_ros.network.score_reference`.
+Everywhere here `class_concepts` is int [C, L], `class_mask` [2, C] and `settings` [8], as
+`vl4ad_ros.runtime.prompt_tensors` packs them; definitions as in `vl4ad_ros.network.score_reference`.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from torch import Tensor
 
 from vl4ad_ros.runtime.scores import SCORINGS
 
-# Stands for minus infinity where a column takes no part; finite, so that nothing turns into NaN, also in float16.
-_NEVER = -1.0e4
+FAR_BELOW = -1.0e4
+"""Stands for minus infinity where a column takes no part; finite, so that nothing turns into NaN, also in float16."""
+
 _LEAST = 1.0e-30
 
 STRIP_ROWS = 8
@@ -21,15 +23,7 @@ STRIP_ROWS = 8
 
 
 def column_cosines(cosines: Tensor, class_concepts: Tensor) -> Tensor:
-    """Max-logit prompt ensembling over the padded table.
-
-    Args:
-        cosines: [..., P].
-        class_concepts: int [C, L].
-
-    Returns:
-        [..., C].
-    """
+    """Max-logit prompt ensembling over the padded table: [..., P] -> [..., C]."""
     columns, length = class_concepts.shape
     # Concepts first: each gathered row is then one contiguous copy, instead of one number at a time.
     rows = cosines.reshape(-1, cosines.shape[-1]).transpose(0, 1)
@@ -45,9 +39,9 @@ def class_weights(
 
     Args:
         cosines: [..., P].
-        class_concepts: int [C, L].
-        class_mask: [2, C].
-        settings: [8].
+        class_concepts: Rows of each column.
+        class_mask: Which columns take part.
+        settings: Temperature and score.
         void: [...], cosine to a learned void embedding, or None.
 
     Returns:
@@ -55,7 +49,7 @@ def class_weights(
     """
     takes_part = class_mask[0]
     logits = column_cosines(cosines, class_concepts) * settings[0]
-    masked = logits * takes_part + (1 - takes_part) * _NEVER
+    masked = logits * takes_part + (1 - takes_part) * FAR_BELOW
     columns = masked.shape[-1]
     with_void = masked if void is None else torch.cat([masked, void.unsqueeze(-1) * settings[0]], dim=-1)
     posterior = torch.softmax(with_void, dim=-1)[..., :columns]
@@ -66,17 +60,13 @@ def class_weights(
 def _id_only(weights: Tensor, class_mask: Tensor) -> Tensor:
     """Give columns outside the first K a weight that no maximum picks, here, where the tensor is small."""
     is_id = class_mask[1]
-    return weights * is_id + (1 - is_id) * _NEVER
+    return weights * is_id + (1 - is_id) * FAR_BELOW
 
 
-def _score(support: Tensor, num_id: Tensor, settings: Tensor, dim: int) -> Tensor:
-    """Select the score; every pass over `support` costs as much as the rest of this stage, so there are few.
+def support_score(support: Tensor, class_mask: Tensor, settings: Tensor, dim: int = 1) -> Tensor:
+    """Return the selected score of S_k with columns along `dim`, as `class_support` gives it: [B, h, w].
 
-    Args:
-        support: S_k with columns along `dim`, from weights of `_id_only`.
-        num_id: K.
-        settings: [8].
-        dim: The columns' dimension.
+    Every pass over `support` costs as much as the rest of this stage, so there are few.
     """
     best = support.amax(dim=dim)
     # Never 0, so that e log e is finite; columns outside the first K end here and add nothing below.
@@ -84,7 +74,7 @@ def _score(support: Tensor, num_id: Tensor, settings: Tensor, dim: int) -> Tenso
     mass = evidence.sum(dim=dim)
     bounded = mass.clamp(min=1e-6)
     surprise = mass * bounded.log() - (evidence * evidence.log()).sum(dim=dim)
-    entropy = surprise / bounded / num_id.log().clamp(min=1e-6)
+    entropy = surprise / bounded / class_mask[1].sum().log().clamp(min=1e-6)
     scores = {
         "vl4ad": -best,
         "msp": -best / bounded,
@@ -92,10 +82,7 @@ def _score(support: Tensor, num_id: Tensor, settings: Tensor, dim: int) -> Tenso
         "entropy": entropy,
         "rba": -evidence.tanh().sum(dim=dim),
     }
-    selected = scores[SCORINGS[0]] * settings[1]
-    for index, name in enumerate(SCORINGS[1:], start=2):
-        selected = selected + scores[name] * settings[index]
-    return selected
+    return torch.stack([scores[name] * settings[index] for index, name in enumerate(SCORINGS, start=1)]).sum(0)
 
 
 def mask_score(
@@ -106,20 +93,13 @@ def mask_score(
     settings: Tensor,
     void: Tensor | None = None,
 ) -> Tensor:
-    """Score of a mask model, at the masks' resolution.
-
-    Args:
-        mask_logits: [B, N, h, w]; s = sigmoid of them.
-        cosines: [B, N, P], cos(v_i, t_j).
-        class_concepts: int [C, L].
-        class_mask: [2, C].
-        settings: [8].
-        void: [B, N] or None.
-
-    Returns:
-        u, [B, h, w].
-    """
+    """Score u [B, h, w] of a mask model, at the masks' resolution; arguments as of `class_weights`, `class_support`."""
     weights = class_weights(cosines, class_concepts, class_mask, settings, void)
+    return score_of_masks(mask_logits, weights, class_mask, settings)
+
+
+def score_of_masks(mask_logits: Tensor, weights: Tensor, class_mask: Tensor, settings: Tensor) -> Tensor:
+    """Score u [B, h, w] from the weights of `class_weights`, at the masks' resolution."""
     return support_score(class_support(mask_logits, weights, class_mask), class_mask, settings)
 
 
@@ -128,8 +108,8 @@ def class_support(mask_logits: Tensor, weights: Tensor, class_mask: Tensor) -> T
 
     Args:
         mask_logits: x, [B, N, h, w].
-        weights: c, [B, N, C].
-        class_mask: [2, C].
+        weights: c, [B, N, C], as `class_weights` gives them.
+        class_mask: Which columns are in-distribution.
 
     Returns:
         [B, C, h, w]; columns outside the first K are 0 or far below all others.
@@ -152,25 +132,12 @@ def row_strips(planes: Tensor, rows: int, overlap: int = 0) -> list[Tensor]:
     return [planes[:, :, start : start + rows + overlap] for start in range(0, height - overlap, rows)]
 
 
-def support_score(support: Tensor, class_mask: Tensor, settings: Tensor) -> Tensor:
-    """Score [B, h, w] of what `class_support` gives, [B, C, h, w]."""
-    return _score(support, class_mask[1].sum(), settings, dim=1)
-
-
 def dense_score(
     cosines: Tensor, class_concepts: Tensor, class_mask: Tensor, settings: Tensor, void: Tensor | None = None
 ) -> Tensor:
-    """Score of a dense model: one query per pixel, s one-hot, so that S_k is the pixel's own weight.
+    """Score u [B, h, w] of a dense model: one query per pixel, s one-hot, so that S_k is the pixel's own weight.
 
-    Args:
-        cosines: [B, h, w, P].
-        class_concepts: int [C, L].
-        class_mask: [2, C].
-        settings: [8].
-        void: [B, h, w] or None.
-
-    Returns:
-        u, [B, h, w].
+    Cosines are [B, h, w, P], void [B, h, w] or None; arguments as of `class_weights`.
     """
     weights = class_weights(cosines, class_concepts, class_mask, settings, void)
-    return _score(_id_only(weights, class_mask), class_mask[1].sum(), settings, dim=-1)
+    return support_score(_id_only(weights, class_mask), class_mask, settings, dim=-1)

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from vl4ad_ros.io.errors import Vl4adError
 
@@ -88,17 +89,15 @@ class LiteEncoder(nn.Module):
         """Normalised image [B,3,H,W] (H, W multiples of 32) -> features at strides 4, 8, 16, 32."""
         x = F.relu6(self.stem(x))
         outputs: list[Tensor] = []
-        for index, stage in enumerate(self.stages):
+        for stage in self.stages:
             x = stage(x)
-            if index in (1, 2, 4, 6):
-                outputs.append(x)
-        return outputs[0], outputs[1], outputs[2], outputs[3]
+            outputs.append(x)
+        return outputs[1], outputs[2], outputs[4], outputs[6]
 
     def freeze(self, stages: int) -> None:
         """Stop the gradient of the stem and of the first ``stages`` stages (0 to 7; 0 leaves the stem free, too)."""
-        frozen: list[nn.Module] = [] if stages == 0 else [self.stem, *list(self.stages)[:stages]]
-        for module in frozen:
-            module.requires_grad_(False)
+        if stages:
+            nn.ModuleList([self.stem, *list(self.stages)[:stages]]).requires_grad_(False)
 
 
 class ConvNorm(nn.Sequential):
@@ -160,6 +159,7 @@ class SmallNetwork(nn.Module):
         s4, s8, s16, s32 = FEATURE_CHANNELS
         self.text_dim, self.embed_dim, self.width = text_dim, embed_dim, width
         self.encoder = LiteEncoder()
+        self.twice = nn.Upsample(scale_factor=2.0, mode="bilinear")
         self.context = PyramidContext(s32, width)
         self.lateral16 = ConvNorm(s16, width, 1)
         self.lateral8 = ConvNorm(s8, width, 1)
@@ -174,32 +174,18 @@ class SmallNetwork(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """RGB image [B,3,H,W], values 0 to 255 -> e [B,embed_dim,H/8,W/8]."""
         f4, f8, f16, f32 = self.encoder((image - PIXEL_MEAN) / PIXEL_STD)
-        x = _upsample(self.context(f32)) + self.lateral16(f16)
-        x = self.fuse16(x)
-        x = _upsample(x) + self.lateral8(f8) + self.lateral4(F.pixel_unshuffle(f4, 2))
-        embedding: Tensor = self.embed(self.fuse8(x))
+        x = self.fuse16(self.twice(self.context(f32)) + self.lateral16(f16))
+        x = self.fuse8(self.twice(x) + self.lateral8(f8) + self.lateral4(F.pixel_unshuffle(f4, 2)))
+        embedding: Tensor = self.embed(x)
         return embedding
 
     def cosines(self, embedding: Tensor, text: Tensor) -> Tensor:
-        """Exact cos(W e, t) without the wide map.
-
-        Args:
-            embedding: e [..., embed_dim].
-            text: unit rows [P, text_dim].
-
-        Returns:
-            [..., P], in [-1, 1].
-        """
+        """Exact cos(W e, t) without the wide map: e [..., embed_dim], unit rows [P, text_dim] -> [..., P]."""
         weight = self.to_text.weight
         dots = embedding @ (text @ weight).T
         gram = weight.T @ weight
         squared = ((embedding @ gram) * embedding).sum(-1, keepdim=True)
         return dots * torch.rsqrt(squared + 1e-6)
-
-
-def _upsample(x: Tensor) -> Tensor:
-    """Twice the size, bilinear."""
-    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
 def load_encoder_weights(encoder: LiteEncoder, path: Path) -> None:
@@ -217,16 +203,17 @@ def load_encoder_weights(encoder: LiteEncoder, path: Path) -> None:
     def fold(module: nn.Module, conv: str, norm: str) -> None:
         target = next(m for m in module.modules() if isinstance(m, nn.Conv2d))
         try:
-            weight = state[f"{conv}.weight"]
-            scale = state[f"{norm}.weight"] / torch.sqrt(state[f"{norm}.running_var"] + BATCH_NORM_EPS)
-            bias = state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * scale
+            mean, variance, scale, shift = (
+                state[f"{norm}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")
+            )
+            weight, bias = fuse_conv_bn_weights(
+                state[f"{conv}.weight"], None, mean, variance, BATCH_NORM_EPS, scale, shift
+            )
+            target.load_state_dict({"weight": weight, "bias": bias})
         except KeyError as error:
             raise Vl4adError(f"{path} is not an EfficientNet-Lite0 state dict: it has no {error}") from error
-        if target.weight.shape != weight.shape or target.bias is None:
-            raise Vl4adError(f"{path}: {conv} has shape {tuple(weight.shape)}, expected {tuple(target.weight.shape)}")
-        with torch.no_grad():
-            target.weight.copy_(weight * scale[:, None, None, None])
-            target.bias.copy_(bias)
+        except RuntimeError as error:
+            raise Vl4adError(f"{path}: {conv} has another shape than EfficientNet-Lite0's ({error})") from error
 
     fold(encoder.stem, "_conv_stem", "_bn0")
     blocks = [block for stage in encoder.stages for block in stage.children()]

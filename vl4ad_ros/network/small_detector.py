@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vl4ad_ros.network.random_word_graph import add_to_dense
+from vl4ad_ros.network.random_word_graph import blend, probability
 from vl4ad_ros.network.score_graph import dense_score
 from vl4ad_ros.network.small import SmallNetwork
 
@@ -36,20 +36,7 @@ class SmallDetector(nn.Module):
         random_word_rows: Tensor | None = None,
         random_word_head: Tensor | None = None,
     ) -> Tensor:
-        """Score images.
-
-        Args:
-            image: uint8 RGB [B,H,W,3], H and W multiples of 32.
-            text_embeddings: [P,D], unit rows.
-            class_concepts: int [C,L].
-            class_mask: [2,C].
-            settings: [8]; all four as `vl4ad_ros.runtime.prompt_tensors` packs them.
-            random_word_rows: [H+1,D] or None; see `vl4ad_ros.network.random_word_graph`.
-            random_word_head: [3,H+1] or None.
-
-        Returns:
-            Raw score u, [B,H/8,W/8], higher = more anomalous.
-        """
+        """Return the raw score u [B, H/8, W/8]; arguments as of `vl4ad_ros.network.model.VL4ADNetwork.forward`."""
         # Cast first: TensorRT has no transpose for 8-bit integers.
         embedding = self.network(image.float().permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         rows = [text_embeddings, self.void[None]]
@@ -60,4 +47,5 @@ class SmallDetector(nn.Module):
         raw = dense_score(dots[..., :concepts], class_concepts, class_mask, settings, dots[..., concepts])
         if random_word_rows is None or random_word_head is None:
             return raw
-        return add_to_dense(raw, dots[..., concepts + 1 :], random_word_head, settings)
+        p = probability(dots[..., concepts + 1 :], random_word_head)
+        return blend(raw, p, settings)
