@@ -124,7 +124,7 @@ class _CrossAttention(nn.MultiheadAttention):
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
         """Return the mixed values and None; arguments as of `nn.MultiheadAttention`."""
-        return super().forward(*args, **kwargs, need_weights=False)
+        return super().forward(*args, **{**kwargs, "need_weights": False})
 
 
 class QueryDecoder(Mask2FormerTransformerModule):

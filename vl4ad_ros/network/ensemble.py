@@ -16,7 +16,7 @@ from vl4ad_ros.network.backbone import ClipBackbone
 from vl4ad_ros.network.config import EnsembleConfig
 from vl4ad_ros.network.head import MAX_LOGIT_SCALE, Prediction, mask_pool
 from vl4ad_ros.network.score_graph import FAR_BELOW, column_cosines
-from vl4ad_ros.runtime.score_names import SCORINGS
+from vl4ad_ros.runtime.scores import SCORINGS
 
 # A concept counts as one of the training vocabulary above this cosine: the same text, up to float16 rounding.
 SAME_CONCEPT = 0.998

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vl4ad_ros.network.score_graph import class_support, row_strips, support_score
-from vl4ad_ros.runtime.score_names import METHODS, SCORINGS
+from vl4ad_ros.runtime.scores import METHODS, SCORINGS
 
 FACTOR = 4
 """Network input pixels per mask pixel, along a side."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vl4ad_ros.io.checked import read_json, validate
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.hashing import sha256_file
+from vl4ad_ros.io.files import sha256_file
 from vl4ad_ros.network.backbone import ClipBackbone, clip_settings
 from vl4ad_ros.network.checkpoint import save_network, save_tensors
 from vl4ad_ros.network.config import EnsembleConfig, NetworkConfig

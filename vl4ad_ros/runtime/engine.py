@@ -111,7 +111,12 @@ def create_engine(bundle: ModelBundle, backend: str = "onnxruntime", threads: in
         return TensorRtEngine(bundle, backend, device_id)
     if backend in _TORCH:
         # By name: what a vehicle carries does not depend on the room that needs torch.
-        torch_engine = importlib.import_module("vl4ad_ros.network.torch_engine")
+        try:
+            torch_engine = importlib.import_module("vl4ad_ros.network.torch_engine")
+        except ImportError as error:
+            raise Vl4adError(
+                f"PyTorch cannot be imported ({error}); get it with: pip install 'vl4ad_ros[export]'."
+            ) from error
         device = f"cuda:{device_id}" if backend.endswith("cuda") else "cpu"
         engine: Engine = torch_engine.TorchEngine(bundle, device, compiled="compile" in backend)
         return engine
