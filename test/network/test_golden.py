@@ -162,8 +162,11 @@ def test_a_record_that_does_not_fit_is_a_sentence(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with np.load(case[1]) as stream:
-        record = {key: array for key, array in stream.items() if key != name}
-    np.savez(tmp_path / "io.npz", **record, **({} if value is None else {name: value}))
+        record = dict(stream)
+    record.pop(name)
+    if value is not None:
+        record[name] = value
+    np.savez(tmp_path / "io.npz", **record)
     status, printed = verify(case[0], tmp_path / "io.npz", capsys)
     assert status == 2
     assert sentence in printed
