@@ -42,7 +42,6 @@ def _different(texts: list[str]) -> list[str]:
 
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-Concepts = Annotated[list[Text], AfterValidator(_different)]
 _NAME = re.compile(r"[a-z0-9][a-z0-9_\-]*")
 
 
@@ -65,9 +64,9 @@ class PromptSet(Checked):
     description: str = ""
     templates: str | list[str] = "plain"
     temperature: float | None = Field(default=None, gt=0)
-    classes: dict[Text, Annotated[Concepts, Field(min_length=1)]] = Field(min_length=1)
+    classes: dict[Text, Annotated[list[Text], Field(min_length=1), AfterValidator(_different)]] = Field(min_length=1)
     superclasses: dict[Text, Annotated[list[Text], Field(min_length=1)]] = Field(default_factory=dict)
-    ood: Concepts = Field(default_factory=list)
+    ood: Annotated[list[Text], AfterValidator(_different)] = Field(default_factory=list)
 
     @field_validator("name")
     @classmethod
