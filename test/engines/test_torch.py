@@ -14,8 +14,7 @@ from tiny_network import HEIGHT, WIDTH, TinyMaskNetwork
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.network.checkpoint import load_bundled_network, save_bundled_network
-from vl4ad_ros.network.small import SmallNetwork
-from vl4ad_ros.network.small_detector import SmallDetector
+from vl4ad_ros.network.small import SmallDetector, SmallNetwork
 from vl4ad_ros.network.torch_engine import TorchEngine
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.engine import create_engine

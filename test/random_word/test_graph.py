@@ -14,8 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.network.random_word_graph import blend, mean_probability, probability
-from vl4ad_ros.network.small import SmallNetwork
-from vl4ad_ros.network.small_detector import SmallDetector
+from vl4ad_ros.network.small import SmallDetector, SmallNetwork
 from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.detector import Detector

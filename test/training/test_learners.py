@@ -15,9 +15,9 @@ from toy_text import ToyEncoder
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.network.checkpoint import load_network
 from vl4ad_ros.network.config import VL4AD_TINY
+from vl4ad_ros.network.lite_encoder import BATCH_NORM_EPS, InvertedResidual, LiteEncoder, load_encoder_weights
 from vl4ad_ros.network.onnx_export import run_torch
-from vl4ad_ros.network.small import BATCH_NORM_EPS, InvertedResidual, LiteEncoder, load_encoder_weights
-from vl4ad_ros.network.small_detector import SmallDetector
+from vl4ad_ros.network.small import SmallDetector
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.prompt_tensors import pack

@@ -15,7 +15,7 @@ from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.network.small import FEATURE_CHANNELS, LiteEncoder
+from vl4ad_ros.network.lite_encoder import FEATURE_CHANNELS, LiteEncoder
 
 LITE = "efficientnet:lite0"
 """Name of the small backbone; it has no text space of its own."""
@@ -54,7 +54,7 @@ class FrozenBackbone(nn.Module):
 
 
 class LiteBackbone(FrozenBackbone):
-    """EfficientNet-Lite0, random until weights are loaded (`vl4ad_ros.network.small.load_encoder_weights`)."""
+    """EfficientNet-Lite0, random until weights are loaded (`vl4ad_ros.network.lite_encoder.load_encoder_weights`)."""
 
     def __init__(self) -> None:
         super().__init__()

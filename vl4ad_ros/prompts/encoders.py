@@ -143,8 +143,12 @@ def create_encoder(encoder_id: str, weights: str | Path | None = None) -> TextEn
     if encoder_id == MINILM_ID:
         return MiniLmEncoder()
     if encoder_id.startswith(OPEN_CLIP_PREFIX):
-        from vl4ad_ros.prompts.open_clip_encoder import OpenClipEncoder
-
+        try:
+            from vl4ad_ros.prompts.open_clip_encoder import OpenClipEncoder
+        except ImportError as error:
+            raise Vl4adError(
+                f"The text encoder '{encoder_id}' needs open_clip ({error}); get it with: pip install open_clip_torch."
+            ) from error
         return OpenClipEncoder(encoder_id, weights)
     if encoder_id.startswith(CLASSES_PREFIX):
         return ClassEncoder(encoder_id)

@@ -5,18 +5,23 @@ from __future__ import annotations
 import contextlib
 import difflib
 import logging
+import re
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import open_clip
+import torch
+from huggingface_hub import constants, try_to_load_from_cache
 from numpy.typing import NDArray
+from open_clip.pretrained import download_pretrained, get_pretrained_cfg
+from safetensors import safe_open
+from safetensors.torch import load_file
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.prompts.encoders import OPEN_CLIP_PREFIX as PREFIX
-
-RANDOM = "random"
 
 # Names of the weights in a hub repository, the safe format first.
 _HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -43,16 +48,13 @@ class OpenClipEncoder:
                 None takes the model hub's cache, or downloads into it.
 
         Raises:
-            Vl4adError: If open_clip is not installed, the model or its weights are unknown, or the weights cannot be
-                had; the sentence says which file to download from where, and where to put it.
+            Vl4adError: If the model or its weights are unknown, or the weights cannot be had; the sentence says which
+                file to download from where, and where to put it.
         """
-        try:
-            import open_clip
-        except ImportError as error:
-            raise Vl4adError(
-                f"The text encoder '{encoder_id}' needs open_clip ({error}); get it with: pip install open_clip_torch."
-            ) from error
-        model, pretrained = split_id(encoder_id)
+        match = re.fullmatch(PREFIX + "([^/]+)/(.+)", encoder_id)
+        if match is None:
+            raise Vl4adError(f"Unknown text encoder '{encoder_id}': expected '{PREFIX}MODEL/PRETRAINED'.")
+        model, pretrained = match.groups()
         settings = open_clip.get_model_config(model)
         if settings is None:
             near = difflib.get_close_matches(model, open_clip.list_models(), n=3, cutoff=0.4)
@@ -83,39 +85,19 @@ class OpenClipEncoder:
 
     def encode(self, texts: list[str]) -> NDArray[np.float32]:
         """Return float32 [len(texts), dim], rows of unit length."""
-        import torch
-
-        rows = np.empty((len(texts), self.dim), dtype=np.float32)
         with torch.inference_mode():
-            for start in range(0, len(texts), _BATCH):
-                tokens = self._tokenizer(texts[start : start + _BATCH])
-                rows[start : start + len(tokens)] = self._model.encode_text(tokens, normalize=True).float().numpy()
-        return rows
-
-
-def split_id(encoder_id: str) -> tuple[str, str]:
-    """Return MODEL and PRETRAINED of `open_clip:MODEL/PRETRAINED`.
-
-    Raises:
-        Vl4adError: If it is not of that form.
-    """
-    model, slash, pretrained = encoder_id.removeprefix(PREFIX).partition("/")
-    if not encoder_id.startswith(PREFIX) or not slash or not model or not pretrained:
-        raise Vl4adError(f"Unknown text encoder '{encoder_id}': expected '{PREFIX}MODEL/PRETRAINED'.")
-    return model, pretrained
+            parts = self._tokenizer(texts).split(_BATCH)
+            rows = torch.cat([self._model.encode_text(part, normalize=True) for part in parts])
+        return np.asarray(rows.float().numpy())
 
 
 def _build(model: str, pretrained: str, weights: Path | None) -> Any:
-    import open_clip
-    import torch
-    from safetensors.torch import load_file
-
-    seed = _seed(pretrained)
-    if seed is not None:
+    random = re.fullmatch("random(?:-([0-9]+))?", pretrained)
+    if random is not None:
         if weights is not None:
             raise Vl4adError(f"'{PREFIX}{model}/{pretrained}' is random and takes no weights file.")
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(int(random[1] or 0))
             return open_clip.create_model(model, pretrained=None).eval()
     file = weights or _cached_or_downloaded(model, pretrained)
     if not file.is_file():
@@ -141,32 +123,16 @@ def reason(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def _seed(pretrained: str) -> int | None:
-    """Return the seed of `random` (0) or `random-SEED`, or None for real weights."""
-    name, _, number = pretrained.partition("-")
-    if name != RANDOM:
-        return None
-    if number and not number.isdigit():
-        raise Vl4adError(f"Unknown weights '{pretrained}': expected '{RANDOM}' or '{RANDOM}-SEED'.")
-    return int(number or 0)
-
-
 def _is_text_tower(file: Path) -> bool:
     """Whether a file holds the text tower alone, as `vl4ad import-fcclip` writes it."""
     if file.suffix != ".safetensors":
         return False
-    from safetensors import safe_open
-
     with safe_open(str(file), framework="numpy") as stream:
         return not any(key.startswith("visual.") for key in stream.keys())  # noqa: SIM118 - not a dict
 
 
 def _cached_or_downloaded(model: str, pretrained: str) -> Path:
     """Return the weights' file in the model hub's cache, downloaded if needed and possible."""
-    import open_clip
-    from huggingface_hub import try_to_load_from_cache
-    from open_clip.pretrained import download_pretrained, get_pretrained_cfg
-
     source = get_pretrained_cfg(model, pretrained)
     if not source:
         tags = open_clip.list_pretrained_tags_by_model(model)
@@ -193,8 +159,6 @@ def _cached_or_downloaded(model: str, pretrained: str) -> Path:
 
 def _reach_hub() -> None:
     """Ask the model hub for a sign of life; the hub's client itself would try for the better part of a minute."""
-    from huggingface_hub import constants
-
     if constants.HF_HUB_OFFLINE:
         raise OSError("HF_HUB_OFFLINE is set")
     request = urllib.request.Request(constants.ENDPOINT, method="HEAD")

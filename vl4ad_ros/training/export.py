@@ -13,8 +13,8 @@ from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.resources import prompt_yaml
 from vl4ad_ros.network.bundle_writer import write_bundle
 from vl4ad_ros.network.checkpoint import save_network
-from vl4ad_ros.network.small import PIXEL_MEAN, PIXEL_STD
-from vl4ad_ros.network.small_detector import SmallDetector
+from vl4ad_ros.network.lite_encoder import PIXEL_MEAN, PIXEL_STD
+from vl4ad_ros.network.small import SmallDetector
 from vl4ad_ros.prompts.compile import compile_file
 from vl4ad_ros.prompts.encoders import create_encoder
 from vl4ad_ros.runtime.bundle import BundleCard, InputSpec, ModelBundle, write_card

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.network.small import SmallNetwork, load_encoder_weights
+from vl4ad_ros.network.lite_encoder import load_encoder_weights
+from vl4ad_ros.network.small import SmallNetwork
 from vl4ad_ros.training.config import Model
 from vl4ad_ros.training.text import TextTable
 

@@ -16,8 +16,8 @@ from vl4ad_ros.network.checkpoint import load_config as load_network_config
 from vl4ad_ros.network.checkpoint import load_network
 from vl4ad_ros.network.config import NetworkConfig
 from vl4ad_ros.network.head import Prediction
+from vl4ad_ros.network.lite_encoder import load_encoder_weights
 from vl4ad_ros.network.model import VL4ADNetwork
-from vl4ad_ros.network.small import load_encoder_weights
 from vl4ad_ros.training.config import MaskLosses, Model
 from vl4ad_ros.training.label_tables import IGNORE, LabelTable
 from vl4ad_ros.training.learner import encoder_weights_file

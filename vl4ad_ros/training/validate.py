@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
 from vl4ad_ros.network.onnx_export import run_torch
-from vl4ad_ros.network.small_detector import SmallDetector
+from vl4ad_ros.network.small import SmallDetector
 from vl4ad_ros.runtime.frames import upsample
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors, pack
 from vl4ad_ros.training.augment import UInt8
