@@ -19,6 +19,7 @@ import reaper  # noqa: E402 - needs the path above
 from mock_bundle import write_mock_bundle  # noqa: E402
 
 from vl4ad_ros.evaluation.domain import own_environment  # noqa: E402
+from vl4ad_ros.runtime.bundle import ModelBundle  # noqa: E402
 
 # No two runs (of one machine, or workers of one run) hear each other. Set before any context exists: Fast DDS reads it
 # once. Live runs of `vl4ad demo` and `vl4ad bench ros` in this process are in the same domain.
@@ -66,3 +67,11 @@ def shared_dir() -> Path:
 def mock_bundle(tmp_path: Path) -> Path:
     """A fresh mock bundle of this test's own (see `mock_bundle.write_mock_bundle`)."""
     return write_mock_bundle(tmp_path / "mock")
+
+
+@pytest.fixture(scope="session")
+def mask_bundle(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
+    """The mask network at its smallest, exported once; do not write into it."""
+    from mask_bundle import write_mask_bundle  # torch is not for every run
+
+    return write_mask_bundle(tmp_path_factory.mktemp("mask") / "bundle")

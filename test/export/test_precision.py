@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from mask_bundle import write_mask_bundle
 from tiny_network import write_tiny_bundle
 
 from vl4ad_ros.io.errors import Vl4adError
@@ -53,9 +52,9 @@ def test_the_score_stage_stays_float32(bundle: ModelBundle) -> None:
         assert {kinds[name] for name in node.output} == {onnx.TensorProto.FLOAT}, node.name
 
 
-def test_sampling_locations_of_the_mask_network_stay_float32(tmp_path: Path) -> None:
+def test_sampling_locations_of_the_mask_network_stay_float32(mask_bundle: ModelBundle) -> None:
     """All between the last matrix product and a GridSample: float16 counts positions only to 2048."""
-    model = to_float16(onnx.load(str(write_mask_bundle(tmp_path / "mask").onnx_path)))
+    model = to_float16(onnx.load(str(mask_bundle.onnx_path)))
     kinds = types(model)
     maker = {name: node for node in model.graph.node for name in node.output}
     grids = [node for node in model.graph.node if node.op_type == "GridSample"]
