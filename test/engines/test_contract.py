@@ -18,7 +18,7 @@ from vl4ad_ros.runtime.cuda import CudaDevice
 from vl4ad_ros.runtime.engine import BACKENDS, Engine, create_engine
 from vl4ad_ros.runtime.engine_card import ENGINES
 from vl4ad_ros.runtime.graph_compare import TOLERANCES, compare, every_setting, noise_batches
-from vl4ad_ros.runtime.prompt_tensors import PromptTensors, pack
+from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 from vl4ad_ros.runtime.tensorrt_builder import build_engine, image_profile
 from vl4ad_ros.runtime.tensorrt_engine import TensorRtEngine
 from vl4ad_ros.runtime.tensorrt_library import load_library
@@ -58,7 +58,7 @@ def engine(
 
 
 def prompts(bundle: ModelBundle, name: str = "traffic", scoring: str = "vl4ad") -> PromptTensors:
-    return pack(bundle.load_prompt_set(name), bundle.card.prompt_limits, bundle.card.temperature, scoring)
+    return bundle.card.pack(bundle.load_prompt_set(name), scoring)
 
 
 def images(batch: int = 1, seed: int = 0) -> np.ndarray:

@@ -79,8 +79,8 @@ def test_packing_pads_without_changing_the_meaning(merged: CompiledPromptSet) ->
     assert tensors.class_concepts[0].tolist() == [0, 1, 0, 0]
     assert tensors.class_concepts[1].tolist() == [2, 2, 2, 2]
     assert tensors.class_mask.tolist() == [[1, 1, 0, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]]
-    assert tensors.settings.tolist() == [4, 1, 0, 0, 0, 0, 1, 0]
-    assert pack(merged, LIMITS, 1.0, "rba", temperature=0.5).settings.tolist() == [2, 0, 0, 0, 0, 1, 1, 0]
+    assert tensors.settings.tolist() == [4, 1, 0, 0, 0, 0, 0, 1, 0]
+    assert pack(merged, LIMITS, 1.0, "rba", temperature=0.5).settings.tolist() == [2, 0, 0, 0, 0, 1, 0, 1, 0]
     assert pack(merged, LIMITS, 1.0, method="both").settings.tolist()[-2:] == [0.5, 0.5]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,12 @@ from hypothesis.extra.numpy import arrays
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.network.score_reference import anomaly_score, class_posterior, column_cosines
+from vl4ad_ros.runtime.bundle import BundleCard, ModelBundle, write_card
+from vl4ad_ros.runtime.detector import Detector, next_state
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
 from vl4ad_ros.runtime.prompt_tensors import PromptLimits, PromptTensors, pack
-from vl4ad_ros.runtime.scores import SCORINGS, image_score, to_uncertainty
+from vl4ad_ros.runtime.scores import FIRST_SCORINGS, SCORINGS, image_score, to_uncertainty
+from vl4ad_ros.runtime.settings import PARAMETERS
 
 LIMITS = PromptLimits(concepts=12, columns=8, concepts_per_column=6)
 COSINE = st.floats(-1, 1, width=32)
@@ -48,24 +52,47 @@ def test_baselines_on_paper() -> None:
     masks = np.array([[[0.5]]])
     cosines = np.log(np.array([[0.75, 0.25]]))
     score = {s: float(anomaly_score(masks, cosines, 2, 1.0, s)[0, 0]) for s in SCORINGS}
+    # Half of the pixel is claimed, the other half is spread over the two classes: p = 0.625, 0.375.
     assert score["vl4ad"] == pytest.approx(-0.375)
-    assert score["msp"] == pytest.approx(-0.75)
+    assert score["msp"] == pytest.approx(-0.625)
     assert score["max_logit"] == pytest.approx(0.5 * -math.log(0.75))
-    assert score["entropy"] == pytest.approx(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)) / math.log(2))
+    assert score["entropy"] == pytest.approx(-(0.625 * math.log(0.625) + 0.375 * math.log(0.375)) / math.log(2))
     assert score["rba"] == pytest.approx(-math.tanh(0.375) - math.tanh(0.125))
+    assert score["known_mass"] == pytest.approx(-0.5)
 
 
-def test_msp_is_of_the_closed_set() -> None:
-    """Half of the mass goes to an OOD and a void column: Eq. 2 is halved, the closed-set softmax stays."""
+def test_overlapping_masks_are_normalised() -> None:
+    """S = 1.5, 0.5: beyond 1 in sum, p = 0.75, 0.25."""
+    masks, cosines = np.ones((2, 1, 1)), np.log(np.array([[0.75, 0.25], [0.75, 0.25]]))
+    assert anomaly_score(masks, cosines, 2, 1.0, "msp")[0, 0] == pytest.approx(-0.75)
+    assert anomaly_score(masks, cosines, 2, 1.0, "known_mass")[0, 0] == pytest.approx(-2)
+
+
+def test_what_void_and_ood_columns_take_is_spread() -> None:
     cosines, void = np.log(np.array([[0.3, 0.2, 0.3]])), np.log(np.array([0.2]))
-    mask = np.ones((1, 1, 1))
-    assert anomaly_score(mask, cosines, 2, 1.0, "vl4ad", void)[0, 0] == pytest.approx(-0.3)
-    assert anomaly_score(mask, cosines, 2, 1.0, "msp", void)[0, 0] == pytest.approx(-0.6)
+    score = {s: float(anomaly_score(np.ones((1, 1, 1)), cosines, 2, 1.0, s, void, True)[0, 0]) for s in SCORINGS}
+    assert score["vl4ad"] == pytest.approx(-0.3)
+    assert score["msp"] == pytest.approx(-0.55)
+    assert score["rba"] == score["known_mass"] == pytest.approx(-0.5)
 
 
-def test_unknown_scoring_is_refused() -> None:
-    with pytest.raises(Vl4adError, match="got 'mps'"):
-        anomaly_score(np.ones((1, 1, 1)), np.ones((1, 1)), 1, 1.0, "mps")
+def test_of_a_dense_model_rba_does_not_order_by_peakedness() -> None:
+    """tanh would call a certain pixel (tanh 1 = 0.76) more anomalous than a uniform one (2 tanh 0.5 = 0.92)."""
+    certain, uniform = (np.log(np.array([row])) for row in ([1.0, 1e-30], [0.5, 0.5]))
+    scores = [anomaly_score(np.ones((1, 1, 1)), cosines, 2, 1.0, "rba", dense=True) for cosines in (certain, uniform)]
+    np.testing.assert_allclose(scores[0], scores[1])
+
+
+@pytest.mark.parametrize("scoring", [name for name in SCORINGS if name != "max_logit"])
+@given(arrays(np.float64, (3, 4), elements=COSINE), arrays(np.float64, (3,), elements=st.floats(0, 1)))
+def test_nothing_is_more_uncertain_than_a_pixel_that_no_mask_claims(
+    scoring: str, cosines: np.ndarray, masks: np.ndarray
+) -> None:
+    pixels = np.stack([np.zeros(3), masks], axis=1)[..., None]
+    (unclaimed,), (other,) = anomaly_score(pixels, cosines, 4, 0.2, scoring)
+    assert unclaimed >= other - 1e-12
+    expected = 1 - 1 / 4 if scoring == "msp" else 1
+    assert to_uncertainty(np.float32([unclaimed]), scoring, 0.2)[0] == pytest.approx(expected)
 
 
 @given(arrays(np.float64, (3, 6), elements=COSINE))
@@ -184,8 +211,39 @@ def test_dense_graph_is_one_query_per_pixel(
     got = dense_score(cosines, *graph_inputs(tensors)).numpy()
     columns = column_cosines(pixels @ prompts.embeddings.T, prompts.concept_column, len(prompts.columns))
     one_hot = np.eye(6).reshape(6, 2, 3)
-    want = anomaly_score(one_hot, columns, num_id, temperature, scoring)
+    want = anomaly_score(one_hot, columns, num_id, temperature, scoring, dense=True)
     np.testing.assert_allclose(got[0], want, rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("resize", ["score", "classes", "masks"])
+@pytest.mark.parametrize("scoring", SCORINGS)
+def test_a_pixel_that_no_mask_claims_is_uncertain_in_every_graph(scoring: str, resize: str) -> None:
+    torch = pytest.importorskip("torch", reason="the export extra is not installed")
+    from vl4ad_ros.network.model import SCORES
+    from vl4ad_ros.network.score_graph import class_weights
+
+    rng = np.random.default_rng(0)
+    tensors = pack(random_set(rng, 4, 1, 0.1), LIMITS, 1.0, scoring)
+    concepts, mask, numbers = graph_inputs(tensors)
+    cosines = torch.from_numpy(rng.uniform(-1, 1, (1, 7, LIMITS.concepts)).astype(np.float32))
+    weights = class_weights(cosines, concepts, mask, numbers)
+    raw = SCORES[resize](torch.full((1, 7, 8, 8), -40.0), weights, mask, numbers).numpy()
+    expected = 1 - 1 / 4 if scoring == "msp" else 1
+    np.testing.assert_allclose(to_uncertainty(raw, scoring, 0.1), expected, atol=1e-5)
+
+
+def test_graphs_of_earlier_versions_know_the_first_scores() -> None:
+    torch = pytest.importorskip("torch", reason="the export extra is not installed")
+    from vl4ad_ros.network.score_graph import dense_score
+
+    prompts, cosines = random_set(np.random.default_rng(0), 3, 1, 0.1), torch.rand(1, 2, 2, LIMITS.concepts)
+    for scoring in FIRST_SCORINGS:
+        old, new = (pack(prompts, LIMITS, 1.0, scoring, scorings=names) for names in (FIRST_SCORINGS, SCORINGS))
+        assert len(old.settings) == len(new.settings) - 1
+        maps = [dense_score(cosines, *graph_inputs(tensors)) for tensors in (old, new)]
+        torch.testing.assert_close(maps[0], maps[1])
+    with pytest.raises(Vl4adError, match="no score 'known_mass'"):
+        pack(prompts, LIMITS, 1.0, "known_mass", scorings=FIRST_SCORINGS)
 
 
 def test_published_map_is_bounded_and_free_of_nan() -> None:
@@ -204,3 +262,30 @@ def test_the_picture_s_score_is_the_mean_of_the_largest_hundredth() -> None:
     assert image_score(values.reshape(100, 200)) == pytest.approx(np.linspace(0, 1, 20_000)[-200:].mean(), abs=1e-6)
     assert image_score(np.array([[0.25, 0.75]], np.float32)) == 0.75
     assert image_score(np.zeros((8, 8), np.float32)) == 0
+
+
+def test_the_card_names_the_score_that_is_used_by_default(mock_bundle: Path) -> None:
+    bundle = ModelBundle.load(mock_bundle)
+    assert bundle.card.scorings == list(FIRST_SCORINGS) and bundle.card.default_score == "vl4ad"
+    write_card(
+        bundle.path,
+        bundle.card.model_copy(update={"default_score": "max_logit", "thresholds": {"vl4ad/max_logit": 0.3}}),
+    )
+    detector = Detector.open(mock_bundle)
+    assert detector.prompts().scoring == "max_logit"
+    assert detector.prompts(scoring="vl4ad").scoring == "vl4ad"
+    values = {parameter.name: parameter.default for parameter in PARAMETERS}
+    state = next_state(detector, values, None)
+    assert (state.prompts.scoring, state.threshold) == ("max_logit", 0.3)
+    assert next_state(detector, {**values, "scoring": "msp"}, state).prompts.scoring == "msp"
+    detector.close()
+
+
+def test_rba_needs_a_trained_void(mock_bundle: Path) -> None:
+    bundle = ModelBundle.load(mock_bundle)
+    prompts, card = bundle.load_prompt_set(), bundle.card.model_copy(update={"void": True})
+    assert card.pack(prompts, "rba").scoring == "rba"
+    with pytest.raises(Vl4adError, match="void column was not trained"):
+        bundle.card.pack(prompts, "rba")
+    with pytest.raises(ValueError, match="default_score"):
+        BundleCard(**{**bundle.card.model_dump(), "default_score": "rba"})

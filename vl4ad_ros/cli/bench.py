@@ -143,7 +143,6 @@ def _resolution(args: argparse.Namespace) -> int:
 
     from vl4ad_ros.cli.bench_resolution import DenseMasks, Masks, NetworkMasks, compare_resolution
     from vl4ad_ros.runtime.bundle import ModelBundle
-    from vl4ad_ros.runtime.prompt_tensors import pack
 
     if args.every < 1 or not args.sharpness > 0:
         raise Vl4adError("--every must be at least 1, --sharpness above 0.")
@@ -152,7 +151,7 @@ def _resolution(args: argparse.Namespace) -> int:
     if args.network is None:
         source = DenseMasks(bundle, args.prompt_set, args.threads)
     else:
-        prompts = pack(bundle.load_prompt_set(args.prompt_set), bundle.card.prompt_limits, bundle.card.temperature)
+        prompts = bundle.card.pack(bundle.load_prompt_set(args.prompt_set))
         source = NetworkMasks(args.network, prompts, args.threads)
     with tqdm(desc="frames", file=sys.stderr, leave=False) as bar:
 

@@ -20,6 +20,7 @@ from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import PROMPTS, BundleCard, InputSpec, ModelBundle, write_card
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
 from vl4ad_ros.runtime.prompt_tensors import PromptLimits
+from vl4ad_ros.runtime.scores import SCORINGS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -102,6 +103,7 @@ def prepare_bundle(case: GpuCase, size: tuple[int, int], folder: Path) -> ModelB
         stride=network.stride,
         temperature=network.temperature,
         void=True,
+        scorings=list(SCORINGS),
         prompt_limits=PromptLimits(),
         default_prompt_set=prompts.name,
         precision=case.precision,
@@ -178,9 +180,8 @@ def _measure_form(queue: Any, form: str, case: GpuCase, bundle_path: str, batch:
         before = _gpu_bytes(case)
         started = time.monotonic()
         engine, row = open_form(form, case, bundle, batch)
-        from vl4ad_ros.runtime.prompt_tensors import pack
 
-        prompts = pack(bundle.load_prompt_set(), bundle.card.prompt_limits, bundle.card.temperature)
+        prompts = bundle.card.pack(bundle.load_prompt_set())
         size = (bundle.card.input.height, bundle.card.input.width)
         images = np.random.default_rng(1).integers(0, 256, (batch, *size, 3), dtype=np.uint8)
         first = engine.infer(images, prompts)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vl4ad_ros.cli.random_word_options import add_random_word, random_word_network
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.engine import BACKENDS
-from vl4ad_ros.runtime.scores import DEFAULT_SCORING, METHODS, SCORINGS
+from vl4ad_ros.runtime.scores import METHODS, SCORINGS
 
 if TYPE_CHECKING:
     from vl4ad_ros.io.media import Picture
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--bundle", default="vl4ad-small", help="model bundle: name or folder")
     parser.add_argument("--prompt-set", help="prompt set: name or .safetensors file; the bundle's own by default")
-    parser.add_argument("--scoring", default=DEFAULT_SCORING, choices=SCORINGS, help="score")
+    parser.add_argument("--scoring", choices=SCORINGS, help="score; default: the bundle's")
     parser.add_argument("--method", default="vl4ad", choices=[*METHODS, "both"], help="anomaly method of the bundle")
     add_random_word(parser)
     parser.add_argument("--temperature", type=float, help="overrides the prompt set's and the model's temperature")

@@ -92,7 +92,9 @@ def _record(args: argparse.Namespace, bag_path: Path) -> tuple[Path, Path]:
 
 def _parameters(args: argparse.Namespace) -> dict[str, str]:
     """Return the node's parameters besides bundle and prompt set."""
-    given = {"backend": args.backend, "scoring": args.scoring, "method": args.method, "threads": str(args.threads)}
+    given = {"backend": args.backend, "method": args.method, "threads": str(args.threads)}
+    if args.scoring is not None:
+        given["scoring"] = args.scoring
     network = random_word_network(args)
     if network is not None:
         given["random_word"] = network

@@ -24,7 +24,7 @@ def add_detector(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("detector")
     group.add_argument("--bundle", default="vl4ad-small", help="name or folder of the model bundle")
     group.add_argument("--prompt-set", help="compiled prompt set; default: the bundle's")
-    group.add_argument("--scoring", default="vl4ad", help=f"score: {', '.join(SCORINGS)}")
+    group.add_argument("--scoring", help=f"score: {', '.join(SCORINGS)}; default: the bundle's")
     group.add_argument("--method", default="vl4ad", help="vl4ad, random_word or both")
     add_random_word(group)
     group.add_argument("--temperature", type=float, help="overrides the temperature")

@@ -228,11 +228,9 @@ def _read_embeddings(prompts: PromptSet, path: Path) -> NDArray[np.float32]:
 
 def _check_fit(compiled: CompiledPromptSet, bundle: ModelBundle) -> None:
     """Refuse a set that the bundle's graph cannot take, before it is written into the bundle."""
-    from vl4ad_ros.runtime.prompt_tensors import pack
-
     if compiled.dim != bundle.card.embedding_dim:
         raise Vl4adError(
             f"The embeddings have dimension {compiled.dim}, bundle '{bundle.card.name}' needs "
             f"{bundle.card.embedding_dim}."
         )
-    pack(compiled, bundle.card.prompt_limits, bundle.card.temperature)
+    bundle.card.pack(compiled)

@@ -14,7 +14,7 @@ from vl4ad_ros.io.files import sha256_file
 from vl4ad_ros.runtime.bundle import CARD
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.frames import Job, Wanted, upsample
-from vl4ad_ros.runtime.scores import DEFAULT_SCORING, image_score
+from vl4ad_ros.runtime.scores import image_score
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,7 @@ class DetectorSpec:
         bundle: Name or folder of the model bundle.
         backend: Name of the engine.
         prompt_set: Name or file; None takes the bundle's default.
-        scoring: Name of the score.
+        scoring: Name of the score; None takes the bundle's default.
         method: `vl4ad`, `random_word` or `both`.
         temperature: Overrides the set's and the model's; None keeps them.
         threads: CPU threads of the engine; 0 lets it choose.
@@ -79,7 +79,7 @@ class DetectorSpec:
     bundle: str
     backend: str = "onnxruntime"
     prompt_set: str | None = None
-    scoring: str = DEFAULT_SCORING
+    scoring: str | None = None
     method: str = "vl4ad"
     temperature: float | None = None
     threads: int = 0

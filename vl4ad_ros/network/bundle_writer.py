@@ -17,7 +17,8 @@ from vl4ad_ros.network.onnx_export import export_onnx, run_onnx, run_torch
 from vl4ad_ros.runtime.bundle import PROMPTS, BundleCard, InputSpec, ModelBundle, write_card
 from vl4ad_ros.runtime.graph_compare import TOLERANCES, compare, every_setting, noise_batches
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet, load_compiled
-from vl4ad_ros.runtime.prompt_tensors import PromptLimits, pack
+from vl4ad_ros.runtime.prompt_tensors import PromptLimits
+from vl4ad_ros.runtime.scores import SCORINGS
 
 
 def write_bundle(
@@ -46,6 +47,7 @@ def write_bundle(
         Vl4adError: If the graph cannot be exported, differs from the network, or a prompt set does not fit.
     """
     folder = Path(folder)
+    card = card.model_copy(update={"scorings": list(SCORINGS)})
     by_name = {prompt_set.name: prompt_set for prompt_set in prompt_sets}
     if card.default_prompt_set not in by_name:
         raise Vl4adError(f"The default prompt set '{card.default_prompt_set}' is not among {list(by_name)}.")
@@ -55,7 +57,7 @@ def write_bundle(
                 f"Prompt set '{prompt_set.name}' is of the text encoder '{prompt_set.encoder_id}' (dimension "
                 f"{prompt_set.dim}), the bundle's is '{card.text_encoder}' (dimension {card.embedding_dim})."
             )
-        pack(prompt_set, card.prompt_limits, card.temperature)
+        card.pack(prompt_set)
     (folder / PROMPTS).mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / card.onnx) as part:
         random_word = "random_word" in card.methods

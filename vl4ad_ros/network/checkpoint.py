@@ -20,8 +20,7 @@ from vl4ad_ros.io.files import atomic_write, write_text
 from vl4ad_ros.network.config import PRESETS, NetworkConfig
 from vl4ad_ros.network.fcclip import refuse_differences
 from vl4ad_ros.network.model import VL4ADNetwork
-from vl4ad_ros.network.small import SmallNetwork
-from vl4ad_ros.network.small_detector import SmallDetector
+from vl4ad_ros.network.small import SmallDetector, SmallNetwork
 from vl4ad_ros.runtime.bundle import ModelBundle
 
 CONFIG = "network.json"

@@ -11,8 +11,8 @@ compared. A class that is second at every corner and first nowhere can be missed
 
 `score_of_resized_masks` is the usual form, strip by strip.
 
-Entropy and RbA need a logarithm or a tanh of every class and pixel, which would cost more than all the rest: these two
-are made at the masks' resolution, and their map is resized.
+Entropy and RbA need a logarithm or a tanh of every class and pixel, which would cost more than all the rest: these two,
+and the known mass, are made at the masks' resolution, and their map is resized.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vl4ad_ros.network.score_graph import class_support, row_strips, support_score
-from vl4ad_ros.runtime.scores import METHODS, SCORINGS
+from vl4ad_ros.network.score_graph import class_support, row_strips, score_weights, spread, support_score
+from vl4ad_ros.runtime.scores import METHODS
 
 FACTOR = 4
 """Network input pixels per mask pixel, along a side."""
@@ -35,7 +35,7 @@ STRIP_ROWS = 4
 CELL_ROWS = 64
 """Mask rows of a strip of class maps, so that the many small passes find it in the cache."""
 
-_OF_A_MAP = ("entropy", "rba")
+_OF_A_MAP = ("entropy", "rba", "known_mass")
 # A power of 2, so that 1 - _ALMOST and its distance to 1 are exact in float32.
 _ALMOST = 2.0**-20
 _TOP = math.log((1 - _ALMOST) / _ALMOST)
@@ -44,25 +44,25 @@ _PHASES = tuple((step + 0.5) / FACTOR for step in range(FACTOR))
 
 def score_of_resized_classes(mask_logits: Tensor, weights: Tensor, class_mask: Tensor, settings: Tensor) -> Tensor:
     """Score u [B, 4 h, 4 w], with the class maps S_k resized; arguments as of `score_of_masks`."""
-    use = _weights_of_scores(settings)
+    use = score_weights(settings)
     support = class_support(mask_logits, weights, class_mask)
     # Edges repeated: the outermost image pixels lie outside the outermost mask pixels' centres.
     padded = F.pad(support, (1, 1, 1, 1), mode="replicate")
-    strips = [_between_pixels(strip, use) for strip in row_strips(padded, CELL_ROWS, overlap=1)]
+    strips = [_between_pixels(strip, class_mask, use) for strip in row_strips(padded, CELL_ROWS, overlap=1)]
     beyond = FACTOR // 2
     score = torch.cat(strips, dim=1)[:, beyond:-beyond, beyond:-beyond]
     linear = use["vl4ad"] + use["msp"] + use["max_logit"]
     return linear * score + _resized_map(support, class_mask, settings)
 
 
-def _between_pixels(support: Tensor, use: dict[str, Tensor]) -> Tensor:
+def _between_pixels(support: Tensor, class_mask: Tensor, use: dict[str, Tensor]) -> Tensor:
     """Score of the FACTOR x FACTOR image pixels between every four of [B, C, h, w]: [B, 4 (h - 1), 4 (w - 1)]."""
     candidates = torch.stack(_corners(support.max(dim=1).indices), dim=1)
-    mass = support.clamp(min=0).sum(dim=1, keepdim=True).clamp(min=_ALMOST)
-    divisor = 1 + use["msp"] * (mass - 1)
+    _, mass, rest = spread(support, class_mask)
+    share, divisor = use["msp"] * rest.unsqueeze(1), 1 + use["msp"] * (mass.unsqueeze(1) - 1)
     corners = [
-        _log_odds(corner.gather(1, candidates) / by, use["max_logit"])
-        for corner, by in zip(_corners(support), _corners(divisor), strict=True)
+        _log_odds((corner.gather(1, candidates) + added) / by, use["max_logit"])
+        for corner, added, by in zip(_corners(support), _corners(share), _corners(divisor), strict=True)
     ]
     parts = []
     for down in _PHASES:
@@ -77,7 +77,7 @@ def _between_pixels(support: Tensor, use: dict[str, Tensor]) -> Tensor:
 def score_of_resized_masks(mask_logits: Tensor, weights: Tensor, class_mask: Tensor, settings: Tensor) -> Tensor:
     """Score u [B, 4 h, 4 w], with all masks resized; arguments as of `score_of_masks`."""
     width = mask_logits.shape[3]
-    use = _weights_of_scores(settings)
+    use = score_weights(settings)
     is_id = class_mask[1]
     # Columns outside the first K never win the maximum; the last column gives the sum over the first K.
     columns = torch.cat([weights * is_id - 1e4 * (1 - is_id), (weights * is_id).sum(-1, keepdim=True)], dim=-1)
@@ -87,18 +87,14 @@ def score_of_resized_masks(mask_logits: Tensor, weights: Tensor, class_mask: Ten
     strips = []
     for logits in row_strips(padded, STRIP_ROWS, overlap=2):
         resized = F.interpolate(logits, scale_factor=float(FACTOR), mode="bilinear", align_corners=False)
-        # As in `class_support`.
-        masks = resized[:, :, FACTOR:-FACTOR].clamp(min=-12.0).sigmoid().flatten(2)
+        masks = resized[:, :, FACTOR:-FACTOR].sigmoid().flatten(2)
         support = torch.matmul(columns, masks).float()
         best, mass = support[:, :-1].amax(dim=1), support[:, -1]
-        share = use["vl4ad"] + use["max_logit"] + use["msp"] / mass.clamp(min=_ALMOST)
-        strips.append((-best * share).reshape(-1, resized.shape[2] - 2 * FACTOR, FACTOR * width))
+        msp = (best + (1 - mass).clamp(min=0) / is_id.sum()) / mass.clamp(min=1)
+        score = -best * (use["vl4ad"] + use["max_logit"]) - msp * use["msp"]
+        strips.append(score.reshape(-1, resized.shape[2] - 2 * FACTOR, FACTOR * width))
     small = class_support(mask_logits, weights, class_mask)
     return torch.cat(strips, dim=1) + _resized_map(small, class_mask, settings)
-
-
-def _weights_of_scores(settings: Tensor) -> dict[str, Tensor]:
-    return {name: settings[index] for index, name in enumerate(SCORINGS, start=1)}
 
 
 def _corners(planes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -117,7 +113,8 @@ def _log_odds(value: Tensor, keep: Tensor) -> Tensor:
 def _resized_map(support: Tensor, class_mask: Tensor, settings: Tensor) -> Tensor:
     """Entropy or RbA at the masks' resolution, its map resized; 0 where another score is selected."""
     # From slices: a tensor made of numbers would be copied from the host, which no CUDA graph can record.
-    weights = zip(("temperature", *SCORINGS, *METHODS), settings.split(1), strict=True)
+    names = (None, *score_weights(settings), *METHODS)
+    weights = zip(names, settings.split(1), strict=True)
     others = torch.cat([w if name in _OF_A_MAP else torch.zeros_like(w) for name, w in weights])
     small = torch.cat([support_score(part, class_mask, others) for part in row_strips(support, CELL_ROWS)], dim=1)
     return F.interpolate(small.unsqueeze(1), scale_factor=float(FACTOR), mode="bilinear", align_corners=False)[:, 0]

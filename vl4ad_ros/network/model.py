@@ -17,7 +17,7 @@ from vl4ad_ros.network.image_score import FACTOR, score_of_resized_classes, scor
 from vl4ad_ros.network.random_word_graph import blend, mean_probability
 from vl4ad_ros.network.score_graph import class_weights, score_of_masks
 
-_SCORES = {"classes": score_of_resized_classes, "masks": score_of_resized_masks, "score": score_of_masks}
+SCORES = {"classes": score_of_resized_classes, "masks": score_of_resized_masks, "score": score_of_masks}
 
 
 class VL4ADNetwork(nn.Module):
@@ -92,7 +92,7 @@ class VL4ADNetwork(nn.Module):
             text_embeddings: float [P, D], unit rows.
             class_concepts: int [C, L].
             class_mask: float [2, C].
-            settings: float [8]; all four as `vl4ad_ros.runtime.prompt_tensors` packs them.
+            settings: float [9]; all four as `vl4ad_ros.runtime.prompt_tensors` packs them.
             random_word_rows: float [H + 1, D], with the next one the second method's weights, or None.
             random_word_head: float [3, H + 1], or None; both as `RandomWordNetwork.graph_inputs` gives them.
 
@@ -101,11 +101,11 @@ class VL4ADNetwork(nn.Module):
         """
         prediction, weights = self.queries(image, text_embeddings, class_concepts, class_mask, settings)
         logits = prediction.mask_logits
-        raw = _SCORES[self.config.resize](logits, weights, class_mask, settings)
+        raw = SCORES[self.config.resize](logits, weights, class_mask, settings)
         if random_word_rows is None or random_word_head is None:
             return raw
         dots = torch.matmul(prediction.embeddings, random_word_rows.transpose(0, 1))
-        # As in `class_support`.
+        # What no mask claims has the mean of all queries.
         p = mean_probability(logits.clamp(min=-12.0), dots, random_word_head)
         if self.stride == 1:
             p = F.interpolate(p.unsqueeze(1), scale_factor=float(FACTOR), mode="bilinear", align_corners=False)[:, 0]

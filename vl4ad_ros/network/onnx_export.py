@@ -44,7 +44,7 @@ def export_onnx(
 
     Args:
         network: In eval mode; called with image uint8 [B, H, W, 3], text_embeddings [P, D], class_concepts int32
-            [C, L], class_mask [2, C], settings [8]; returns the score [B, h, w] (docs/tensorrt.md). It casts the image
+            [C, L], class_mask [2, C], settings [9]; returns the score [B, h, w] (docs/tensorrt.md). It casts the image
             before it transposes it: TensorRT transposes no uint8.
         path: File to write.
         spec: The input size.

@@ -40,7 +40,7 @@ def blend(raw: Tensor, p: Tensor, settings: Tensor) -> Tensor:
     Args:
         raw: VL4AD's u, [B, h, w].
         p: p(anomalous), [B, h, w].
-        settings: [8]; the last two are the methods' weights. With a random-word weight of 0, `raw` passes untouched.
+        settings: [9]; the last two are the methods' weights. With a random-word weight of 0, `raw` passes untouched.
 
     Returns:
         [B, h, w]. For random_word alone, p - 1 (or what `to_uncertainty` maps to p for the scoring in force).

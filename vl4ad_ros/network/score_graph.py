@@ -1,6 +1,6 @@
 """The scores as a PyTorch graph over the padded prompt inputs: exportable, and what every engine runs.
 
-Everywhere here `class_concepts` is int [C, L], `class_mask` [2, C] and `settings` [8], as
+Everywhere here `class_concepts` is int [C, L], `class_mask` [2, C] and `settings` [9], as
 `vl4ad_ros.runtime.prompt_tensors` packs them; definitions as in `vl4ad_ros.network.score_reference`.
 """
 
@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from vl4ad_ros.runtime.scores import SCORINGS
+from vl4ad_ros.runtime.scores import METHODS, SCORINGS
 
 FAR_BELOW = -1.0e4
 """Stands for minus infinity where a column takes no part; finite, so that nothing turns into NaN, also in float16."""
@@ -63,26 +63,41 @@ def _id_only(weights: Tensor, class_mask: Tensor) -> Tensor:
     return weights * is_id + (1 - is_id) * FAR_BELOW
 
 
-def support_score(support: Tensor, class_mask: Tensor, settings: Tensor, dim: int = 1) -> Tensor:
-    """Return the selected score of S_k with columns along `dim`, as `class_support` gives it: [B, h, w].
+def score_weights(settings: Tensor) -> dict[str, Tensor]:
+    """Return the weight of each score in `settings`; bundles of earlier versions know the first of them only."""
+    return dict(zip(SCORINGS, settings[1 : -len(METHODS)].unbind(), strict=False))
+
+
+def spread(support: Tensor, class_mask: Tensor, dim: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+    """Return sum_k S_k, m = max(1, sum S) and r / K with r = max(0, 1 - sum S), for p_k = (S_k + r / K) / m.
+
+    What no mask claims is spread over the classes, so that they are equally likely there.
+    """
+    mass = support.clamp(min=0).sum(dim=dim)
+    return mass, mass.clamp(min=1), (1 - mass).clamp(min=0) / class_mask[1].sum()
+
+
+def support_score(support: Tensor, class_mask: Tensor, settings: Tensor, dense: bool = False) -> Tensor:
+    """Return the selected score [B, h, w] of S_k, as `class_support` gives it; of a dense model [B, h, w, C].
 
     Every pass over `support` costs as much as the rest of this stage, so there are few.
     """
+    dim = -1 if dense else 1
     best = support.amax(dim=dim)
-    # Never 0, so that e log e is finite; columns outside the first K end here and add nothing below.
-    evidence = support.clamp(min=_LEAST)
-    mass = evidence.sum(dim=dim)
-    bounded = mass.clamp(min=1e-6)
-    surprise = mass * bounded.log() - (evidence * evidence.log()).sum(dim=dim)
-    entropy = surprise / bounded / class_mask[1].sum().log().clamp(min=1e-6)
+    mass, divisor, rest = spread(support, class_mask, dim)
+    is_id = class_mask[1] if dense else class_mask[1][:, None, None]
+    # Columns outside the first K end here; never 0, so that p log p is finite.
+    unnormalised = (support.clamp(min=0) + rest.unsqueeze(dim) * is_id).clamp(min=_LEAST)
+    entropy = divisor.log() - (unnormalised * unnormalised.log()).sum(dim=dim) / divisor
     scores = {
         "vl4ad": -best,
-        "msp": -best / bounded,
+        "msp": -(best + rest) / divisor,
         "max_logit": -best,
-        "entropy": entropy,
-        "rba": -evidence.tanh().sum(dim=dim),
+        "entropy": entropy / class_mask[1].sum().clamp(min=2).log(),
+        "rba": -mass if dense else -support.clamp(min=0).tanh().sum(dim=dim),
+        "known_mass": -mass,
     }
-    return torch.stack([scores[name] * settings[index] for index, name in enumerate(SCORINGS, start=1)]).sum(0)
+    return torch.stack([scores[name] * weight for name, weight in score_weights(settings).items()]).sum(0)
 
 
 def mask_score(
@@ -104,7 +119,7 @@ def score_of_masks(mask_logits: Tensor, weights: Tensor, class_mask: Tensor, set
 
 
 def class_support(mask_logits: Tensor, weights: Tensor, class_mask: Tensor) -> Tensor:
-    """S_k = sum_i c_i[k] s_i, with s = sigmoid(max(x, -12)).
+    """S_k = sum_i c_i[k] s_i, with s = sigmoid(x).
 
     Args:
         mask_logits: x, [B, N, h, w].
@@ -118,9 +133,7 @@ def class_support(mask_logits: Tensor, weights: Tensor, class_mask: Tensor) -> T
     strips = []
     # In strips, a mask's probabilities are used while they are in the cache, and memory for all of them is not needed.
     for logits in row_strips(mask_logits, STRIP_ROWS):
-        # Above -12 every runtime's sigmoid is exact enough for scores that divide by the sum of S; below, 6e-6 at most.
-        masks = logits.clamp(min=-12.0).sigmoid_()
-        strips.append(torch.matmul(columns, masks.flatten(2)).float())
+        strips.append(torch.matmul(columns, logits.sigmoid().flatten(2)).float())
     return torch.cat(strips, dim=2).reshape(*columns.shape[:2], *mask_logits.shape[2:])
 
 
@@ -140,4 +153,4 @@ def dense_score(
     Cosines are [B, h, w, P], void [B, h, w] or None; arguments as of `class_weights`.
     """
     weights = class_weights(cosines, class_concepts, class_mask, settings, void)
-    return support_score(_id_only(weights, class_mask), class_mask, settings, dim=-1)
+    return support_score(_id_only(weights, class_mask), class_mask, settings, dense=True)

@@ -54,16 +54,18 @@ def anomaly_score(
     temperature: float,
     scoring: str = "vl4ad",
     void: Array | None = None,
+    dense: bool = False,
 ) -> Array:
     """Return the raw score u, higher = more anomalous.
 
-    With S_k = sum_i s_i c_i[k] and z = cos / T:
+    With S_k = sum_i s_i c_i[k], z = cos / T, and p_k = S_k / m + r / K, m = max(1, sum_{k<=K} S_k),
+    r = max(0, 1 - sum_{k<=K} S_k), which spreads what no class claims over the K classes:
       vl4ad (Eq. 2): -max_{k<=K} S_k.
-      msp: -max_{k<=K} S_k / sum_{j<=K} S_j, the maximum softmax probability (arXiv 1610.02136) of the closed set: the
-        known classes alone, without void and OOD columns. For a dense model it is the softmax over the K logits.
+      msp: -max_{k<=K} p_k (maximum softmax probability, arXiv 1610.02136).
       max_logit: -max_{k<=K} sum_i s_i z_i[k].
-      entropy: entropy of S over the K in-distribution columns, over log K (0 for K = 1).
-      rba: -sum_{k<=K} tanh(S_k) (RbA, arXiv 2211.14293).
+      entropy: entropy of p over log K (0 for K = 1).
+      rba: -sum_{k<=K} tanh(S_k) (RbA, arXiv 2211.14293); of a dense model -sum_{k<=K} S_k.
+      known_mass: -sum_{k<=K} S_k.
 
     Args:
         masks: s, [N, H, W] in [0, 1].
@@ -72,6 +74,7 @@ def anomaly_score(
         temperature: T.
         scoring: One of `SCORINGS`.
         void: [N], cosine to the void embedding, or None.
+        dense: Whether it is a dense model, s one-hot; its S_k sum to at most 1, where tanh would order by peakedness.
 
     Returns:
         [H, W].
@@ -82,10 +85,12 @@ def anomaly_score(
     support = np.einsum("nhw,nk->khw", masks, weights[:, :num_id])
     if scoring in ("vl4ad", "max_logit"):
         return np.asarray(-support.max(axis=0))
-    if scoring == "rba":
+    if scoring == "rba" and not dense:
         return np.asarray(-np.tanh(support).sum(axis=0))
-    share = support / np.maximum(support.sum(axis=0), 1e-6)
+    mass = support.sum(axis=0)
+    if scoring in ("rba", "known_mass"):
+        return np.asarray(-mass)
+    p = support / np.maximum(mass, 1) + np.maximum(1 - mass, 0) / num_id
     if scoring == "msp":
-        return np.asarray(-share.max(axis=0))
-    entropy = -(share * np.log(np.maximum(share, 1e-9))).sum(axis=0)
-    return np.asarray(entropy / max(np.log(num_id), 1e-6))
+        return np.asarray(-p.max(axis=0))
+    return np.asarray(-(p * np.log(np.maximum(p, 1e-30))).sum(axis=0) / np.log(max(num_id, 2)))

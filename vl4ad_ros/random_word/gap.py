@@ -21,7 +21,7 @@ from vl4ad_ros.io.media import PICTURES, read_picture
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.engine import Engine
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
-from vl4ad_ros.runtime.prompt_tensors import PromptTensors, pack
+from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 from vl4ad_ros.runtime.random_word_files import graph_inputs
 from vl4ad_ros.runtime.random_word_network import RandomWordNetwork
 
@@ -90,7 +90,7 @@ def probe(row: NDArray[np.float32], bundle: ModelBundle, scoring: str, temperatu
         encoder_id=bundle.card.text_encoder,
         source_sha256="",
     )
-    return pack(single, bundle.card.prompt_limits, 1.0, scoring, random_word=graph_inputs(bundle, "vl4ad"))
+    return bundle.card.pack(single, scoring, random_word=graph_inputs(bundle, "vl4ad"))
 
 
 def mean_visual_embedding(

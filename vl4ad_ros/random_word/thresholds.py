@@ -18,7 +18,7 @@ from vl4ad_ros.random_word.split_engine import SplitEngine
 from vl4ad_ros.runtime.bundle import ModelBundle, threshold_key, write_card
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.random_word_files import METHOD, network_path
-from vl4ad_ros.runtime.scores import DEFAULT_SCORING, SCORINGS
+from vl4ad_ros.runtime.scores import DEFAULT_SCORING
 from vl4ad_ros.training.command import TrainOptions, configured
 from vl4ad_ros.training.data import load_data
 
@@ -28,9 +28,10 @@ Scene = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 def choices(bundle: ModelBundle) -> list[tuple[str, str]]:
     """Return the pairs of method and score that a bundle can run; `random_word` alone does not depend on the score."""
-    pairs = [("vl4ad", scoring) for scoring in SCORINGS]
+    scorings = bundle.card.usable_scorings
+    pairs = [("vl4ad", scoring) for scoring in scorings]
     if METHOD in bundle.card.methods and network_path(bundle).is_file():
-        pairs += [(METHOD, SCORINGS[0]), *(("both", scoring) for scoring in SCORINGS)]
+        pairs += [(METHOD, DEFAULT_SCORING), *(("both", scoring) for scoring in scorings)]
     return pairs
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AfterValidator, Field, model_validator
 
 from vl4ad_ros.io.checked import Checked, read_json, validate
 from vl4ad_ros.io.errors import Vl4adError
@@ -15,7 +18,8 @@ from vl4ad_ros.io.files import sha256_file, sha256_text, write_text
 from vl4ad_ros.io.onnx_files import external_data
 from vl4ad_ros.io.resources import bundle_dir
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet, load_compiled
-from vl4ad_ros.runtime.prompt_tensors import PromptLimits
+from vl4ad_ros.runtime.prompt_tensors import PromptLimits, PromptTensors, pack
+from vl4ad_ros.runtime.scores import DEFAULT_SCORING, FIRST_SCORINGS, SCORINGS
 
 CARD = "card.json"
 PROMPTS = "prompts"
@@ -35,6 +39,15 @@ def _name_inside(name: str) -> str:
 
 
 FileName = Annotated[str, AfterValidator(_name_inside)]
+
+
+def _score(name: str) -> str:
+    if name not in SCORINGS:
+        raise ValueError(f"expected one of {list(SCORINGS)}")
+    return name
+
+
+Score = Annotated[str, AfterValidator(_score)]
 
 
 class InputSpec(Checked):
@@ -72,8 +85,10 @@ class BundleCard(Checked):
         num_queries: N, or None for a dense model (one query per pixel).
         stride: Network input pixels per score pixel.
         temperature: The model's own T of Eq. 1.
-        void: Whether the softmax has a learned void column.
+        void: Whether the softmax has a void column that was trained.
         methods: Anomaly methods in the graph.
+        scorings: Scores in the graph, in the order of their weights in its `settings`.
+        default_score: Used where the user names none; chosen on validation scenes.
         prompt_limits: Sizes of the prompt inputs.
         default_prompt_set: Used where the user names none.
         default_threshold: On the published uncertainty, for the anomaly mask.
@@ -98,6 +113,8 @@ class BundleCard(Checked):
     temperature: float = Field(gt=0)
     void: bool = False
     methods: list[Literal["vl4ad", "random_word"]] = Field(default_factory=lambda: ["vl4ad"])  # type: ignore[arg-type]
+    scorings: list[Score] = Field(default_factory=lambda: list(FIRST_SCORINGS))
+    default_score: Score = DEFAULT_SCORING
     prompt_limits: PromptLimits = PromptLimits()
     default_prompt_set: str
     default_threshold: float = Field(default=0.5, ge=0, le=1)
@@ -108,6 +125,39 @@ class BundleCard(Checked):
     training: dict[str, Any] = Field(default_factory=dict)
     scores: dict[str, Any] = Field(default_factory=dict)
     sha256: dict[FileName, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _usable(self) -> BundleCard:
+        if self.default_score not in self.usable_scorings:
+            raise ValueError(f"default_score: expected one of {self.usable_scorings}, got '{self.default_score}'")
+        return self
+
+    @property
+    def usable_scorings(self) -> list[str]:
+        """The scores that say something with this graph: RbA is what no class claims, which void has to learn."""
+        return [scoring for scoring in self.scorings if scoring != "rba" or self.void]
+
+    def pack(
+        self,
+        prompt_set: CompiledPromptSet,
+        scoring: str | None = None,
+        temperature: float | None = None,
+        method: str = "vl4ad",
+        random_word: Mapping[str, NDArray[np.float32]] | None = None,
+    ) -> PromptTensors:
+        """Pack a prompt set for the bundle's graph; arguments as of `prompt_tensors.pack`, None is the default score.
+
+        Raises:
+            Vl4adError: If the set does not fit the graph, or a setting is out of range or of no use with it.
+        """
+        score = scoring or self.default_score
+        if score in self.scorings and score not in self.usable_scorings:
+            raise Vl4adError(
+                f"The score '{score}' is of no use with bundle '{self.name}', whose void column was not trained: "
+                f"expected one of {self.usable_scorings}."
+            )
+        limits, scorings = self.prompt_limits, self.scorings
+        return pack(prompt_set, limits, self.temperature, score, temperature, method, random_word, scorings)
 
     def threshold(self, method: str, scoring: str) -> float:
         """Return the anomaly mask's threshold for a method and score."""

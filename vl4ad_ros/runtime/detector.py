@@ -16,10 +16,9 @@ from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.engine import Engine, create_engine
 from vl4ad_ros.runtime.frames import FrameState, Job, OutputSize, Result, Wanted, finish
-from vl4ad_ros.runtime.prompt_tensors import PromptTensors, pack
+from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 from vl4ad_ros.runtime.random_word_files import METHOD, graph_inputs, load_bundled
 from vl4ad_ros.runtime.random_word_network import DEFAULT, RandomWordNetwork
-from vl4ad_ros.runtime.scores import DEFAULT_SCORING
 from vl4ad_ros.runtime.settings import PromptSettings, from_ros
 
 _OF_THE_PROMPTS = ("prompt_set", "scoring", "method", "random_word", "temperature")
@@ -73,7 +72,7 @@ class Detector:
     def prompts(
         self,
         prompt_set: str | Path | None = None,
-        scoring: str = DEFAULT_SCORING,
+        scoring: str | None = None,
         temperature: float | None = None,
         method: str = "vl4ad",
         random_word: str | Path | RandomWordNetwork | None = None,
@@ -82,7 +81,7 @@ class Detector:
 
         Args:
             prompt_set: Name or `.safetensors` file; None takes the bundle's default.
-            scoring: Name of the score.
+            scoring: Name of the score; None takes the bundle's default.
             temperature: Overrides the set's and the model's temperature.
             method: `vl4ad`, `random_word` or `both`.
             random_word: The random-word network: its name in the bundle, a file, or the network itself; None takes the
@@ -92,16 +91,15 @@ class Detector:
             Vl4adError: If the set or the network is missing, damaged or of another text encoder, or a setting is out of
                 range.
         """
-        card = self.bundle.card
         self._check_method(method)
         compiled = self.bundle.load_prompt_set(prompt_set)
         inputs = graph_inputs(self.bundle, method, DEFAULT if random_word is None else random_word)
-        return pack(compiled, card.prompt_limits, card.temperature, scoring, temperature, method, inputs)
+        return self.bundle.card.pack(compiled, scoring, temperature, method, inputs)
 
     def state(
         self,
         prompt_set: str | Path | None = None,
-        scoring: str = DEFAULT_SCORING,
+        scoring: str | None = None,
         temperature: float | None = None,
         method: str = "vl4ad",
         random_word: str | Path | None = None,

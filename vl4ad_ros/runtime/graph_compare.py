@@ -14,9 +14,9 @@ from vl4ad_ros.runtime.engine import Engine
 from vl4ad_ros.runtime.engine_card import EngineCard, engine_path, load_engine_card
 from vl4ad_ros.runtime.onnxruntime_engine import OnnxRuntimeEngine
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
-from vl4ad_ros.runtime.prompt_tensors import PromptTensors, pack
+from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 from vl4ad_ros.runtime.random_word_network import untrained_network
-from vl4ad_ros.runtime.scores import SCORINGS, to_uncertainty
+from vl4ad_ros.runtime.scores import to_uncertainty
 
 TOLERANCES = {"float32": 2e-3, "float16": 2e-2}
 """Largest difference of two published maps that is accepted, by the graph's precision (docs/tensorrt.md)."""
@@ -27,13 +27,10 @@ Run = Callable[[NDArray[np.uint8], PromptTensors], NDArray[np.float32]]
 def every_setting(prompt_set: CompiledPromptSet, card: BundleCard) -> list[PromptTensors]:
     """Return a prompt set packed with every scoring and method that the card's graph knows."""
     if "random_word" not in card.methods:
-        return [pack(prompt_set, card.prompt_limits, card.temperature, scoring) for scoring in SCORINGS]
+        return [card.pack(prompt_set, scoring) for scoring in card.usable_scorings]
     inputs = untrained_network(card.embedding_dim, card.text_encoder).graph_inputs()
-    cases = [*((scoring, "vl4ad") for scoring in SCORINGS), ("vl4ad", "random_word"), ("max_logit", "both")]
-    return [
-        pack(prompt_set, card.prompt_limits, card.temperature, scoring, method=method, random_word=inputs)
-        for scoring, method in cases
-    ]
+    cases = [*((scoring, "vl4ad") for scoring in card.usable_scorings), ("vl4ad", "random_word"), ("max_logit", "both")]
+    return [card.pack(prompt_set, scoring, method=method, random_word=inputs) for scoring, method in cases]
 
 
 def compare(

@@ -125,7 +125,9 @@ def parameters(*groups: type[Settings]) -> tuple[Parameter, ...]:
 
 def _parameter(group: type[Settings], name: str, field: FieldInfo) -> Parameter:
     extra: Any = field.json_schema_extra
-    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    # `Literal[...]`, or with None beside it.
+    kinds = [kind for kind in (field.annotation, *get_args(field.annotation)) if get_origin(kind) is Literal]
+    choices = get_args(kinds[0]) if kinds else ()
     unset, low = extra["unset"], extra["low"]
     return Parameter(
         name=group.prefix + name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +12,7 @@ from pydantic import Field
 from vl4ad_ros.io.checked import Checked
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
-from vl4ad_ros.runtime.scores import DEFAULT_SCORING, METHODS, SCORINGS, SETTINGS_SIZE, check_scoring
+from vl4ad_ros.runtime.scores import DEFAULT_SCORING, METHODS, SCORINGS, check_scoring
 
 LOWEST_TEMPERATURE = 1e-4
 """A hundredth of the least that FC-CLIP can learn (its logit scale ends at 100); far below, 1/T leaves float32."""
@@ -42,7 +42,7 @@ class PromptTensors:
             first: the maximum over L is then right without a mask.
         class_mask: float32 [2, C]. Row 0: 1 where the column takes part in the softmax. Row 1: 1 where it is
             in-distribution.
-        settings: float32 [8]: 1/T, one-hot of the scoring, weights of the methods.
+        settings: float32 [9]: 1/T, one-hot of the scoring, weights of the methods.
         prompt_set: What the tensors were made from.
         scoring: Name of the score.
         temperature: T in force.
@@ -77,8 +77,9 @@ def pack(
     temperature: float | None = None,
     method: str = "vl4ad",
     random_word: Mapping[str, NDArray[np.float32]] | None = None,
+    scorings: Sequence[str] = SCORINGS,
 ) -> PromptTensors:
-    """Pad a compiled prompt set to a graph's sizes.
+    """Pad a compiled prompt set to a graph's sizes; for a bundle's graph `BundleCard.pack` knows them.
 
     Args:
         prompt_set: The compiled set.
@@ -88,11 +89,12 @@ def pack(
         temperature: Overrides both temperatures.
         method: `vl4ad`, `random_word` or `both` (the mean of the two).
         random_word: The random-word network's inputs, for a graph that has the method.
+        scorings: The scores in the graph.
 
     Raises:
         Vl4adError: If the set does not fit the graph, or a setting is out of range.
     """
-    check_scoring(scoring)
+    check_scoring(scoring, scorings)
     if method not in (*METHODS, "both"):
         raise Vl4adError(f"Unknown method: expected one of {[*METHODS, 'both']}, got '{method}'.")
     in_force = temperature or prompt_set.temperature or default_temperature
@@ -116,10 +118,8 @@ def pack(
     mask = np.zeros((2, limits.columns), dtype=np.float32)
     mask[0, : len(rows)] = 1
     mask[1, : prompt_set.num_id] = 1
-    settings = np.zeros(SETTINGS_SIZE, dtype=np.float32)
-    settings[0] = 1.0 / in_force
-    settings[1 + SCORINGS.index(scoring)] = 1
-    settings[1 + len(SCORINGS) :] = [0.5 if method == "both" else float(method == name) for name in METHODS]
+    methods = [0.5 if method == "both" else float(method == name) for name in METHODS]
+    settings = np.array([1 / in_force, *(scoring == name for name in scorings), *methods], dtype=np.float32)
     for array in (text, table, mask, settings):
         array.setflags(write=False)
     return PromptTensors(text, table, mask, settings, prompt_set, scoring, float(in_force), random_word or {})

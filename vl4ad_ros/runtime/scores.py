@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
 
-SCORINGS: tuple[str, ...] = ("vl4ad", "msp", "max_logit", "entropy", "rba")
+SCORINGS: tuple[str, ...] = ("vl4ad", "msp", "max_logit", "entropy", "rba", "known_mass")
+FIRST_SCORINGS = SCORINGS[:5]
+"""Those in the graphs of bundles whose card does not name its scores."""
 METHODS: tuple[str, ...] = ("vl4ad", "random_word")
 DEFAULT_SCORING = "vl4ad"
 # settings = [1/T, one weight per scoring, one weight per method]
 SETTINGS_SIZE = 1 + len(SCORINGS) + len(METHODS)
 
 
-def check_scoring(name: str) -> str:
+def check_scoring(name: str, scorings: Sequence[str] = SCORINGS) -> str:
     """Return the name if it is that of a score.
 
     Raises:
-        Vl4adError: If it is not.
+        Vl4adError: If it is not, or a graph with these scores lacks it.
     """
     if name not in SCORINGS:
         raise Vl4adError(f"Unknown scoring: expected one of {list(SCORINGS)}, got '{name}'.")
+    if name not in scorings:
+        raise Vl4adError(f"The model's graph has no score '{name}', only {list(scorings)}: export it again.")
     return name
 
 
@@ -32,8 +38,8 @@ IMAGE_SHARE = 0.01
 def to_uncertainty(raw: NDArray[np.float32], scoring: str, temperature: float) -> NDArray[np.float32]:
     """Map a raw score u to the published uncertainty in [0, 1]; monotone, so that rankings inside the range stay.
 
-    vl4ad, msp, rba: clip(1 + u, 0, 1). max_logit: clip(1 + u T, 0, 1), for a dense model one minus the largest cosine.
-    entropy: clip(u, 0, 1). A value that is not a number counts as fully uncertain (1).
+    vl4ad, msp, rba, known_mass: clip(1 + u, 0, 1). max_logit: clip(1 + u T, 0, 1), for a dense model one minus the
+    largest cosine. entropy: clip(u, 0, 1). A value that is not a number counts as fully uncertain (1).
 
     Args:
         raw: u, any shape, float32.

@@ -57,7 +57,7 @@ class PromptSettings(Settings):
         unset=-1.0,
         own="the bundle's own threshold",
     )
-    scoring: Scoring = setting(SCORINGS[0], "How the score is made.", live=True)
+    scoring: Scoring | None = setting(None, "How the score is made.", live=True, unset="", own="the bundle's own")
     method: Method = setting(METHODS[0], "Anomaly method, of those that the bundle has.", live=True)
     random_word: str | None = setting(
         None,
@@ -198,7 +198,7 @@ def check_values(values: Mapping[str, Any]) -> None:
     """
     for name, value in values.items():
         choices = BY_NAME[name].choices if name in BY_NAME else ()
-        if choices and value not in choices:
+        if choices and value not in (*choices, BY_NAME[name].unset):
             raise Vl4adError(f"{name}: expected one of {list(choices)}, got '{value}'.")
     if "cameras" in values:
         _check_cameras(list(values["cameras"]))

@@ -20,7 +20,7 @@ from vl4ad_ros.io.drawing import draw_overlay
 from vl4ad_ros.io.media import encode_jpeg
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
-from vl4ad_ros.runtime.prompt_tensors import PromptTensors, pack
+from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 
 PICTURE_WIDTH, PICTURES = 480, 4
 
@@ -70,8 +70,7 @@ def make_steps(detectors: Sequence[Detector]) -> list[Step]:
     steps: list[Step] = []
 
     def add(label: str, which: int, prompt_set: CompiledPromptSet, scoring: str = "vl4ad") -> None:
-        card = detectors[which].bundle.card
-        steps.append(Step(label, which, _packed(detectors[which], prompt_set, scoring, card.temperature)))
+        steps.append(Step(label, which, _packed(detectors[which], prompt_set, scoring)))
 
     if len(detectors) > 1:
         twin = detectors[1].bundle.load_prompt_set()
@@ -90,9 +89,8 @@ def make_steps(detectors: Sequence[Detector]) -> list[Step]:
     return steps
 
 
-def _packed(detector: Detector, prompt_set: CompiledPromptSet, scoring: str, temperature: float) -> PromptTensors:
-    random_word = detector.prompts().random_word
-    return pack(prompt_set, detector.bundle.card.prompt_limits, temperature, scoring, random_word=random_word)
+def _packed(detector: Detector, prompt_set: CompiledPromptSet, scoring: str) -> PromptTensors:
+    return detector.bundle.card.pack(prompt_set, scoring, random_word=detector.prompts().random_word)
 
 
 def run_steps(

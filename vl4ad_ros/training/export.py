@@ -129,7 +129,8 @@ def _card(config: TrainConfig, learner: Learner, state: Checkpoint, encoder: str
         num_queries=queries,
         stride=learner.network.stride,
         temperature=learner.temperature,
-        void=True,
+        # Only pasted objects, and a mask network's queries without a match, are ever labelled void.
+        void=config.objects is not None or isinstance(learner, MaskLearner),
         methods=["vl4ad"] if isinstance(learner, MaskLearner) and learner.linear else ["vl4ad", "random_word"],
         prompt_limits=LIMITS,
         default_prompt_set=export.default_prompt_set,
