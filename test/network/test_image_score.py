@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -20,6 +19,7 @@ from vl4ad_ros.network.checkpoint import load_config, save_network
 from vl4ad_ros.network.image_score import score_of_resized_classes, score_of_resized_masks
 from vl4ad_ros.network.score_graph import class_weights
 from vl4ad_ros.prompts.compile import compile_prompt_set
+from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.scores import SCORINGS, SETTINGS_SIZE
 
@@ -91,29 +91,19 @@ def test_resized_classes_are_the_formula_on_their_log_odds(scoring: str) -> None
 
 
 @pytest.mark.timeout(900)  # an export
-@pytest.mark.parametrize("resize", ["classes", "masks"])
-def test_a_bundle_with_the_score_at_the_input_s_size(resize: Literal["classes", "masks"], tmp_path: Path) -> None:
-    network = mask_network()
-    save_network(network, tmp_path / "network")
-    compiled = compile_prompt_set(mock_prompt_sets()["traffic"], ColourEncoder())
-    compiled.save(tmp_path / "traffic.safetensors")
-    bundle = export_network(
-        tmp_path / "network",
-        tmp_path / "bundle",
-        [tmp_path / "traffic.safetensors"],
-        HEIGHT,
-        WIDTH,
-        LIMITS,
-        with_network=True,
-        resize=resize,
-    )
-    assert bundle.card.stride == 1
-    assert bundle.card.scores["onnx_check"]["max_abs_error"] < 2e-3
-    assert load_config(bundle.path / "network").resize == resize
-    kinds = {node.op_type for node in onnx.load(str(bundle.onnx_path)).graph.node}
-    assert not {kind for kind in kinds if "Sequence" in kind}, "TensorRT knows no sequences"
-    detector = Detector.open(bundle.path)
+def test_bundles_with_the_score_at_the_input_s_size(mask_bundle: ModelBundle, tmp_path: Path) -> None:
+    """Class maps resized, as by default, and masks."""
+    save_network(mask_network(), tmp_path / "network")
+    compile_prompt_set(mock_prompt_sets()["traffic"], ColourEncoder()).save(tmp_path / "set.safetensors")
+    sets, out = [tmp_path / "set.safetensors"], tmp_path / "bundle"
+    masks = export_network(tmp_path / "network", out, sets, HEIGHT, WIDTH, LIMITS, with_network=True, resize="masks")
+    assert load_config(out / "network").resize == "masks"
     image = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-    for scoring in SCORINGS:
-        scores = detector.detect(image, detector.prompts(scoring=scoring), "mask")
-        assert scores.shape == (HEIGHT, WIDTH)
+    for bundle in (mask_bundle, masks):
+        assert bundle.card.stride == 1
+        assert bundle.card.scores["onnx_check"]["max_abs_error"] < 2e-3
+        kinds = {node.op_type for node in onnx.load(str(bundle.onnx_path)).graph.node}
+        assert not {kind for kind in kinds if "Sequence" in kind}, "TensorRT knows no sequences"
+        detector = Detector.open(bundle.path)
+        for scoring in SCORINGS:
+            assert detector.detect(image, detector.prompts(scoring=scoring), "mask").shape == (HEIGHT, WIDTH)

@@ -11,13 +11,13 @@ import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
+from mask_bundle import CONFIG
 from reference_head import random_state
 from torch import Tensor
 
 from vl4ad_ros.cli.main import main
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.network.checkpoint import load_network
-from vl4ad_ros.network.config import HeadConfig
 from vl4ad_ros.network.fcclip import read_checkpoint
 from vl4ad_ros.network.importing import import_head
 from vl4ad_ros.prompts.compile import compile_prompt_set
@@ -25,19 +25,7 @@ from vl4ad_ros.prompts.encoders import create_encoder
 from vl4ad_ros.prompts.schema import PromptSet
 
 DIM = 24
-HEAD = HeadConfig(
-    feature_channels=(40, 80, 160, 320),
-    conv_dim=32,
-    hidden_dim=32,
-    mask_dim=32,
-    num_heads=4,
-    encoder_layers=1,
-    encoder_ffn=32,
-    decoder_layers=2,
-    decoder_ffn=32,
-    num_queries=5,
-    embedding_dim=DIM,
-)
+HEAD = CONFIG.head.model_copy(update={"num_queries": 5, "embedding_dim": DIM})
 MODEL = "vl4ad_test_convnext"
 BACKBONE = ("--backbone", f"open_clip:{MODEL}", "--text-encoder", f"open_clip:{MODEL}/test")
 

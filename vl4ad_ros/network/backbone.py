@@ -26,6 +26,9 @@ Features = tuple[Tensor, Tensor, Tensor, Tensor]
 class FrozenBackbone(nn.Module):
     """An image tower that is always in evaluation mode, has no gradients and is never trained.
 
+    Called with normalised RGB, float [B, 3, H, W], H and W multiples of 32, it returns the features at strides 4, 8, 16
+    and 32, [B, channels[i], H / stride, W / stride].
+
     Attributes:
         channels: Channels of the four features.
     """
@@ -37,21 +40,6 @@ class FrozenBackbone(nn.Module):
         super().train(False)
         return self
 
-    def _stages(self, image: Tensor) -> Features:
-        raise NotImplementedError
-
-    def forward(self, image: Tensor) -> Features:
-        """Return the features at strides 4, 8, 16, 32.
-
-        Args:
-            image: Normalised RGB, float [B, 3, H, W], H and W multiples of 32.
-
-        Returns:
-            Four tensors [B, channels[i], H / stride, W / stride].
-        """
-        with torch.no_grad():
-            return self._stages(image)
-
 
 class LiteBackbone(FrozenBackbone):
     """EfficientNet-Lite0, random until weights are loaded (`vl4ad_ros.network.lite_encoder.load_encoder_weights`)."""
@@ -62,7 +50,9 @@ class LiteBackbone(FrozenBackbone):
         self.channels = FEATURE_CHANNELS
         self.requires_grad_(False).train(False)
 
-    def _stages(self, image: Tensor) -> Features:
+    @torch.no_grad()
+    def forward(self, image: Tensor) -> Features:
+        """Return the features; see `FrozenBackbone`."""
         features: Features = self.encoder(image)
         return features
 
@@ -93,7 +83,9 @@ class ClipBackbone(FrozenBackbone):
         self.channels = tuple(int(info["num_chs"]) for info in self.visual.trunk.feature_info)
         self.requires_grad_(False).train(False)
 
-    def _stages(self, image: Tensor) -> Features:
+    @torch.no_grad()
+    def forward(self, image: Tensor) -> Features:
+        """Return the features; see `FrozenBackbone`."""
         res2, res3, res4, res5 = self.visual.trunk.forward_intermediates(image, intermediates_only=True)
         return res2, res3, res4, res5
 

@@ -1,4 +1,4 @@
-"""The scores in plain NumPy: slow, unpadded, and close to the formulas; the graph form is held against it.
+"""The scores in plain NumPy: slow, unpadded, and close to the formulas; the graph form is compared with it.
 
 Formulas: VL4AD (arXiv 2409.17330), Eq. 1 and 2, as docs/scoring.md quotes them. N queries, P concepts, C = K + Q
 columns, the first K in-distribution.
