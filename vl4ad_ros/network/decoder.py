@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -107,7 +107,7 @@ class _AttentionMasks(Mask2FormerMaskPredictor):
     def forward(
         self, outputs: Tensor, pixel_embeddings: Tensor, attention_mask_target_size: torch.Size | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return mask logits [B, N, h, w] of the attention's size, and where attention is blocked [B * heads, N, h w].
+        """Return mask logits [B, N, h, w] of the attention's size, and where attention is blocked [B, N, h w].
 
         Args:
             outputs: Queries [N, B, hidden_dim].
@@ -120,11 +120,20 @@ class _AttentionMasks(Mask2FormerMaskPredictor):
 
 
 class _CrossAttention(nn.MultiheadAttention):
-    """Attention whose weights nobody reads, so that torch's fused form is taken."""
+    """Masked attention with one mask for all heads, in torch's fused form."""
 
-    def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
-        """Return the mixed values and None; arguments as of `nn.MultiheadAttention`."""
-        return super().forward(*args, **{**kwargs, "need_weights": False})
+    def forward(  # type: ignore[override]
+        self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor, key_padding_mask: None = None
+    ) -> tuple[Tensor, None]:
+        """Mix values [S, B, D] for queries [N, B, D]: [N, B, D]; `attn_mask` is True where attention is blocked."""
+        weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
+        q, k, v = (
+            F.linear(x, weight, bias).unflatten(-1, (self.num_heads, -1)).permute(1, 2, 0, 3)
+            for x, weight, bias in zip((query, key, value), weights, biases, strict=True)
+        )
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=~attn_mask.unsqueeze(1))
+        output: Tensor = self.out_proj(mixed.permute(2, 0, 1, 3).flatten(-2))
+        return output, None
 
 
 class QueryDecoder(Mask2FormerTransformerModule):
@@ -133,7 +142,7 @@ class QueryDecoder(Mask2FormerTransformerModule):
     def __init__(self, config: HeadConfig) -> None:
         super().__init__(in_features=config.conv_dim, config=_transformers_config(config))
         self.position_embedder = _SharedPositions(config.hidden_dim // 2, normalize=True)
-        self.decoder.mask_predictor = _AttentionMasks(config.hidden_dim, config.num_heads, config.mask_dim)
+        self.decoder.mask_predictor = _AttentionMasks(config.hidden_dim, 1, config.mask_dim)
         for layer in self.decoder.layers:
             layer.cross_attn = _CrossAttention(config.hidden_dim, config.num_heads)
             for name, parameter in layer.named_parameters():
