@@ -92,7 +92,7 @@ def test_nothing_is_more_uncertain_than_a_pixel_that_no_mask_claims(
     (unclaimed,), (other,) = anomaly_score(pixels, cosines, 4, 0.2, scoring)
     assert unclaimed >= other - 1e-12
     expected = 1 - 1 / 4 if scoring == "msp" else 1
-    assert to_uncertainty(np.float32([unclaimed]), scoring, 0.2)[0] == pytest.approx(expected)
+    assert to_uncertainty(np.array([unclaimed], np.float32), scoring, 0.2)[0] == pytest.approx(expected)
 
 
 @given(arrays(np.float64, (3, 6), elements=COSINE))
