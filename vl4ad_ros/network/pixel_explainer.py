@@ -1,0 +1,152 @@
+"""Which concepts a pixel of a dense network is near to, and which class explains it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.numpy_helper
+import onnx.utils
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.network.score_reference import class_posterior, column_cosines
+from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.runtime.prompt_tensors import PromptTensors
+
+_EMBED, _TO_TEXT = "network.embed.weight", "network.to_text.weight"
+# As in `SmallNetwork.cosines`.
+_NORM_FLOOR = 1e-6
+
+
+@dataclass(frozen=True)
+class NearConcept:
+    """A concept near a pixel.
+
+    Attributes:
+        concept: Its text.
+        column: The class or OOD concept that it belongs to.
+        known: Whether that is an in-distribution class.
+        cosine: Of the pixel's embedding and the concept's, [-1, 1].
+    """
+
+    concept: str
+    column: str
+    known: bool
+    cosine: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a pixel, or the mean over some pixels, has its score.
+
+    Attributes:
+        concepts: The nearest concepts, nearest first.
+        explained_by: The in-distribution class with the largest posterior.
+        posterior: Of that class (Eq. 1), [0, 1].
+        void: Posterior of the learned void vector, [0, 1].
+        uncertainty: 1 - posterior: Eq. 2 of a dense network, as it is published.
+        missing_cosine: How much nearer the class would have to be to end the alarm; 0 where there is none.
+    """
+
+    concepts: tuple[NearConcept, ...]
+    explained_by: str
+    posterior: float
+    void: float
+    uncertainty: float
+    missing_cosine: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as plain data for JSON."""
+        return asdict(self)
+
+
+class PixelExplainer:
+    """The part of a dense network's graph up to its embeddings, and the cosines with any concepts.
+
+    The embeddings of a picture do not depend on the prompts: they are computed once, and each prompt set costs a
+    product of two matrices.
+    """
+
+    def __init__(self, bundle: ModelBundle) -> None:
+        """Cut the graph.
+
+        Raises:
+            Vl4adError: If the bundle's network is not a small dense one.
+        """
+        model = onnx.load(str(bundle.onnx_path))
+        constants = {item.name: item for item in model.graph.initializer}
+        embeddings = [node.output[0] for node in model.graph.node if _EMBED in node.input]
+        if len(embeddings) != 1 or _TO_TEXT not in constants:
+            raise Vl4adError(
+                f"Bundle '{bundle.card.name}' has no embedding of each pixel; only dense networks can be explained."
+            )
+        part = onnx.utils.Extractor(model).extract_model(["image"], embeddings)
+        # Nothing of the graph's own but its first half is loaded.
+        self._session: Any = ort.InferenceSession(part.SerializeToString(), providers=["CPUExecutionProvider"])
+        # [D, E]: from the pixel's space to that of the texts.
+        self._to_text = np.asarray(onnx.numpy_helper.to_array(constants[_TO_TEXT]), dtype=np.float32)
+        dim = bundle.card.embedding_dim
+        rows = [onnx.numpy_helper.to_array(c) for c in constants.values() if tuple(c.dims) == (1, dim)]
+        self._void = np.asarray(rows[0], np.float32) if len(rows) == 1 else None
+
+    def embed(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the embeddings of a picture of the network's size, float32 [H/8, W/8, E].
+
+        Args:
+            image: RGB, uint8 [H, W, 3], as `Detector.preprocess` gives it.
+        """
+        (embedding,) = self._session.run(None, {"image": image[None]})
+        return np.ascontiguousarray(embedding[0].transpose(1, 2, 0), dtype=np.float32)
+
+    def cosines(self, embedding: NDArray[np.float32], text: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return cos(W e, t) of embeddings [..., E] and unit rows [P, D]: float32 [..., P] in [-1, 1]."""
+        gram = self._to_text.T @ self._to_text
+        squared = np.einsum("...i,ij,...j->...", embedding, gram, embedding)
+        dots = embedding @ (text @ self._to_text).T
+        return np.asarray(dots / np.sqrt(squared + _NORM_FLOOR)[..., None], dtype=np.float32)
+
+    def explain(
+        self, embedding: NDArray[np.float32], prompts: PromptTensors, threshold: float, count: int = 8
+    ) -> Explanation:
+        """Explain one pixel, or the mean of several.
+
+        Args:
+            embedding: float32 [E] or [n, E].
+            prompts: The prompt set with its temperature.
+            threshold: Of the anomaly mask, [0, 1].
+            count: How many concepts to name.
+        """
+        compiled, temperature = prompts.prompt_set, prompts.temperature
+        cosines = self.cosines(np.atleast_2d(embedding), compiled.embeddings)
+        void = None if self._void is None else self.cosines(np.atleast_2d(embedding), self._void)[:, 0]
+        columns = column_cosines(cosines, compiled.concept_column, len(compiled.columns))
+        posterior = class_posterior(columns, temperature, void).mean(axis=0)
+        best = int(posterior[: compiled.num_id].argmax())
+        mean, own = cosines.mean(axis=0), float(posterior[best])
+        nearest = tuple(
+            NearConcept(
+                compiled.concepts[row],
+                compiled.columns[compiled.concept_column[row]],
+                bool(compiled.concept_column[row] < compiled.num_id),
+                float(mean[row]),
+            )
+            for row in np.argsort(-mean)[:count]
+        )
+        uncertainty = 1 - own
+        missing = 0.0
+        if uncertainty >= threshold > 0:
+            # posterior = 1 / (1 + rest / evidence): raising the cosine by d multiplies the evidence by exp(d / T).
+            odds = np.log(max(1 - threshold, 1e-9) / threshold) - np.log(max(own, 1e-9) / max(1 - own, 1e-9))
+            missing = max(0.0, float(odds) * temperature)
+        return Explanation(
+            nearest,
+            compiled.columns[best],
+            own,
+            float(1 - posterior.sum()) if void is not None else 0.0,
+            uncertainty,
+            missing,
+        )
