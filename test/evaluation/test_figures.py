@@ -64,7 +64,6 @@ def test_an_object_is_followed_and_its_first_detection_timed() -> None:
     assert (first.detected_size, first.best_recall) == (300, 0.6)
     assert (second.frames, second.delay_s) == (3, None)
     assert second.first_seen_s == pytest.approx(0.5)
-    assert not {"box", "speed"} & first.as_dict().keys()
 
 
 def test_objects_are_followed_through_a_turn_of_the_camera() -> None:
@@ -185,10 +184,6 @@ def test_the_threshold_keeps_the_target_and_no_lower_one_does() -> None:
     per_km = choose_threshold(levels, times, per_frame=None, per_km=1.5, kilometres=2.0)
     assert (per_km.events, per_km.events_per_km) == (3, 1.5)
     assert 0.7 < per_km.threshold < 0.701
-    with pytest.raises(Vl4adError, match="one target"):
-        choose_threshold(levels, times, None, None, None)
-    with pytest.raises(Vl4adError, match="length of the drives"):
-        choose_threshold(levels, times, None, 1.0, None)
     with pytest.raises(Vl4adError, match="No threshold"):
         choose_threshold([np.ones(3)], [np.arange(3.0)], 0.0, None, None)
 

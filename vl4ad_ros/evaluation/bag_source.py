@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.evaluation.frames import Fault, Frame, fault_sentences
+from vl4ad_ros.evaluation.frames import Frame, FrameSource
 from vl4ad_ros.io.bag_reader import BagImage, BagReader
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.files import sha256_tree
@@ -22,7 +22,7 @@ NS = 1_000_000_000
 PLAIN_LABELS = LabelMapping(frozenset({1}), frozenset({255}))
 
 
-class BagSource:
+class BagSource(FrameSource):
     """The frames of a bag, in the order of their stamps.
 
     Attributes:
@@ -30,8 +30,6 @@ class BagSource:
         image_topic: Topic of the camera.
         label_topic: Topic of the ground truth, or None.
         recorded: A bag with the detector's outputs for the same stamps, or None.
-        found: Sentences on what could not be used, as far as opening it told.
-        faults: Frame index -> what could not be read, so far.
     """
 
     def __init__(
@@ -41,7 +39,6 @@ class BagSource:
         label_topic: str | None = None,
         mapping: LabelMapping = PLAIN_LABELS,
         recorded: Path | None = None,
-        uncertainty_topic: str | None = None,
         latency_ms: dict[int, dict[str, float]] | None = None,
     ) -> None:
         """Read the stamps of all topics that are needed.
@@ -51,48 +48,35 @@ class BagSource:
             image_topic: Topic of the camera; None takes the only one.
             label_topic: Topic of the labels (mono8 or mono16); None where there is no ground truth.
             mapping: What the labels' values mean.
-            recorded: A bag with the detector's outputs; its frames are those that it has a map for.
-            uncertainty_topic: Topic of the maps in it; None takes the one that ends with `/uncertainty`.
+            recorded: A bag with the detector's outputs, whose topic of maps ends with `/uncertainty`; the frames are
+                those that it has a map for.
             latency_ms: Stamp -> stage -> milliseconds, for recorded results.
 
         Raises:
             Vl4adError: If a bag or a topic is missing or of another type, or nothing on one of them can be read.
         """
+        super().__init__()
         self.path, self.recorded, self._mapping, self._latency = path, recorded, mapping, latency_ms or {}
-        self.found: list[str] = []
-        self.faults: dict[int, Fault] = {}
         with BagReader(path) as bag:
             self.label_topic = None if label_topic is None else bag.image_topic(label_topic)
             self.image_topic = bag.image_topic(image_topic, labels=self.label_topic)
             images = self._stamps(bag, self.image_topic, BagImage.rgb)
             labels = self._stamps(bag, self.label_topic, self._label) if self.label_topic else []
-        self._labelled = frozenset(labels)
-        chosen = sorted(set(images))
         self._check_stamps(images)
+        self._chosen, self._labelled = sorted(set(images)), frozenset(labels)
         if recorded is not None:
             with BagReader(recorded) as bag:
-                self._uncertainty_topic = _uncertainty_topic(bag, uncertainty_topic)
-                results = set(self._stamps(bag, self._uncertainty_topic, self._map))
-            foreign = len(results - set(images))
-            if foreign:
-                self.found.append(f"{foreign} recorded results belong to no image of {path.name}.")
-            chosen = [stamp for stamp in chosen if stamp in results]
-        if not chosen:
+                self._map_topic = _map_topic(bag)
+                results = set(self._stamps(bag, self._map_topic, self._map))
+            self._note(len(results - set(images)), f"recorded results belong to no image of {path.name}.")
+            self._chosen = [stamp for stamp in self._chosen if stamp in results]
+        if not self._chosen:
             raise Vl4adError(f"{path}: no frame of '{self.image_topic}' can be evaluated. {' '.join(self.found)}")
         if self.label_topic:
-            without = sum(stamp not in self._labelled for stamp in chosen)
-            if without:
-                self.found.append(f"{without} of {len(chosen)} frames have no label with their stamp.")
-            orphans = len(self._labelled - set(images))
-            if orphans:
-                self.found.append(f"{orphans} labels belong to no image.")
-        self._chosen = chosen
+            without = len(set(self._chosen) - self._labelled)
+            self._note(without, f"of {len(self._chosen)} frames have no label with their stamp.")
+            self._note(len(self._labelled - set(images)), "labels belong to no image.")
         self._sha256 = sha256_tree(path)
-
-    @property
-    def problems(self) -> list[str]:
-        """Sentences on what could not be used, so far."""
-        return self.found + fault_sentences(self.faults, len(self))
 
     @property
     def description(self) -> dict[str, Any]:
@@ -104,7 +88,7 @@ class BagSource:
             "sha256": self._sha256,
             "image_topic": self.image_topic,
             "label_topic": self.label_topic,
-            "frames": len(self._chosen),
+            "frames": len(self),
             "is_drive": True,
         }
         if self.recorded is not None:
@@ -123,7 +107,7 @@ class BagSource:
             labels = _Joined(bag, self.label_topic) if self.label_topic else None
             maps = None
             if self.recorded is not None:
-                maps = _Joined(stack.enter_context(BagReader(self.recorded)), self._uncertainty_topic)
+                maps = _Joined(stack.enter_context(BagReader(self.recorded)), self._map_topic)
             for index in indices:
                 frame = self._frame(index, images, labels, maps)
                 if frame is not None:
@@ -133,19 +117,13 @@ class BagSource:
         """Return a frame, or None where its image or its recorded map cannot be read."""
         stamp = self._chosen[index]
         name = f"{stamp // NS}.{stamp % NS:09d}"
-        label = None
+        label = uncertainty = None
         if labels is not None and stamp in self._labelled:
-            try:
-                label = self._label(labels.take(stamp))
-            except Vl4adError as error:
-                self.faults[index] = Fault(name, "label", str(error), left_out=False)
-        what = "image"
-        try:
-            image = images.take(stamp).rgb()
-            what = "map"
-            uncertainty = None if maps is None else self._map(maps.take(stamp))
-        except Vl4adError as error:
-            self.faults[index] = Fault(name, what, str(error))
+            label = self._read(index, name, "label", lambda: self._label(labels.take(stamp)), left_out=False)
+        image = self._read(index, name, "image", lambda: images.take(stamp).rgb())
+        if maps is not None and image is not None:
+            uncertainty = self._read(index, name, "map", lambda: self._map(maps.take(stamp)))
+        if image is None or (maps is not None and uncertainty is None):
             return None
         return Frame(index, name, image, label, stamp, uncertainty, self.path.name, self._latency.get(stamp, {}))
 
@@ -160,7 +138,7 @@ class BagSource:
     def _map(self, message: BagImage) -> NDArray[np.float32]:
         values: NDArray[np.float32] = message.array()
         if values.dtype != np.float32 or values.ndim != 2:
-            raise Vl4adError(f"Topic '{self._uncertainty_topic}' carries {values.dtype} {values.shape}, no 32FC1.")
+            raise Vl4adError(f"Topic '{self._map_topic}' carries {values.dtype} {values.shape}, no 32FC1.")
         return values
 
     def _stamps(self, bag: BagReader, topic: str, read: Callable[[BagImage], object]) -> list[int]:
@@ -190,16 +168,17 @@ class BagSource:
         return stamps
 
     def _check_stamps(self, stamps: Sequence[int]) -> None:
+        topic = f"on '{self.image_topic}'"
         backwards = sum(later < earlier for earlier, later in pairwise(stamps))
         if backwards:
-            self.found.append(f"The stamps of '{self.image_topic}' go back {backwards} times; they were sorted.")
-        repeated = len(stamps) - len(set(stamps))
-        if repeated:
-            self.found.append(
-                f"{repeated} images on '{self.image_topic}' repeat another one's stamp; the first one counts."
-            )
-        if 0 in stamps:
-            self.found.append(f"Some images on '{self.image_topic}' have no stamp (zero).")
+            self.found.append(f"The stamps {topic} go back {backwards} times; they were sorted.")
+        self._note(len(stamps) - len(set(stamps)), f"images {topic} repeat another one's stamp; the first one counts.")
+        self._note(stamps.count(0), f"images {topic} have no stamp (zero).")
+
+    def _note(self, count: int, sentence: str) -> None:
+        """Keep a sentence on so many messages, where there are any."""
+        if count:
+            self.found.append(f"{count} {sentence}")
 
 
 class _Joined:
@@ -208,14 +187,11 @@ class _Joined:
     def __init__(self, bag: BagReader, topic: str) -> None:
         self._messages = bag.images(topic)
         self._passed: dict[int, BagImage] = {}
-        self._last: int | None = None
 
     def take(self, stamp: int) -> BagImage:
         """Return the first message with a stamp; stamps are asked for in ascending order."""
         # What lies before the stamp asked for will never be asked for again.
-        if self._last is None or stamp > self._last:
-            self._passed = {key: value for key, value in self._passed.items() if key >= stamp}
-            self._last = stamp
+        self._passed = {key: value for key, value in self._passed.items() if key >= stamp}
         while stamp not in self._passed:
             message = next(self._messages, None)
             if message is None:
@@ -225,12 +201,8 @@ class _Joined:
         return self._passed[stamp]
 
 
-def _uncertainty_topic(bag: BagReader, name: str | None) -> str:
-    if name is not None:
-        return bag.image_topic(name)
+def _map_topic(bag: BagReader) -> str:
     fitting = [topic for topic in bag.topics() if topic.endswith("/uncertainty")]
     if len(fitting) != 1:
-        raise Vl4adError(
-            f"{bag.path} has {len(fitting)} topics that end with /uncertainty {fitting}; name one of them."
-        )
+        raise Vl4adError(f"{bag.path} has {len(fitting)} topics that end with /uncertainty {fitting}, expected one.")
     return fitting[0]

@@ -32,15 +32,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines over a common axis.
-
-    Attributes:
-        series: The lines.
-        x_label: What runs along the bottom.
-        y_label: What runs up the side.
-        x_range: Ends of the axis; None fits the values.
-        y_range: Likewise.
-    """
+    """Lines over a common axis; a range that is None fits the values."""
 
     series: Sequence[Series]
     x_label: str
@@ -50,29 +42,21 @@ class Chart:
 
 
 def draw_charts(charts: Sequence[Chart], width: float = WIDTH) -> str:
-    """Return charts side by side as one SVG element.
-
-    Args:
-        charts: The charts.
-        width: Of each, in inches (72 pixels).
-    """
+    """Return charts side by side as one SVG element; `width` of each is in inches (72 pixels)."""
     # Here, since it takes a second to load.
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     figure = Figure((width * len(charts), HEIGHT), layout="constrained")
     for number, chart in enumerate(charts, start=1):
-        axes = figure.add_subplot(1, len(charts), number, xlabel=chart.x_label, ylabel=chart.y_label)
+        axes = figure.add_subplot(
+            1, len(charts), number, xlabel=chart.x_label, ylabel=chart.y_label, xlim=chart.x_range, ylim=chart.y_range
+        )
         axes.grid(color="#e6e8ee")
         for line, own_colour in zip(chart.series, COLOURS * len(chart.series), strict=False):
-            y = [float("nan") if value is None else value for value in line.y]
             colour, dashes = (REFERENCE, "--") if line.dashed else (own_colour, "-")
-            marker = "." if line.dots else ""
-            axes.plot(line.x, y, dashes, color=colour, marker=marker, linewidth=1.5, label=line.name or None)
-        if chart.x_range:
-            axes.set_xlim(*chart.x_range)
-        if chart.y_range:
-            axes.set_ylim(*chart.y_range)
+            y = [float("nan") if value is None else value for value in line.y]
+            axes.plot(line.x, y, dashes, color=colour, marker="." if line.dots else "", label=line.name or None)
         if len(chart.series) > 1 and any(line.name for line in chart.series):
             axes.legend(fontsize="small")
     svg = io.StringIO()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,10 @@ SAMPLES = 2000
 CONFIDENCE = 0.95
 # Resamples that are worked on at once, so that memory stays small.
 _CHUNK = 100
-Result = tuple[dict[str, Any], list[dict[str, Any]], NDArray[np.uint32]]
-# Of records and histograms, for draws [samples, frames].
-Statistic = Callable[[Sequence[dict[str, Any]], NDArray[np.uint32], NDArray[np.float64]], NDArray[np.float64]]
+Records = Sequence[dict[str, Any]]
+Histograms = NDArray[np.uint32]
+Floats = NDArray[np.float64]
+Result = tuple[dict[str, Any], list[dict[str, Any]], Histograms]
 
 
 @dataclass(frozen=True)
@@ -77,17 +79,16 @@ def compare(a: Result, b: Result, samples: int = SAMPLES, seed: int = 0, only_co
     Raises:
         Vl4adError: If one of the results has no ground truth, or they have no frame in common.
     """
-    for summary, _, _ in (a, b):
-        if summary.get("pixel") is None:
-            raise Vl4adError("Only results with ground truth can be compared; one of the two has none.")
+    if any(summary.get("pixel") is None for summary, _, _ in (a, b)):
+        raise Vl4adError("Only results with ground truth can be compared; one of the two has none.")
     parts = [_chosen(records, histograms, is_labelled) for _, records, histograms in (a, b)]
-    if only_common:
-        both = set.intersection(*({record["name"] for record in records} for records, _ in parts))
-        if not both and all(records for records, _ in parts):
-            raise Vl4adError("The two results have no frame in common.")
-        parts = [_chosen(*part, lambda record: record["name"] in both) for part in parts]
     if not all(records for records, _ in parts):
         raise Vl4adError("One of the two results has no frame with ground truth; evaluate it again.")
+    if only_common:
+        both = set.intersection(*({record["name"] for record in records} for records, _ in parts))
+        if not both:
+            raise Vl4adError("The two results have no frame in common.")
+        parts = [_chosen(*part, lambda record: record["name"] in both) for part in parts]
     names = [[record["name"] for record in records] for records, _ in parts]
     paired = names[0] == names[1]
     rng = np.random.default_rng(seed)
@@ -95,60 +96,63 @@ def compare(a: Result, b: Result, samples: int = SAMPLES, seed: int = 0, only_co
     draws.append(draws[0] if paired else _draw(rng, len(names[1]), samples))
     changes = []
     for name, better, place, statistic in _FIGURES:
+        spread = [statistic(*part, draw) for part, draw in zip(parts, draws, strict=True)]
         if only_common:
             values = [_once(statistic, *part) for part in parts]
         else:
-            values = [_lookup(summary, place) for summary, _, _ in (a, b)]
-        spread: list[NDArray[np.float64]] = [
-            statistic(records, histograms, draw) for (records, histograms), draw in zip(parts, draws, strict=True)
-        ]
-        difference = spread[1] - spread[0]
-        usable = difference[np.isfinite(difference)]
-        low, high = (None, None)
-        if len(usable) > samples // 2:
-            tail = (1 - CONFIDENCE) / 2
-            low, high = (float(v) for v in np.quantile(usable, [tail, 1 - tail]))
+            values = [_reported(summary, place) for summary, _, _ in (a, b)]
         before, after = values
+        low, high = _interval(spread[1] - spread[0])
         change = None if before is None or after is None else after - before
         changes.append(Change(name, better, before, after, change, low, high, paired))
     return changes
 
 
 def _chosen(
-    records: list[dict[str, Any]], histograms: NDArray[np.uint32], wanted: Callable[[dict[str, Any]], bool]
-) -> tuple[list[dict[str, Any]], NDArray[np.uint32]]:
+    records: Records, histograms: Histograms, wanted: Callable[[dict[str, Any]], bool]
+) -> tuple[Records, Histograms]:
     """Return the frames that are wanted."""
     chosen = [i for i, record in enumerate(records) if wanted(record)]
     return [records[i] for i in chosen], histograms[chosen]
 
 
-def _once(statistic: Statistic, records: list[dict[str, Any]], histograms: NDArray[np.uint32]) -> float | None:
-    """Return the figure of these frames as they are."""
-    value = float(statistic(records, histograms, np.ones((1, len(records))))[0])
-    return value if np.isfinite(value) else None
-
-
-def _draw(rng: np.random.Generator, frames: int, samples: int) -> NDArray[np.float64]:
+def _draw(rng: np.random.Generator, frames: int, samples: int) -> Floats:
     """Return how often each frame is drawn, [samples, frames]."""
     return rng.multinomial(frames, np.full(frames, 1 / frames), size=samples).astype(np.float64)
 
 
-def _histogram_statistic(
-    function: Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]],
-) -> Statistic:
-    def statistic(
-        records: Sequence[dict[str, Any]], histograms: NDArray[np.uint32], draws: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        negative, positive = (histograms[:, kind].astype(np.float64) for kind in (0, 1))
-        chunks = [draws[i : i + _CHUNK] for i in range(0, len(draws), _CHUNK)]
-        return np.concatenate([function(chunk @ negative, chunk @ positive) for chunk in chunks])
-
-    return statistic
+def _interval(difference: Floats) -> tuple[float | None, float | None]:
+    """Return the ends of the confidence interval, where most resamples have the figure."""
+    usable = difference[np.isfinite(difference)]
+    if len(usable) <= len(difference) // 2:
+        return None, None
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(usable, [tail, 1 - tail]).tolist()
+    return low, high
 
 
-def _component_f1(
-    records: Sequence[dict[str, Any]], histograms: NDArray[np.uint32], draws: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _reported(summary: dict[str, Any], place: tuple[str, str]) -> Any:
+    """Return the figure that a result has in a place, None where it has none."""
+    return (summary.get(place[0]) or {}).get(place[1])
+
+
+def _once(statistic: Callable[..., Floats], records: Records, histograms: Histograms) -> Any:
+    """Return the figure of these frames as they are, None where they have none."""
+    value = float(statistic(records, histograms, np.ones((1, len(records))))[0])
+    return value if np.isfinite(value) else None
+
+
+def _of_histograms(
+    figure: Callable[[Floats, Floats], Floats], records: Records, histograms: Histograms, draws: Floats
+) -> Floats:
+    """Return a figure of the pixels for each draw, [samples]."""
+    negative, positive = (histograms[:, kind].astype(np.float64) for kind in (0, 1))
+    chunks = [draws[i : i + _CHUNK] for i in range(0, len(draws), _CHUNK)]
+    return np.concatenate([figure(chunk @ negative, chunk @ positive) for chunk in chunks])
+
+
+def _component_f1(records: Records, histograms: Histograms, draws: Floats) -> Floats:
+    """Return the mean component F1 for each draw, [samples]."""
     counts = [
         count_matches([o["siou"] for o in record["objects"]], [s["precision"] for s in record["segments"]])
         for record in records
@@ -156,14 +160,8 @@ def _component_f1(
     return np.asarray(f1_of(np.einsum("sf,fkt->kst", draws, np.array(counts, np.float64))).mean(axis=1))
 
 
-def _lookup(summary: dict[str, Any], place: tuple[str, str]) -> float | None:
-    group = summary.get(place[0])
-    value = group.get(place[1]) if isinstance(group, dict) else None
-    return float(value) if isinstance(value, int | float) else None
-
-
-_FIGURES = (
-    ("AP", True, ("pixel", "ap"), _histogram_statistic(average_precision)),
-    ("FPR95", False, ("pixel", "fpr95"), _histogram_statistic(fpr_at_95)),
+_FIGURES: tuple[tuple[str, bool, tuple[str, str], Callable[[Records, Histograms, Floats], Floats]], ...] = (
+    ("AP", True, ("pixel", "ap"), partial(_of_histograms, average_precision)),
+    ("FPR95", False, ("pixel", "fpr95"), partial(_of_histograms, fpr_at_95)),
     ("component F1", True, ("components", "f1_mean"), _component_f1),
 )

@@ -31,12 +31,11 @@ def _bound(port: int) -> socket.socket | None:
 
 def _silent(base: int) -> bool:
     """Return whether nobody talks in a domain, reserved or not."""
-    for number in range(_PARTICIPANTS):
-        port = _bound(base + _FIRST + 2 * number)
-        if port is None:
-            return False
-        port.close()
-    return True
+    ports = [_bound(base + _FIRST + 2 * number) for number in range(_PARTICIPANTS)]
+    for port in ports:
+        if port is not None:
+            port.close()
+    return None not in ports
 
 
 def reserve(domain: int) -> socket.socket | None:

@@ -1,16 +1,20 @@
-"""Where frames come from: one small protocol for folders, bags and arrays."""
+"""Frames and their sources: what data sets and bags have in common."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vl4ad_ros.io.errors import Vl4adError
+
 # Causes that a sentence on unreadable frames names.
 MAX_CAUSES = 3
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +27,7 @@ class Frame:
         image: RGB, uint8 [H, W, 3].
         labels: uint8 [H, W], 1 = anomaly, 0 = none, 255 = void; None where there is no ground truth.
         stamp_ns: Time of a drive's frame, nanoseconds; None outside of drives.
-        uncertainty: A recorded result, float32 [H, W] in [0, 1]; None where the detector is still to run.
+        uncertainty: A recorded result, float32 [h, w] in [0, 1]; None where the detector is still to run.
         drive: Name of the drive that the frame belongs to; empty outside of drives.
         latency_ms: Measured when the result was recorded: stage -> milliseconds.
     """
@@ -36,6 +40,12 @@ class Frame:
     uncertainty: NDArray[np.float32] | None = None
     drive: str = ""
     latency_ms: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of the maps that are measured: those of the labels, else of the image."""
+        height, width = self.image.shape[:2] if self.labels is None else self.labels.shape
+        return height, width
 
 
 @dataclass(frozen=True)
@@ -62,13 +72,11 @@ def fault_sentences(faults: Mapping[int, Fault], frames: int) -> list[str]:
         faults: Frame index -> what was wrong.
         frames: How many frames there were.
     """
+    kinds: dict[tuple[str, bool], list[Fault]] = {}
+    for _, fault in sorted(faults.items()):
+        kinds.setdefault((fault.what, fault.left_out), []).append(fault)
     sentences = []
-    for what, left_out in sorted({(fault.what, fault.left_out) for fault in faults.values()}):
-        these = [
-            faults[index]
-            for index in sorted(faults)
-            if (faults[index].what, faults[index].left_out) == (what, left_out)
-        ]
+    for (what, left_out), these in sorted(kinds.items()):
         causes = "; ".join(f"{fault.name}: {fault.sentence.rstrip('.')}" for fault in these[:MAX_CAUSES])
         more = "; ..." if len(these) > MAX_CAUSES else ""
         fate = "are left out" if left_out else "count as unlabelled"
@@ -76,61 +84,57 @@ def fault_sentences(faults: Mapping[int, Fault], frames: int) -> list[str]:
     return sentences
 
 
-class FrameSource(Protocol):
+class FrameSource(ABC):
     """A source of frames that any process can open again and read in parts.
 
     Attributes:
-        found: Sentences on what could not be used, as far as opening it told.
+        found: Sentences on what could not be used, as far as opening it showed.
         faults: Frame index -> what could not be read; grows while frames are read.
     """
 
-    found: list[str]
+    def __init__(self) -> None:
+        self.found: list[str] = []
+        self.faults: dict[int, Fault] = {}
 
     @property
-    def faults(self) -> dict[int, Fault]:
-        """Frame index -> what could not be read, so far."""
-        ...
+    def problems(self) -> list[str]:
+        """Sentences on what could not be used, so far."""
+        return self.found + fault_sentences(self.faults, len(self))
 
     @property
+    @abstractmethod
     def description(self) -> dict[str, Any]:
         """What it is, for result files: kind, path, hash, number of frames, whether it is a drive (`is_drive`)."""
-        ...
 
+    @abstractmethod
     def __len__(self) -> int:
         """Return the number of frames."""
-        ...
 
+    @abstractmethod
     def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
         """Yield those of the frames with these indices, ascending, that can be read; `faults` has the others."""
-        ...
+
+    def _read(self, index: int, name: str, what: str, read: Callable[[], T], left_out: bool = True) -> T | None:
+        """Return what `read` returns; None where it cannot be read, and a fault of the frame."""
+        try:
+            return read()
+        except Vl4adError as error:
+            self.faults[index] = Fault(name, what, str(error), left_out)
+            return None
 
 
-class JoinedSource:
-    """Several sources, one after the other, as one.
-
-    Attributes:
-        parts: The sources.
-        found: Sentences on what could not be used, of all parts.
-    """
+class JoinedSource(FrameSource):
+    """Several sources, one after the other, as one."""
 
     def __init__(self, parts: Sequence[FrameSource]) -> None:
-        self.parts = list(parts)
-        self.found = [sentence for part in self.parts for sentence in part.found]
-
-    @property
-    def faults(self) -> dict[int, Fault]:
-        """Frame index -> what could not be read, so far."""
-        shifted: dict[int, Fault] = {}
-        start = 0
-        for part in self.parts:
-            shifted |= {start + index: fault for index, fault in part.faults.items()}
-            start += len(part)
-        return shifted
+        super().__init__()
+        self._parts = list(parts)
+        self.found = [sentence for part in parts for sentence in part.found]
 
     @property
     def description(self) -> dict[str, Any]:
         """What it is: the parts' descriptions."""
-        about = [part.description for part in self.parts]
+        about = [part.description for part in self._parts]
         return {
             "kind": "several",
             "name": ", ".join(one["name"] for one in about),
@@ -141,13 +145,14 @@ class JoinedSource:
 
     def __len__(self) -> int:
         """Return the number of frames."""
-        return sum(len(part) for part in self.parts)
+        return sum(len(part) for part in self._parts)
 
     def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
         """Yield those of the frames with these indices, ascending, that can be read; `faults` has the others."""
         start = 0
-        for part in self.parts:
+        for part in self._parts:
             here = [index - start for index in indices if start <= index < start + len(part)]
             for frame in part.frames(here) if here else ():
                 yield replace(frame, index=start + frame.index)
+            self.faults |= {start + index: fault for index, fault in part.faults.items()}
             start += len(part)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,50 +155,61 @@ def find_pairs(root: Path, layout: Layout) -> tuple[list[tuple[str, Path, Path |
     """
     if not root.is_dir():
         raise Vl4adError(f"There is no folder {root}.")
-    found: list[dict[str, Path]] = [{}, {}]
-    twins: dict[str, list[Path]] = {}
-    patterns = [re.compile(layout.label, re.IGNORECASE), re.compile(layout.image, re.IGNORECASE)]
-    for path in sorted(p for p in root.rglob("*") if p.is_file()):
-        for kind, pattern in enumerate(patterns):
-            match = pattern.fullmatch(path.relative_to(root).as_posix())
-            if match:
-                key = "".join(value for value in match.groupdict().values() if value is not None)
-                if found[kind].setdefault(key, path) != path:
-                    twins.setdefault(key, [found[kind][key]]).append(path)
-                break
-    labels, images = found
+    labels, images = (_by_key(files) for files in _matching(root, layout))
     if layout.split is not None:
         chosen = layout.split(root)
-        images = {key: path for key, path in images.items() if path.relative_to(root).as_posix() in chosen}
-        labels = {key: path for key, path in labels.items() if key in images}
-    several = next((key for key in sorted(twins) if key in labels and key in images), None)
-    if several is not None:
-        first, second, *_ = (path.relative_to(root).as_posix() for path in twins[several])
-        raise Vl4adError(
-            f"{root} holds two files for '{several}' of {layout.title}, {first} and {second}; give a folder that holds "
-            "one of them."
-        )
+        images = {key: files for key, files in images.items() if files[0] in chosen}
+        labels = {key: files for key, files in labels.items() if key in images}
+    for key in sorted(images.keys() & labels.keys()):
+        several = next((files for files in (images[key], labels[key]) if len(files) > 1), None)
+        if several is not None:
+            raise Vl4adError(
+                f"{root} holds two files for '{key}' of {layout.title}, {several[0]} and {several[1]}; give a folder "
+                "that holds one of them."
+            )
     if not images or not labels:
         raise Vl4adError(
             f"{root} holds {len(images)} images and {len(labels)} labels of {layout.title}; expected images like "
             f"'{_readable(layout.image)}' and labels like '{_readable(layout.label)}'."
         )
+    missing = [] if layout.extra_images else [key for key in images.keys() - labels.keys() if not layout.is_normal(key)]
     problems = []
-    without_image = sorted(set(labels) - set(images))
-    without_label = (
-        [] if layout.extra_images else [key for key in sorted(set(images) - set(labels)) if not layout.is_normal(key)]
-    )
-    # Of files without a partner the first of a name stands for all.
-    same = sorted(path.relative_to(root).as_posix() for paths in twins.values() for path in paths[1:])
     for what, names in (
-        ("labels have no image", without_image),
-        ("images have no label", without_label),
-        ("files without a partner have the name of another one", same),
+        ("labels have no image", labels.keys() - images.keys()),
+        ("images have no label", missing),
+        # Of files without a partner the first of a name stands for all.
+        (
+            "files without a partner have the name of another one",
+            [file for found in (labels, images) for files in found.values() for file in files[1:]],
+        ),
     ):
         if names:
-            listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+            listed = ", ".join(sorted(names)[:20]) + (", ..." if len(names) > 20 else "")
             problems.append(f"{len(names)} {what} and are left out: {listed}.")
-    return [(key, images[key], labels.get(key)) for key in sorted(images)], problems
+    pairs = [(key, root / images[key][0], root / labels[key][0] if key in labels else None) for key in sorted(images)]
+    return pairs, problems
+
+
+def _matching(root: Path, layout: Layout) -> tuple[list[re.Match[str]], list[re.Match[str]]]:
+    """Return the files below a folder, as matches of their paths: the labels, and what else is an image."""
+    found: tuple[list[re.Match[str]], list[re.Match[str]]] = ([], [])
+    patterns = [re.compile(layout.label, re.IGNORECASE), re.compile(layout.image, re.IGNORECASE)]
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        for pattern, matches in zip(patterns, found, strict=True):
+            match = pattern.fullmatch(path.relative_to(root).as_posix())
+            if match:
+                matches.append(match)
+                break
+    return found
+
+
+def _by_key(matches: Sequence[re.Match[str]]) -> dict[str, list[str]]:
+    """Return key -> paths of the files of that key."""
+    found: dict[str, list[str]] = {}
+    for match in matches:
+        key = "".join(value for value in match.groupdict().values() if value is not None)
+        found.setdefault(key, []).append(match.string)
+    return found
 
 
 def _readable(pattern: str) -> str:

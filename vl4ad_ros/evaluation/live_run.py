@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+
+import psutil
 
 from vl4ad_ros.evaluation.domain import own_environment
 from vl4ad_ros.io.errors import Vl4adError
@@ -38,32 +39,15 @@ class LiveRun:
 
 @dataclass(frozen=True)
 class Child:
-    """A process of the run.
-
-    Attributes:
-        name: What people call it.
-        process: The process.
-        log: File with its output.
-    """
+    """A process of the run: its name for people, the process, and the file with its output."""
 
     name: str
-    process: subprocess.Popen[bytes]
+    process: psutil.Popen
     log: Path
 
     def lines(self) -> list[str]:
         """Return what it has printed so far."""
         return [line for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines() if line]
-
-    def check(self) -> None:
-        """Raise if the process has ended with an error.
-
-        Raises:
-            Vl4adError: With the end of its log.
-        """
-        status = self.process.poll()
-        if status not in (None, 0):
-            end = " | ".join(self.lines()[-3:]) or "(empty)"
-            raise Vl4adError(f"The {self.name} stopped with status {status}; the end of {self.log}: {end}")
 
 
 class LiveProcesses:
@@ -93,7 +77,7 @@ class LiveProcesses:
         """
         log = self._logs / f"{name}.log"
         with log.open("wb") as output:
-            process = subprocess.Popen(
+            process = psutil.Popen(
                 [sys.executable, "-m", *command], env=self._environment,
                 stdout=output, stderr=None if visible else subprocess.STDOUT,
             )  # fmt: skip
@@ -109,47 +93,39 @@ class LiveProcesses:
         self._wait(lambda: READY in child.lines(), timeout_s, f"{what} did not happen")
 
     def wait_end(self, child: Child, timeout_s: float) -> None:
-        """Wait until a child has ended well, watching all of them.
-
-        Raises:
-            Vl4adError: If one of them fails, or time is over.
-        """
+        """Wait until a child has ended well, watching all of them; errors as of `wait_ready`."""
         self._wait(lambda: child.process.poll() == 0, timeout_s, f"The {child.name} did not finish")
 
     def _wait(self, done: Callable[[], bool], timeout_s: float, otherwise: str) -> None:
         deadline = time.monotonic() + timeout_s
         while not done():
             for child in self._children:
-                child.check()
+                status = child.process.poll()
+                if status not in (None, 0):
+                    end = " | ".join(child.lines()[-3:]) or "(empty)"
+                    raise Vl4adError(f"The {child.name} stopped with status {status}; the end of {child.log}: {end}")
             if time.monotonic() > deadline:
                 raise Vl4adError(f"{otherwise} within {timeout_s:g} s; logs are in {self._logs}.")
             time.sleep(0.05)
 
     def stop_all(self) -> None:
         """Interrupt what still runs, and kill what does not react."""
-        running = [child for child in self._children if child.process.poll() is None]
-        for child in running:
-            child.process.send_signal(signal.SIGINT)
-        deadline = time.monotonic() + STOP_TIMEOUT_S
-        for child in running:
-            try:
-                child.process.wait(max(deadline - time.monotonic(), 0.1))
-            except subprocess.TimeoutExpired:
-                child.process.kill()
-                child.process.wait()
+        running = [child.process for child in self._children if child.process.poll() is None]
+        for process in running:
+            process.send_signal(signal.SIGINT)
+        _, stuck = psutil.wait_procs(running, STOP_TIMEOUT_S)
+        for child in stuck:
+            child.kill()
+        psutil.wait_procs(stuck)
 
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
     """Turn SIGTERM into KeyboardInterrupt, so that no process is left behind."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
@@ -199,12 +175,9 @@ def run_live(
             until = ["--source", image, "--idle", f"{IDLE_S:g}"]
             recorder = processes.start("recorder", ["vl4ad_ros.nodes.recorder", str(live.recording), *until])
             processes.wait_ready(recorder, START_TIMEOUT_S, "The detector's start")
-            arguments = ["--topic", topic, "--to", image, "--subscribers", "1", "--clock", "--rate", f"{rate:g}"]
-            player = processes.start(
-                "player",
-                ["vl4ad_ros.cli.main", "replay", str(source), *arguments, "--log", str(live.sent)],
-                visible=True,
-            )
+            played = ["vl4ad_ros.cli.main", "replay", str(source), "--topic", topic, "--to", image]
+            played += ["--subscribers", "1", "--clock", "--rate", f"{rate:g}", "--log", str(live.sent)]
+            player = processes.start("player", played, visible=True)
             processes.wait_end(player, START_TIMEOUT_S + 3 * seconds / rate)
             processes.wait_end(recorder, START_TIMEOUT_S)
         finally:

@@ -14,6 +14,12 @@ from vl4ad_ros.io.errors import Vl4adError
 NS = 1_000_000_000
 # A result older than this is stale when it arrives; the detector's own diagnostics warn from there on.
 STALE_MS = 200.0
+# What results say of a detector, and the names on `~/prompt_set` that differ.
+DESCRIPTION = (
+    "bundle", "engine", "prompt_set", "prompt_set_version", "prompt_set_source_sha256", "scoring", "method",
+    "random_word", "temperature", "threshold",
+)  # fmt: skip
+PUBLISHED_AS = {"prompt_set": "name", "prompt_set_version": "version", "prompt_set_source_sha256": "sha256"}
 
 
 def read_sent(path: Path) -> dict[int, int]:
@@ -30,7 +36,7 @@ def read_sent(path: Path) -> dict[int, int]:
 
 
 def read_recorded(path: Path) -> tuple[dict[str, dict[int, int]], dict[str, Any]]:
-    """Read when the detector's outputs arrived, and what the detector said of itself.
+    """Read when the detector's outputs arrived, and what the detector published of itself.
 
     Args:
         path: A bag of the recorder.
@@ -53,29 +59,17 @@ def read_recorded(path: Path) -> tuple[dict[str, dict[int, int]], dict[str, Any]
                     times.setdefault(image.stamp_ns, image.log_ns)
             elif output == "prompt_set":
                 for _, _, data in bag.raw([topic]):
-                    about = _detector(json.loads(bag.deserialize(topic, data).data))
+                    about = _describe(json.loads(bag.deserialize(topic, data).data))
     if not arrived.get("uncertainty"):
         raise Vl4adError(f"{path} holds no uncertainty maps: the detector published none, or none was recorded.")
     return arrived, about
 
 
-def _detector(told: dict[str, Any]) -> dict[str, Any]:
-    """Return what the detector tells on `~/prompt_set` under the names that the results use."""
-    names = {
-        "bundle": "bundle",
-        "engine": "engine",
-        "prompt_set": "name",
-        "prompt_set_version": "version",
-        "prompt_set_source_sha256": "sha256",
-        "scoring": "scoring",
-        "method": "method",
-        "random_word": "random_word",
-        "temperature": "temperature",
-        "threshold": "threshold",
-    }
-    about = {ours: told.get(theirs) for ours, theirs in names.items()}
+def _describe(published: dict[str, Any]) -> dict[str, Any]:
+    """Return what the detector publishes on `~/prompt_set` under the names that the results use."""
+    about = {name: published.get(PUBLISHED_AS.get(name, name)) for name in DESCRIPTION}
     # More than one prompt set was in force during the recording.
-    return about | ({"earlier": told["previous"]} if told.get("previous") else {})
+    return about | ({"earlier": published["previous"]} if published.get("previous") else {})
 
 
 def latencies(sent: Mapping[int, int], arrived: Mapping[str, Mapping[int, int]]) -> dict[int, dict[str, float]]:
@@ -88,18 +82,17 @@ def latencies(sent: Mapping[int, int], arrived: Mapping[str, Mapping[int, int]])
     """
     table: dict[int, dict[str, float]] = {}
     for output, times in arrived.items():
-        for stamp, moment in times.items():
-            if stamp in sent:
-                if moment < sent[stamp]:
-                    raise Vl4adError(
-                        f"The recording and the log of what was sent are of two runs, or the clock was set back: the "
-                        f"{output} of the stamp {stamp} ns came {(sent[stamp] - moment) / 1e9:.3f} s before its image "
-                        "was sent."
-                    )
-                table.setdefault(stamp, {})[output] = (moment - sent[stamp]) / 1e6
-    for row in table.values():
-        if "uncertainty" in row:
-            row["total"] = row["uncertainty"]
+        for stamp in times.keys() & sent.keys():
+            delay_ns = times[stamp] - sent[stamp]
+            if delay_ns < 0:
+                raise Vl4adError(
+                    "The recording and the log of what was sent are of two runs, or the clock was set back: the "
+                    f"{output} of the stamp {stamp} ns came {-delay_ns / 1e9:.3f} s before its image was sent."
+                )
+            row = table.setdefault(stamp, {})
+            row[output] = delay_ns / 1e6
+            if output == "uncertainty":
+                row["total"] = row[output]
     return table
 
 

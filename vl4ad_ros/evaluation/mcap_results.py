@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from vl4ad_ros.evaluation.frames import FrameSource
-from vl4ad_ros.evaluation.predictor import PredictorSpec
+from vl4ad_ros.evaluation.frames import Frame, FrameSource
+from vl4ad_ros.evaluation.predictor import PredictorSpec, predictions
 from vl4ad_ros.io.bag_writer import BagWriter
 from vl4ad_ros.io.drawing import draw_overlay
 from vl4ad_ros.io.media import encode_jpeg, encode_png
@@ -19,8 +20,8 @@ PREFIX = "/evaluation"
 IMAGE = "sensor_msgs/msg/CompressedImage"
 NUMBER = "std_msgs/msg/Float32"
 FRAME_ID = "camera"
-# Frames without stamps (data sets) are laid one second apart.
 QUALITY = 82
+# Frames without stamps (data sets) are laid one second apart.
 STEP_NS = 1_000_000_000
 
 
@@ -49,36 +50,34 @@ def write_mcap(
         Vl4adError: If the folder exists or cannot be written.
     """
     by_index = {record["index"]: record for record in records}
-    opened = predictor.open()
-    try:
-        with BagWriter(folder) as bag:
-            for name in ("image", "overlay", "mask", "label"):
-                bag.add_topic(f"{PREFIX}/{name}", IMAGE)
-            for name in ("ap", "fpr95", "mask_share", "latency_ms"):
-                bag.add_topic(f"{PREFIX}/{name}", NUMBER)
-            for frame in source.frames(sorted(by_index)):
-                uncertainty = opened.predict(frame).uncertainty
-                mask = anomaly_mask(uncertainty, threshold)
-                stamp = (frame.index + 1) * STEP_NS if frame.stamp_ns is None else frame.stamp_ns
-                pictures = {
-                    "image": ("jpeg", encode_jpeg(frame.image, QUALITY)),
-                    "overlay": ("jpeg", encode_jpeg(draw_overlay(frame.image, uncertainty, mask), QUALITY)),
-                    "mask": ("png", encode_png(mask)),
-                }
-                if frame.labels is not None:
-                    pictures["label"] = ("png", encode_png(frame.labels))
-                for name, (kind, data) in pictures.items():
-                    message = bag.message(
-                        IMAGE, header=bag.header(stamp, FRAME_ID), format=kind, data=np.frombuffer(data, np.uint8)
-                    )
-                    bag.write(f"{PREFIX}/{name}", stamp, message)
-                record = by_index[frame.index]
-                figures = {name: record.get(name) for name in ("ap", "fpr95", "mask_share")}
-                figures["latency_ms"] = record["latency_ms"].get("total")
-                for name, value in figures.items():
-                    if value is not None:
-                        bag.write(f"{PREFIX}/{name}", stamp, bag.message(NUMBER, data=float(value)))
-                if progress is not None:
-                    progress(1)
-    finally:
-        opened.close()
+    with BagWriter(folder) as bag:
+        for name in ("image", "overlay", "mask", "label"):
+            bag.add_topic(f"{PREFIX}/{name}", IMAGE)
+        for name in ("ap", "fpr95", "mask_share", "latency_ms"):
+            bag.add_topic(f"{PREFIX}/{name}", NUMBER)
+        for frame, prediction in predictions(source, predictor, sorted(by_index)):
+            stamp = (frame.index + 1) * STEP_NS if frame.stamp_ns is None else frame.stamp_ns
+            for name, (kind, data) in _pictures(frame, prediction.uncertainty, threshold).items():
+                message = bag.message(
+                    IMAGE, header=bag.header(stamp, FRAME_ID), format=kind, data=np.frombuffer(data, np.uint8)
+                )
+                bag.write(f"{PREFIX}/{name}", stamp, message)
+            record = by_index[frame.index]
+            figures = {name: record.get(name) for name in ("ap", "fpr95", "mask_share")}
+            figures["latency_ms"] = record["latency_ms"].get("total")
+            for name, value in figures.items():
+                if value is not None:
+                    bag.write(f"{PREFIX}/{name}", stamp, bag.message(NUMBER, data=float(value)))
+            if progress is not None:
+                progress(1)
+
+
+def _pictures(frame: Frame, uncertainty: NDArray[np.float32], threshold: float) -> dict[str, tuple[str, bytes]]:
+    """Return a frame's pictures: topic -> format and data."""
+    mask = anomaly_mask(uncertainty, threshold)
+    pictures = {
+        "image": ("jpeg", encode_jpeg(frame.image, QUALITY)),
+        "overlay": ("jpeg", encode_jpeg(draw_overlay(frame.image, uncertainty, mask), QUALITY)),
+        "mask": ("png", encode_png(mask)),
+    }
+    return pictures if frame.labels is None else pictures | {"label": ("png", encode_png(frame.labels))}

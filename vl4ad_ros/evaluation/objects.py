@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from itertools import groupby, pairwise
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,20 +28,19 @@ SIZE_EDGES: tuple[float, ...] = (0.0, 0.0005, 0.002, 0.01, 0.05, 1.0)
 DISTANCE_EDGES: tuple[float, ...] = (0.0, 0.15, 0.3, 0.45, 0.6, 1.0)
 FOUND_SIOU = 0.25
 
-Box = NDArray[np.float64]
-"""x0, y0, x1, y1."""
+Box = NDArray[np.float64]  # x0, y0, x1, y1
 
 
 @dataclass
 class ObjectTrack:
-    """One object over a drive.
+    """One object over a drive; times are seconds since the drive's first frame.
 
     Attributes:
-        first_seen_s: Seconds since its drive's first frame at which the labels show it first.
+        first_seen_s: When the labels show it first.
         last_seen_s: And last.
-        frames: Frames that show it.
-        first_size: Its pixels in the first of them.
+        first_size: Its pixels in the first frame that shows it.
         drive: Name of its drive.
+        frames: Frames that show it.
         largest_size: Its pixels at most.
         first_detected_s: When it was detected first; None if it never was.
         detected_size: Its pixels at that moment.
@@ -59,30 +58,28 @@ class ObjectTrack:
     detected_size: int | None = None
     best_recall: float = 0.0
     delay_s: float | None = None
-    box: Box = field(default_factory=lambda: np.zeros(4), repr=False)
-    speed: NDArray[np.float64] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self._box: Box = np.zeros(4)
+        self.speed: NDArray[np.float64] | None = None
 
     def expected(self, time_s: float, drift: NDArray[np.float64]) -> Box:
         """Return where its box should be now: moved on as it moved last (a new one: as the others do)."""
         moved = (drift if self.speed is None else self.speed) * (time_s - self.last_seen_s)
-        return self.box + np.tile(moved, 2)
+        return self._box + np.tile(moved, 2)
 
     def see(self, time_s: float, item: dict[str, Any]) -> None:
         """Take in one more frame of the object."""
         box, passed = np.array(item["box"], float), time_s - self.last_seen_s
         if self.frames and passed > 0:
-            self.speed = (box[:2] + box[2:] - self.box[:2] - self.box[2:]) / 2 / passed
-        self.box, self.last_seen_s = box, time_s
+            self.speed = (box[:2] + box[2:] - self._box[:2] - self._box[2:]) / 2 / passed
+        self._box, self.last_seen_s = box, time_s
         self.frames += 1
         self.largest_size = max(self.largest_size, item["size"])
         self.best_recall = max(self.best_recall, item["recall"])
         if self.first_detected_s is None and item["recall"] >= DETECTED_RECALL:
             self.first_detected_s, self.detected_size = time_s, item["size"]
             self.delay_s = time_s - self.first_seen_s
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields as plain data, without those that only serve to follow it."""
-        return {key: value for key, value in asdict(self).items() if key not in ("box", "speed")}
 
 
 def follow_objects(records: Sequence[dict[str, Any]]) -> list[ObjectTrack]:
@@ -94,12 +91,11 @@ def follow_objects(records: Sequence[dict[str, Any]]) -> list[ObjectTrack]:
     Returns:
         The objects, drive by drive, in the order of their appearance.
     """
-    usable = sorted((r for r in records if r.get("stamp_ns") is not None and "objects" in r), key=_place)
-    return [track for _, drive in groupby(usable, key=lambda r: _place(r)[0]) for track in _follow(list(drive))]
-
-
-def _place(record: dict[str, Any]) -> tuple[str, int]:
-    return record.get("drive", ""), record["stamp_ns"]
+    drives: dict[str, list[dict[str, Any]]] = {}
+    for record in sorted((r for r in records if r.get("stamp_ns") is not None), key=lambda r: r["stamp_ns"]):
+        if "objects" in record:
+            drives.setdefault(record.get("drive", ""), []).append(record)
+    return [track for _, drive in sorted(drives.items()) for track in _follow(drive)]
 
 
 def _follow(usable: list[dict[str, Any]]) -> list[ObjectTrack]:
@@ -115,15 +111,14 @@ def _follow(usable: list[dict[str, Any]]) -> list[ObjectTrack]:
         expected = [_grow(t.expected(time_s, drift), margin) for t in alive]
         wide = [_grow(np.array(item["box"], float), margin) for item in items]
         overlap = np.array([[_iou(e, b) for b in wide] for e in expected]).reshape(len(alive), len(items))
-        left = set(range(len(items)))
+        new = dict(enumerate(items))
         while overlap.size and overlap.max() >= LINK_IOU:
             row, column = (int(place) for place in np.unravel_index(int(overlap.argmax()), overlap.shape))
-            alive[row].see(time_s, items[column])
+            alive[row].see(time_s, new.pop(column))
             overlap[row], overlap[:, column] = 0, 0
-            left.remove(column)
-        for j in sorted(left):
-            tracks.append(ObjectTrack(time_s, time_s, items[j]["size"], record.get("drive", "")))
-            tracks[-1].see(time_s, items[j])
+        for item in new.values():
+            tracks.append(ObjectTrack(time_s, time_s, item["size"], record.get("drive", "")))
+            tracks[-1].see(time_s, item)
     return tracks
 
 
@@ -167,15 +162,8 @@ def _groups(table: NDArray[np.float64], column: int, edges: Sequence[float]) -> 
     groups = []
     for number, (low, high) in enumerate(pairwise(edges)):
         chosen = table[place == number]
-        empty = not len(chosen)
-        groups.append(
-            {
-                "from": low,
-                "to": high,
-                "objects": len(chosen),
-                "recall": None if empty else float(chosen[:, 2].mean()),
-                "siou": None if empty else float(chosen[:, 3].mean()),
-                "found": None if empty else float((chosen[:, 3] >= FOUND_SIOU).mean()),
-            }
-        )
+        recall, siou = chosen[:, 2], chosen[:, 3]
+        figures = {"recall": recall, "siou": siou, "found": siou >= FOUND_SIOU}
+        means = {name: float(values.mean()) if len(chosen) else None for name, values in figures.items()}
+        groups.append({"from": low, "to": high, "objects": len(chosen), **means})
     return groups

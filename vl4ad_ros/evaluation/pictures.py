@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from vl4ad_ros.evaluation.frames import Frame
 from vl4ad_ros.io.drawing import draw_overlay
+from vl4ad_ros.io.files import write_bytes
 from vl4ad_ros.io.media import encode_jpeg
 
 TRUTH = (60, 255, 60)
@@ -65,7 +66,7 @@ class Gallery:
         thumbnails: Index -> JPEG.
     """
 
-    pictures: dict[str, list[tuple[float, int, bytes]]] = field(default_factory=dict)
+    pictures: dict[str, list[tuple[float, int, bytes]]] = field(default_factory=lambda: {"worst": [], "best": []})
     thumbnails: dict[int, bytes] = field(default_factory=dict)
 
     def offer(
@@ -76,31 +77,31 @@ class Gallery:
         Worst is the lowest average precision of the frame; where a frame has no anomalies or no labels, frames with a
         larger mask are worse.
         """
-        badness = -record["ap"] if record.get("ap") is not None else record["mask_share"] - 2.0
-        data: bytes | None = None
-        for kind, rank in (("worst", -badness), ("best", badness)):
-            kept = self.pictures.setdefault(kind, [])
-            if record.get("ap") is None and "objects" in record and kind == "best":
-                continue  # A frame without anomalies shows nothing when it is quiet.
-            if len(kept) == KEEP and (rank, frame.index) >= kept[-1][:2]:
-                continue
-            data = data or pair_picture(frame, uncertainty, mask)
-            kept.append((rank, frame.index, data))
-            kept.sort(key=lambda item: item[:2])
-            del kept[KEEP:]
+        ap = record.get("ap")
+        goodness = 2.0 - record["mask_share"] if ap is None else ap
+        ranks = {"worst": goodness, "best": -goodness}
+        if ap is None and frame.labels is not None:
+            del ranks["best"]  # A frame without anomalies shows nothing when it is quiet.
+        kept = {
+            kind: rank
+            for kind, rank in ranks.items()
+            if len(self.pictures[kind]) < KEEP or (rank, frame.index) < self.pictures[kind][-1][:2]
+        }
+        if kept:
+            data = pair_picture(frame, uncertainty, mask)
+            self._keep({kind: [(rank, frame.index, data)] for kind, rank in kept.items()})
 
     def merge(self, other: Gallery) -> None:
         """Take over the pictures of another part."""
-        for kind, theirs in other.pictures.items():
-            kept = self.pictures.setdefault(kind, [])
-            kept.extend(theirs)
-            kept.sort(key=lambda item: item[:2])
-            del kept[KEEP:]
+        self._keep(other.pictures)
         self.thumbnails |= other.thumbnails
+
+    def _keep(self, pictures: dict[str, list[tuple[float, int, bytes]]]) -> None:
+        for kind, new in pictures.items():
+            self.pictures[kind] = sorted([*self.pictures[kind], *new], key=lambda item: item[:2])[:KEEP]
 
     def save(self, folder: Path) -> None:
         """Write the pictures into a folder: `worst-1.jpg`, the worst one, and so on."""
-        folder.mkdir(parents=True, exist_ok=True)
         for kind, kept in self.pictures.items():
             for place, (_, _, data) in enumerate(kept, start=1):
-                (folder / f"{kind}-{place}.jpg").write_bytes(data)
+                write_bytes(folder / f"{kind}-{place}.jpg", data)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.evaluation.frames import Frame
+from vl4ad_ros.evaluation.frames import Frame, FrameSource
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.files import sha256_file
 from vl4ad_ros.runtime.bundle import CARD
@@ -38,19 +40,15 @@ class Predictor(Protocol):
     @property
     def default_threshold(self) -> float:
         """The threshold of the anomaly mask where none is named, [0, 1]."""
-        ...
 
     def describe(self) -> dict[str, Any]:
         """Return what identifies it, for `result.json`: bundle, engine, prompts, settings, with their hashes."""
-        ...
 
     def predict(self, frame: Frame) -> Prediction:
         """Predict a frame."""
-        ...
 
     def close(self) -> None:
         """Free what it holds."""
-        ...
 
 
 class PredictorSpec(Protocol):
@@ -58,23 +56,20 @@ class PredictorSpec(Protocol):
 
     def open(self) -> Predictor:
         """Load what predicts."""
-        ...
+
+
+def predictions(
+    source: FrameSource, predictor: PredictorSpec, indices: Sequence[int]
+) -> Iterator[tuple[Frame, Prediction]]:
+    """Open a predictor and yield those of the frames that can be read, each with its prediction."""
+    with closing(predictor.open()) as opened:
+        for frame in source.frames(indices):
+            yield frame, opened.predict(frame)
 
 
 @dataclass(frozen=True)
 class DetectorSpec:
-    """How to open the detector, in any process.
-
-    Attributes:
-        bundle: Name or folder of the model bundle.
-        backend: Name of the engine.
-        prompt_set: Name or file; None takes the bundle's default.
-        scoring: Name of the score; None takes the bundle's default.
-        method: `vl4ad`, `random_word` or `both`.
-        temperature: Overrides the set's and the model's; None keeps them.
-        threads: CPU threads of the engine; 0 lets it choose.
-        random_word: Random-word network: name or file; None takes the bundle's default.
-    """
+    """How to open the detector, in any process; the fields are the settings of these names."""
 
     bundle: str
     backend: str = "onnxruntime"
@@ -84,6 +79,7 @@ class DetectorSpec:
     temperature: float | None = None
     threads: int = 0
     random_word: str | None = None
+    device_id: int = 0
 
     def open(self) -> DetectorPredictor:
         """Load the bundle into its engine."""
@@ -94,7 +90,7 @@ class DetectorPredictor:
     """The detector, run in this process."""
 
     def __init__(self, spec: DetectorSpec) -> None:
-        self._detector = Detector.open(spec.bundle, spec.backend, spec.threads)
+        self._detector = Detector.open(spec.bundle, spec.backend, spec.threads, spec.device_id)
         self._state = self._detector.state(
             spec.prompt_set, spec.scoring, spec.temperature, spec.method, spec.random_word
         )
@@ -122,8 +118,7 @@ class DetectorPredictor:
 
     def predict(self, frame: Frame) -> Prediction:
         """Run the detector; the stages are `preprocess`, `engine`, `upsample` (to the published map) and `total`."""
-        size = frame.image.shape[:2] if frame.labels is None else frame.labels.shape
-        (result,) = self._detector.process([Job(frame.image, Wanted(mask=False), size=size)], self._state)
+        (result,) = self._detector.process([Job(frame.image, Wanted(mask=False), size=frame.size)], self._state)
         stages = dict(result.milliseconds)
         stages["upsample"] = stages.pop("postprocess")
         stages["total"] = sum(stages.values())
@@ -161,8 +156,7 @@ class Recording:
         """Return the recorded map at the labels' size."""
         if frame.uncertainty is None:
             raise Vl4adError(f"Frame {frame.name} has no recorded uncertainty map.")
-        height, width = frame.image.shape[:2] if frame.labels is None else frame.labels.shape
-        uncertainty = upsample(frame.uncertainty, height, width)
+        uncertainty = upsample(frame.uncertainty, *frame.size)
         return Prediction(uncertainty, frame.latency_ms, image_score(uncertainty))
 
     def close(self) -> None:

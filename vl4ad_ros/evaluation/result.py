@@ -6,7 +6,7 @@ import io
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +131,7 @@ def _objects(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "count": len(tracks),
         "detected": len(delays),
         "delay_s": percentiles(delays),
-        "tracks": [t.as_dict() for t in tracks],
+        "tracks": [asdict(t) for t in tracks],
     }
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import cv2
+import numpy as np
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
@@ -18,7 +18,7 @@ from vl4ad_ros.evaluation.component_metrics import track
 from vl4ad_ros.evaluation.frames import FrameSource, fault_sentences
 from vl4ad_ros.evaluation.measure import Measurements
 from vl4ad_ros.evaluation.pictures import timeline_indices
-from vl4ad_ros.evaluation.predictor import DetectorSpec, PredictorSpec
+from vl4ad_ros.evaluation.predictor import DetectorSpec, PredictorSpec, predictions
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.provenance import provenance
 
@@ -49,13 +49,17 @@ class EvaluationSettings:
             raise Vl4adError(f"Stride and limit must be at least 1, got {self.stride} and {self.limit}.")
         return list(range(0, count, self.stride))[: self.limit]
 
+    def measurements(self) -> Measurements:
+        """Return empty measurements."""
+        return Measurements(track(self.track), self.threshold, self.region_overlap)
+
 
 def evaluate_part(
     source: FrameSource,
     predictor: PredictorSpec,
     settings: EvaluationSettings,
-    indices: Sequence[int],
     thumbnails: frozenset[int],
+    indices: Sequence[int],
     progress: Progress | None = None,
 ) -> Measurements:
     """Evaluate some frames of a source, one after the other.
@@ -64,19 +68,15 @@ def evaluate_part(
         source: Where the frames come from.
         predictor: How to open what predicts.
         settings: What decides the figures.
+        thumbnails: The frames that get a thumbnail.
         indices: The frames.
-        thumbnails: Those of them that get a thumbnail.
         progress: Called with the number of frames done, as they are done.
     """
-    found = Measurements(track(settings.track), settings.threshold, settings.region_overlap)
-    opened = predictor.open()
+    found = settings.measurements()
     report = progress or (lambda frames: None)
-    try:
-        for frame in source.frames(indices):
-            found.add(frame, opened.predict(frame), frame.index in thumbnails)
-            report(1)
-    finally:
-        opened.close()
+    for frame, prediction in predictions(source, predictor, indices):
+        found.add(frame, prediction, frame.index in thumbnails)
+        report(1)
     report(len(indices) - len(found.records))
     found.problems += source.found
     found.faults = {index: source.faults[index] for index in set(indices) & source.faults.keys()}
@@ -106,31 +106,22 @@ def evaluate(
     """
     indices = settings.indices(len(source))
     thumbnails = frozenset(indices[place] for place in timeline_indices(len(indices)))
-    part = partial(evaluate_part, source, predictor, settings)
     if jobs == 1 and ray_address is None:
-        merged = part(indices, thumbnails, progress)
+        merged = evaluate_part(source, predictor, settings, thumbnails, indices, progress)
     else:
-        merged = Measurements(track(settings.track), settings.threshold, settings.region_overlap)
-        alone = partial(_on_one_core, source, predictor, settings, thumbnails)
-        with _workers(jobs, ray_address) as workers:
-            shares = _shares(indices, 3 * workers)
-            for found in _results(alone, shares, workers):
-                merged.merge(found)
-                if progress is not None:
-                    progress(len(found.records) + sum(fault.left_out for fault in found.faults.values()))
+        merged = settings.measurements()
+        part = partial(_evaluate_on_one_core, source, predictor, settings, thumbnails)
+        for found in _spread(part, indices, jobs, ray_address):
+            merged.merge(found)
+            if progress is not None:
+                progress(len(found.records) + sum(fault.left_out for fault in found.faults.values()))
     if not merged.records:
         causes = fault_sentences(merged.faults, len(merged.faults))
         raise Vl4adError(f"No frame can be evaluated. {' '.join(causes)}")
     return merged
 
 
-def _shares(indices: Sequence[int], count: int) -> list[Sequence[int]]:
-    """Split the frames into at most `count` runs of about the same length."""
-    bounds = [round(number * len(indices) / count) for number in range(count + 1)]
-    return [indices[low:high] for low, high in pairwise(bounds) if high > low]
-
-
-def _on_one_core(
+def _evaluate_on_one_core(
     source: FrameSource,
     predictor: PredictorSpec,
     settings: EvaluationSettings,
@@ -141,7 +132,23 @@ def _on_one_core(
     cv2.setNumThreads(1)
     if isinstance(predictor, DetectorSpec) and predictor.threads == 0:
         predictor = replace(predictor, threads=1)
-    return evaluate_part(source, predictor, settings, indices, thumbnails)
+    return evaluate_part(source, predictor, settings, thumbnails, indices)
+
+
+def _spread(
+    part: Callable[[Sequence[int]], Measurements], indices: Sequence[int], jobs: int, ray_address: str | None
+) -> Iterator[Measurements]:
+    """Yield the results of runs of the frames, worked on by several processes; a lost worker becomes one sentence."""
+    with _workers(jobs, ray_address) as workers:
+        shares = [share.tolist() for share in np.array_split(np.array(indices), 3 * workers) if len(share)]
+        try:
+            with Parallel(batch_size=1) as parallel:
+                for start in range(0, len(shares), workers):
+                    yield from parallel(delayed(part)(share) for share in shares[start : start + workers])
+        except TerminatedWorkerError as error:
+            raise Vl4adError(
+                "A process of --jobs was ended from outside, perhaps for want of memory; give fewer --jobs."
+            ) from error
 
 
 @contextmanager
@@ -156,35 +163,18 @@ def _workers(jobs: int, ray_address: str | None) -> Iterator[int]:
         from ray.util.joblib import register_ray
     except ImportError as error:
         raise Vl4adError("Ray is not installed; get it with: pip install 'vl4ad_ros[ray]'.") from error
-    mine = not ray.is_initialized()
-    if mine:
-        address = None if ray_address == "local" else ray_address
-        try:
-            ray.init(address, log_to_driver=False, include_dashboard=False if address is None else None)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise Vl4adError(f"The Ray cluster at '{ray_address}' cannot be reached ({error}).") from error
+    address = None if ray_address == "local" else ray_address
+    try:
+        ray.init(address, log_to_driver=False, include_dashboard=False if address is None else None)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise Vl4adError(f"The Ray cluster at '{ray_address}' cannot be reached ({error}).") from error
     try:
         register_ray()
         workers = int(ray.cluster_resources().get("CPU", 1))
         with parallel_config("ray", n_jobs=workers):
             yield workers
     finally:
-        if mine:
-            ray.shutdown()
-
-
-def _results(
-    part: Callable[[Sequence[int]], Measurements], shares: Sequence[Sequence[int]], workers: int
-) -> Iterator[Measurements]:
-    """Yield the parts' results, round by round; that a worker was lost becomes one sentence."""
-    try:
-        with Parallel(batch_size=1) as parallel:
-            for start in range(0, len(shares), workers):
-                yield from parallel(delayed(part)(share) for share in shares[start : start + workers])
-    except TerminatedWorkerError as error:
-        raise Vl4adError(
-            "A process of --jobs was ended from outside, perhaps for want of memory; give fewer --jobs."
-        ) from error
+        ray.shutdown()
 
 
 def about_run(source: FrameSource, predictor: dict[str, Any], settings: EvaluationSettings) -> dict[str, Any]:

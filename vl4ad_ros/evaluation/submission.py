@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from vl4ad_ros.evaluation.datasets import DatasetSource
-from vl4ad_ros.evaluation.predictor import PredictorSpec
+from vl4ad_ros.evaluation.predictor import PredictorSpec, predictions
 from vl4ad_ros.io.errors import Vl4adError
 
 
@@ -36,14 +36,9 @@ def write_submission(folder: Path, source: DatasetSource, spec: PredictorSpec, m
         raise Vl4adError(f"{source.layout.title} is no data set of SegmentMeIfYouCan; leave --submission out.")
     target = folder / "anomaly_p" / method / source.layout.benchmark
     target.mkdir(parents=True, exist_ok=True)
-    predictor = spec.open()
     count = 0
-    try:
-        for frame in source.frames(range(len(source))):
-            uncertainty = predictor.predict(frame).uncertainty
-            with h5py.File(target / f"{frame.name}.hdf5", "w") as file:
-                file.create_dataset("value", data=uncertainty.astype(np.float16), compression=9)
-            count += 1
-    finally:
-        predictor.close()
+    for frame, prediction in predictions(source, spec, range(len(source))):
+        with h5py.File(target / f"{frame.name}.hdf5", "w") as file:
+            file.create_dataset("value", data=prediction.uncertainty.astype(np.float16), compression=9)
+        count += 1
     return count

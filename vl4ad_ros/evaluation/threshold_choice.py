@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from vl4ad_ros.io.checked import read_yaml
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.files import write_text
 
 # Levels are found to this precision by halving.
 PRECISION = 1 / 4096
@@ -114,7 +115,7 @@ def choose_threshold(
     per_km: float | None,
     kilometres: float | None,
 ) -> Choice:
-    """Choose the lowest threshold that, on these drives, keeps the target from there upwards.
+    """Choose the lowest threshold that, on these drives, keeps the target (see `check_target`) from there upwards.
 
     Args:
         levels: For each drive, the alarm level of each frame.
@@ -124,27 +125,22 @@ def choose_threshold(
         kilometres: Length of all drives together; needed for `per_km`.
 
     Raises:
-        Vl4adError: If not exactly one target is given, it is out of range, or no threshold in [0, 1] keeps it.
+        Vl4adError: If no threshold in [0, 1] keeps it.
     """
-    check_target(per_frame, per_km, kilometres)
     everything = np.concatenate(levels)
 
     def cost(threshold: float) -> tuple[float, int]:
         events = sum(count_events(level >= threshold, times) for level, times in zip(levels, stamps_s, strict=True))
         return float((everything >= threshold).mean()), events
 
-    def kept(threshold: float) -> bool:
-        share, events = cost(threshold)
-        if per_frame is not None:
-            return share <= per_frame
-        return events / (kilometres or 1.0) <= (per_km or 0.0)
-
     # Just above each level one alarm goes; between levels nothing changes. Events may also grow when a long one falls
     # apart, so the search starts at the top and stops at the first threshold that breaks the target.
     candidates = np.unique(np.concatenate([[0.0, 1.0], (everything + PRECISION).clip(0, 1)]))[::-1]
     chosen: float | None = None
     for candidate in candidates.tolist():
-        if not kept(candidate):
+        share, events = cost(candidate)
+        kept = share <= per_frame if per_frame is not None else events / (kilometres or 1.0) <= (per_km or 0.0)
+        if not kept:
             break
         chosen = candidate
     if chosen is None:
@@ -163,11 +159,7 @@ def write_parameters(path: Path, threshold: float, comment: str) -> None:
     """
     content, parameters = read_parameters(path)
     parameters["threshold"] = round(float(threshold), 4)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"# {comment}\n{yaml.safe_dump(content, sort_keys=False)}", encoding="utf-8")
-    except OSError as error:
-        raise Vl4adError(f"{path} cannot be written ({error.strerror}).") from error
+    write_text(path, f"# {comment}\n{yaml.safe_dump(content, sort_keys=False)}")
 
 
 def read_parameters(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -183,27 +175,22 @@ def read_parameters(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         Vl4adError: If it is no parameter file, or its sections belong to several detectors.
     """
     content = (read_yaml(path) or {}) if path.exists() else {}
+    wrong = Vl4adError(f"{path} is no parameter file of the detector (expected '/**: ros__parameters:').")
     if not isinstance(content, dict):
-        raise _no_parameters(path)
-    names = [name for name in content or {"/**": None} if name.rsplit("/", 1)[-1] in ("detector", "*", "**")]
-    sections = {name: _parameters(path, content.setdefault(name, {})) for name in names}
+        raise wrong
+    sections: dict[str, dict[str, Any]] = {}
+    for name in list(content) or ["/**"]:
+        if name.rsplit("/", 1)[-1] in ("detector", "*", "**"):
+            section = content.setdefault(name, {})
+            parameters = section.setdefault("ros__parameters", {}) if isinstance(section, dict) else None
+            if not isinstance(parameters, dict):
+                raise wrong
+            sections[name] = parameters
     if not sections:
-        raise _no_parameters(path)
+        raise wrong
     having = [name for name, parameters in sections.items() if "threshold" in parameters] or list(sections)
     rank = {name: (name.rsplit("/", 1)[-1] == "detector", "*" not in name) for name in having}
     specific = [name for name in having if rank[name] == max(rank.values())]
     if len(specific) > 1:
         raise Vl4adError(f"{path} has several sections for a threshold {specific}; give a file that has one of them.")
     return content, sections[specific[0]]
-
-
-def _parameters(path: Path, section: Any) -> dict[str, Any]:
-    """Return the parameters of a section of a parameter file, made where it has none."""
-    parameters = section.setdefault("ros__parameters", {}) if isinstance(section, dict) else None
-    if not isinstance(parameters, dict):
-        raise _no_parameters(path)
-    return parameters
-
-
-def _no_parameters(path: Path) -> Vl4adError:
-    return Vl4adError(f"{path} is no parameter file of the detector (expected '/**: ros__parameters:').")
