@@ -125,11 +125,6 @@ def test_where_nothing_is_left_the_exit_status_says_so(
     assert "No frame can be evaluated. 2 of 2 images" in capsys.readouterr().err
 
 
-def test_a_label_topic_is_no_camera_whatever_its_name(tmp_path: Path) -> None:
-    bag = write_bag(tmp_path / "bag", 2)
-    assert BagSource(bag, label_topic=LABEL).image_topic == CAMERA
-
-
 # --- recordings that were cut off
 
 
@@ -147,14 +142,16 @@ def whole_images(bag: Path) -> int:
     return len(images)
 
 
-@pytest.mark.parametrize(("share", "least"), [(0.9, 6), (0.5, 3)])
-def test_the_chunks_before_a_cut_are_read(share: float, least: int, tmp_path: Path) -> None:
+def test_what_a_cut_recording_still_gives_is_evaluated(mock_bundle: Path, tmp_path: Path) -> None:
     bag = write_bag(tmp_path / "bag", 8, shape=BIG)
-    cut(bag / "bag.mcap", share)
-    path, lost = readable_bag(bag, tmp_path / "out")
-    saved = whole_images(path)
-    assert least <= saved < 8
-    assert lost is not None and "is cut off; what could be read (" in lost
+    cut(bag / "bag.mcap", 0.9)
+    path, lost = readable_bag(bag, tmp_path / "saved")
+    assert whole_images(path) == 6
+    assert lost is not None and "is cut off" in lost
+    out = tmp_path / "out"
+    assert command("bag", bag, *TOPICS, "--bundle", mock_bundle, "--out", out) == 0
+    assert result(out)["frames"]["evaluated"] == 6
+    assert "is cut off" in " ".join(result(out)["problems"])
 
 
 def test_a_recording_that_was_cut_too_early_is_one_sentence(

@@ -61,37 +61,6 @@ def test_agrees_with_a_loop_over_components(seed: int) -> None:
     assert sorted(fast.precision) == pytest.approx(sorted(precision), abs=1e-12)
 
 
-def test_objects_keep_their_places_and_stay_apart_when_empty_rows_and_columns_are_left_out() -> None:
-    labels = np.zeros((100, 200), np.uint8)
-    labels[10, 20] = labels[12, 20] = labels[10, 22] = labels[90:95, 150:160] = labels[99, 199] = 1
-    mask = np.zeros((100, 200), bool)
-    mask[90:95, 150:155] = True
-    frame = match_components(mask, labels, NO_LIMIT)
-    assert sorted(frame.box.tolist()) == [
-        [20, 10, 21, 11],
-        [20, 12, 21, 13],
-        [22, 10, 23, 11],
-        [150, 90, 160, 95],
-        [199, 99, 200, 100],
-    ]
-    assert sorted(frame.siou.tolist()) == [0, 0, 0, 0, 0.5]
-    # A gap of one row or column separates, and a corner joins, wherever it lies.
-    labels[11, 21] = 1
-    assert len(match_components(mask, labels, NO_LIMIT).siou) == 3
-
-
-def test_many_components_take_the_other_way_of_counting() -> None:
-    labels = np.zeros((130, 130), np.uint8)
-    labels[::2, ::2] = 1
-    mask = np.zeros((130, 130), bool)
-    mask[::2, ::2] = True
-    mask[::4, ::4] = False
-    frame = match_components(mask, labels, NO_LIMIT)
-    assert len(frame.siou) == 65 * 65
-    assert frame.siou.sum() == 65 * 65 - 33 * 33
-    assert frame.precision.tolist() == [1.0] * (65 * 65 - 33 * 33)
-
-
 def test_hand_counted_case() -> None:
     labels = np.zeros((10, 20), np.uint8)
     labels[2:6, 2:6] = 1  # 16 px

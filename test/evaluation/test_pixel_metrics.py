@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -58,17 +55,6 @@ def collected(frames: Frames) -> PixelMetrics:
     return metrics
 
 
-def test_golden_values_are_exact(shared_dir: Path) -> None:
-    frames = np.load(shared_dir / "golden" / "smiyc_metrics" / "frames.npz")
-    expected = json.loads((shared_dir / "golden" / "smiyc_metrics" / "expected.json").read_text())
-    result = exact_result(frames["scores"], frames["labels"])
-    for name in ("ap", "auroc", "fpr95"):
-        assert getattr(result, name) == pytest.approx(expected["exact"][name], abs=1e-9)
-    assert result.error == 0
-    # The evaluator's own threshold comes from percentiles of each frame: near, not equal.
-    assert result.best_f1_threshold == pytest.approx(expected["pixbinary"]["best_f1_threshold"], abs=1e-3)
-
-
 @settings(derandomize=True, max_examples=60)
 @given(st.lists(st.tuples(st.integers(-4, 4), st.sampled_from([0, 1, 255])), min_size=2, max_size=40))
 def test_many_ties_agree_with_the_definitions(pixels: list[tuple[int, int]]) -> None:
@@ -101,17 +87,6 @@ def test_levels_cost_no_more_than_the_stated_error() -> None:
     for name in ("ap", "auroc", "fpr95"):
         assert abs(getattr(binned, name) - getattr(true, name)) <= binned.error
     assert binned.best_f1_threshold == pytest.approx(true.best_f1_threshold, abs=1e-6)
-
-
-def test_scores_of_any_type_and_range_are_exact() -> None:
-    rng = np.random.default_rng(7)
-    labels = (rng.random((40, 40)) < 0.2).astype(np.uint8)
-    whole = rng.permutation(labels.size).reshape(labels.shape) + 3 * labels
-    plain_type = exact_result(whole.astype(np.float32), labels)
-    for scores in (whole + 2**53, whole * 1e-300, whole * 1e300):
-        result = exact_result(scores, labels)
-        assert (result.ap, result.auroc, result.fpr95) == (plain_type.ap, plain_type.auroc, plain_type.fpr95)
-    assert exact_result(whole + 2**53, labels).best_f1_threshold == 2**53 + plain_type.best_f1_threshold
 
 
 def test_thinned_curve_keeps_both_ends() -> None:

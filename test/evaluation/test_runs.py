@@ -36,6 +36,7 @@ def content(result: EvaluationResult) -> dict[str, Any]:
     """Everything but the time that it took."""
     records = [{key: value for key, value in record.items() if key != "latency_ms"} for record in result.records]
     summary = {key: value for key, value in result.summary.items() if key != "latency_ms"}
+    summary["pro"] = round(summary["pro"], 12)  # A sum of fractions, whose order is that of the parts.
     pictures = {
         kind: [(rank, index) for rank, index, _ in kept] for kind, kept in sorted(result.gallery.pictures.items())
     }

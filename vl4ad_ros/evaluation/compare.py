@@ -27,12 +27,12 @@ Result = tuple[dict[str, Any], list[dict[str, Any]], Histograms]
 
 @dataclass(frozen=True)
 class Change:
-    """One figure of two results.
+    """One figure of two results A and B, and the change from A to B.
 
     Attributes:
         name: The figure.
         higher_is_better: Its good direction.
-        before: Its value in A, as reported there.
+        before: Its value in A, as reported there; None where it has none.
         after: Its value in B.
         difference: B - A.
         low: Lower end of the difference's 95 % interval; None where it cannot be had.

@@ -24,13 +24,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Track:
-    """Sizes below which components do not count.
-
-    Attributes:
-        name: Name of the benchmark's track.
-        min_segment: Smaller predicted components are dropped, pixels.
-        min_instance: Smaller ground-truth components become void, pixels.
-    """
+    """Sizes in pixels: smaller predicted components are dropped, smaller ground-truth components become void."""
 
     name: str
     min_segment: int
@@ -41,11 +35,7 @@ TRACKS: dict[str, Track] = {"anomaly": Track("anomaly", 500, 100), "obstacle": T
 
 
 def track(name: str) -> Track:
-    """Return a track by name.
-
-    Raises:
-        Vl4adError: If there is none of that name.
-    """
+    """Return a track by name; one that is unknown is an error."""
     if name not in TRACKS:
         raise Vl4adError(f"Unknown track: expected one of {sorted(TRACKS)}, got '{name}'.")
     return TRACKS[name]
@@ -131,7 +121,6 @@ def match_components(
 
 
 def _sum(number: Ints, counts: Ints, chosen: NDArray[np.bool_], length: int) -> Ints:
-    """Add up the counts by number (1..length), for the chosen ones."""
     return np.bincount(number[chosen] - 1, counts[chosen], length).astype(np.int64)
 
 

@@ -39,10 +39,9 @@ def _silent(base: int) -> bool:
 
 
 def reserve(domain: int) -> socket.socket | None:
-    """Reserve a domain until the socket is closed or the process ends, however it ends.
+    """Reserve a domain until the returned socket is closed or the process ends, however it ends.
 
-    Returns:
-        The socket that stands for it; None where the domain is reserved or somebody talks in it.
+    None stands for a domain that is reserved, or in which somebody talks.
     """
     base = _BASE + _PER_DOMAIN * domain
     sign = _bound(base + _SIGN)
@@ -62,11 +61,5 @@ def _own() -> tuple[int, socket.socket]:
 
 
 def own_environment() -> dict[str, str]:
-    """Return the environment, with this process's own ROS domain, on this machine only.
-
-    The domain is reserved at the first call and stays the same for the life of the process.
-
-    Raises:
-        Vl4adError: If there is none left.
-    """
+    """Return the environment with a ROS domain of this process's own, for its whole life, on this machine only."""
     return os.environ | {"ROS_DOMAIN_ID": str(_own()[0]), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}

@@ -38,37 +38,22 @@ def calibration(counts: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def calibration_error(bins: NDArray[np.float64]) -> float:
-    """Return the expected calibration error, taking the uncertainty as the probability of an anomaly.
-
-    Args:
-        bins: float64 [3, bins] as of `calibration`.
-    """
+    """Return the expected calibration error of `calibration`, taking the uncertainty as that of an anomaly."""
     pixels, anomalous, uncertainty = bins
     return float(np.abs(anomalous - uncertainty).sum() / pixels.sum()) if pixels.sum() else float("nan")
 
 
-def quantile(counts: NDArray[np.int64], share: float) -> float:
-    """Return the level below or at which this share of all pixels lies."""
+def mean_and_p99(counts: NDArray[np.int64]) -> tuple[float, float]:
+    """Return the mean uncertainty of all pixels, and the level at or below which 99 % of them lie; NaN of none."""
     total = np.cumsum(counts.sum(axis=0))
-    return float(_CENTRES[int(np.searchsorted(total, share * total[-1]))]) if total[-1] else float("nan")
-
-
-def mean(counts: NDArray[np.int64]) -> float:
-    """Return the mean uncertainty of all pixels."""
-    both = counts.sum(axis=0)
-    return float((both * _CENTRES).sum() / both.sum()) if both.any() else float("nan")
+    if not total[-1]:
+        return float("nan"), float("nan")
+    p99 = _CENTRES[np.searchsorted(total, 0.99 * total[-1])]
+    return float((counts.sum(axis=0) * _CENTRES).sum() / total[-1]), float(p99)
 
 
 def average_precision(negative: NDArray[np.number], positive: NDArray[np.number]) -> NDArray[np.float64]:
-    """Return the step-wise average precision of histograms.
-
-    Args:
-        negative: [..., bins], counts from the lowest score to the highest.
-        positive: [..., bins], likewise.
-
-    Returns:
-        float64 [...]; NaN without positives.
-    """
+    """Return the average precision [...] of counts [..., bins], the lowest score first; NaN without positives."""
     gained = positive[..., ::-1].astype(np.float64)
     tp = np.cumsum(gained, axis=-1)
     seen = tp + np.cumsum(negative[..., ::-1].astype(np.float64), axis=-1)
@@ -87,12 +72,7 @@ def fpr_at_95(negative: NDArray[np.number], positive: NDArray[np.number]) -> NDA
 
 
 def count_regions(uncertainty: NDArray[np.float32], labels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return the labelled regions by level, float64 [65536]: a pixel counts as its share of its region (8-connected).
-
-    Args:
-        uncertainty: float32 [H, W] in [0, 1].
-        labels: uint8 [H, W], 1 = anomaly.
-    """
+    """Return the regions labelled 1 by level, float64 [65536]: a pixel counts as its share of its region."""
     count, region = cv2.connectedComponents((labels == 1).view(np.uint8), connectivity=8)
     share = 1 / np.maximum(np.bincount(region.reshape(-1), minlength=count), 1)
     inside = region > 0

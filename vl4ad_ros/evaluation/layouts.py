@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,32 +130,21 @@ def folder_layout(mapping: LabelMapping, track: str) -> Layout:
 
 
 def layout(name: str) -> Layout:
-    """Return a benchmark's layout by name.
-
-    Raises:
-        Vl4adError: If there is none of that name.
-    """
+    """Return a benchmark's layout by name; one that is unknown is an error."""
     if name not in LAYOUTS:
         raise Vl4adError(f"Unknown data set: expected one of {[*LAYOUTS, 'folder']}, got '{name}'.")
     return LAYOUTS[name]
 
 
 def find_pairs(root: Path, layout: Layout) -> tuple[list[tuple[str, Path, Path | None]], list[str]]:
-    """Find a data set's files.
-
-    Args:
-        root: Its folder.
-        layout: Its file names.
-
-    Returns:
-        (key, image, label or None) by key, and a sentence for every kind of file that lacks its partner.
+    """Return a data set's files as (key, image, label or None), and a sentence on each kind that lacks its partner.
 
     Raises:
         Vl4adError: If the folder is missing, holds nothing that fits, or two files for one frame.
     """
     if not root.is_dir():
         raise Vl4adError(f"There is no folder {root}.")
-    labels, images = (_by_key(files) for files in _matching(root, layout))
+    labels, images = _files_by_key(root, layout)
     if layout.split is not None:
         chosen = layout.split(root)
         images = {key: files for key, files in images.items() if files[0] in chosen}
@@ -190,25 +179,17 @@ def find_pairs(root: Path, layout: Layout) -> tuple[list[tuple[str, Path, Path |
     return pairs, problems
 
 
-def _matching(root: Path, layout: Layout) -> tuple[list[re.Match[str]], list[re.Match[str]]]:
-    """Return the files below a folder, as matches of their paths: the labels, and what else is an image."""
-    found: tuple[list[re.Match[str]], list[re.Match[str]]] = ([], [])
+def _files_by_key(root: Path, layout: Layout) -> list[dict[str, list[str]]]:
+    """Return key -> paths below a folder, of the labels and of the images."""
+    found: list[dict[str, list[str]]] = [{}, {}]
     patterns = [re.compile(layout.label, re.IGNORECASE), re.compile(layout.image, re.IGNORECASE)]
-    for path in sorted(path for path in root.rglob("*") if path.is_file()):
-        for pattern, matches in zip(patterns, found, strict=True):
-            match = pattern.fullmatch(path.relative_to(root).as_posix())
-            if match:
-                matches.append(match)
-                break
-    return found
-
-
-def _by_key(matches: Sequence[re.Match[str]]) -> dict[str, list[str]]:
-    """Return key -> paths of the files of that key."""
-    found: dict[str, list[str]] = {}
-    for match in matches:
-        key = "".join(value for value in match.groupdict().values() if value is not None)
-        found.setdefault(key, []).append(match.string)
+    for name in sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()):
+        matches = [pattern.fullmatch(name) for pattern in patterns]
+        kind = 0 if matches[0] else 1
+        match = matches[kind]
+        if match:
+            key = "".join(value for value in match.groupdict().values() if value is not None)
+            found[kind].setdefault(key, []).append(name)
     return found
 
 

@@ -26,12 +26,7 @@ IDLE_S = 4.0
 
 @dataclass(frozen=True)
 class LiveRun:
-    """What a live run leaves.
-
-    Attributes:
-        recording: Bag of the detector's outputs; log times are arrival times (see `vl4ad_ros.nodes.recorder`).
-        sent: Log of the player: one JSON line per image, `stamp_ns` and `sent_ns`.
-    """
+    """What a live run leaves: the bag of the detector's outputs, and the player's log of what was sent."""
 
     recording: Path
     sent: Path
@@ -54,27 +49,14 @@ class LiveProcesses:
     """Starts and ends the processes of a run, in a ROS domain of their own on this machine only."""
 
     def __init__(self, logs: Path) -> None:
-        """Prepare the environment.
-
-        Args:
-            logs: Folder for the processes' logs.
-
-        Raises:
-            Vl4adError: If no ROS domain is left.
-        """
+        """Prepare the environment; `logs` is the folder for the processes' logs."""
         logs.mkdir(parents=True, exist_ok=True)
         self._logs = logs
         self._children: list[Child] = []
         self._environment = own_environment() | {"ROS_LOG_DIR": str(logs), "PYTHONUNBUFFERED": "1"}
 
     def start(self, name: str, command: Sequence[str], visible: bool = False) -> Child:
-        """Start `python -m COMMAND...`.
-
-        Args:
-            name: What people call it.
-            command: Module and arguments.
-            visible: Whether its standard error (a progress bar) goes to the terminal.
-        """
+        """Start `python -m COMMAND...`; `visible` shows its standard error (a progress bar) on the terminal."""
         log = self._logs / f"{name}.log"
         with log.open("wb") as output:
             process = psutil.Popen(
@@ -85,15 +67,11 @@ class LiveProcesses:
         return self._children[-1]
 
     def wait_ready(self, child: Child, timeout_s: float, what: str) -> None:
-        """Wait until a child has printed that it is ready, watching all of them.
-
-        Raises:
-            Vl4adError: If one of them fails, or time is over.
-        """
+        """Wait until a child has printed that it is ready; that one of them fails, or time is over, is an error."""
         self._wait(lambda: READY in child.lines(), timeout_s, f"{what} did not happen")
 
     def wait_end(self, child: Child, timeout_s: float) -> None:
-        """Wait until a child has ended well, watching all of them; errors as of `wait_ready`."""
+        """Wait until a child has ended well; errors as of `wait_ready`."""
         self._wait(lambda: child.process.poll() == 0, timeout_s, f"The {child.name} did not finish")
 
     def _wait(self, done: Callable[[], bool], timeout_s: float, otherwise: str) -> None:

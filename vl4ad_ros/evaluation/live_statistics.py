@@ -36,10 +36,7 @@ def read_sent(path: Path) -> dict[int, int]:
 
 
 def read_recorded(path: Path) -> tuple[dict[str, dict[int, int]], dict[str, Any]]:
-    """Read when the detector's outputs arrived, and what the detector published of itself.
-
-    Args:
-        path: A bag of the recorder.
+    """Read when the detector's outputs arrived, and what the detector published of itself, from the recorder's bag.
 
     Returns:
         Output (`uncertainty`, `anomaly_mask`) -> stamp -> arrival, nanoseconds since 1970 (the first one counts); and

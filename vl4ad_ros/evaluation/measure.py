@@ -90,6 +90,7 @@ def _of_any_frame(
     frame: Frame, prediction: Prediction, counts: NDArray[np.int64], mask: NDArray[np.uint8], found: FrameComponents
 ) -> dict[str, Any]:
     labelled = frame.labels is not None
+    mean, p99 = histograms.mean_and_p99(counts)
     return {
         "index": frame.index,
         "name": frame.name,
@@ -99,8 +100,8 @@ def _of_any_frame(
         "width": mask.shape[1],
         "latency_ms": {stage: round(value, 3) for stage, value in prediction.latency_ms.items()},
         "image_score": prediction.image_score,
-        "uncertainty_mean": histograms.mean(counts),
-        "uncertainty_p99": histograms.quantile(counts, 0.99),
+        "uncertainty_mean": mean,
+        "uncertainty_p99": p99,
         "uncertainty_max": float(prediction.uncertainty.max()),
         "mask_share": float(np.count_nonzero(mask) / mask.size),
         "segments": [

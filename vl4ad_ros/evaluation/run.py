@@ -62,16 +62,7 @@ def evaluate_part(
     indices: Sequence[int],
     progress: Progress | None = None,
 ) -> Measurements:
-    """Evaluate some frames of a source, one after the other.
-
-    Args:
-        source: Where the frames come from.
-        predictor: How to open what predicts.
-        settings: What decides the figures.
-        thumbnails: The frames that get a thumbnail.
-        indices: The frames.
-        progress: Called with the number of frames done, as they are done.
-    """
+    """Evaluate some frames of a source, one after the other; `thumbnails` are those that get one."""
     found = settings.measurements()
     report = progress or (lambda frames: None)
     for frame, prediction in predictions(source, predictor, indices):

@@ -24,23 +24,19 @@ EVENT_GAP_S = 1.0
 
 
 def alarm_level(uncertainty: NDArray[np.float32], min_segment: int) -> float:
-    """Return the highest threshold at which a frame still has an alarm.
+    """Return the highest threshold at which a frame still has an alarm, to within 1/4096; 1 only with an alarm at 1.
 
     An alarm is a connected component (8 neighbours) of at least `min_segment` pixels with uncertainty >= threshold.
 
     Args:
         uncertainty: float32 [H, W] in [0, 1].
         min_segment: Pixels.
-
-    Returns:
-        The level to within 1/4096, never above the true one by more than that; 1 only if there is an alarm at 1. About
-        0 if the frame is smaller.
     """
 
     def alarms(threshold: float) -> bool:
         mask = (uncertainty >= threshold).astype(np.uint8)
         _, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-        return len(stats) > 1 and int(stats[1:, cv2.CC_STAT_AREA].max()) >= min_segment
+        return bool((stats[1:, cv2.CC_STAT_AREA] >= min_segment).any())
 
     largest = float(uncertainty.max())
     if largest >= 1 and alarms(1.0):
@@ -48,25 +44,14 @@ def alarm_level(uncertainty: NDArray[np.float32], min_segment: int) -> float:
     low, high = 0.0, largest + PRECISION
     while high - low > PRECISION:
         middle = (low + high) / 2
-        if alarms(middle):
-            low = middle
-        else:
-            high = middle
+        low, high = (middle, high) if alarms(middle) else (low, middle)
     # Below 1: no alarm is left at that threshold, the highest that the node takes.
     return min(high, float(np.nextafter(1.0, 0.0)))
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A threshold and what it costs.
-
-    Attributes:
-        threshold: The lowest one that keeps the target.
-        alarm_share: Share of frames with an alarm at it.
-        events: Alarm events at it (frames with an alarm less than 1 s apart are one event).
-        events_per_km: Per kilometre; None where the distance is unknown.
-        frames: Frames that it was chosen on.
-    """
+    """A threshold, the share of `frames` with an alarm at it, and the alarm events (None where the way is unknown)."""
 
     threshold: float
     alarm_share: float
@@ -85,12 +70,6 @@ def check_target(
     per_frame: float | None, per_km: float | None, kilometres: float | None, speed_kmh: float | None = None
 ) -> None:
     """Check the target of a choice and the length of the drives, before the work.
-
-    Args:
-        per_frame: Largest share of frames with an alarm; or None.
-        per_km: Largest number of alarm events per kilometre; or None.
-        kilometres: Length of all drives together, or None.
-        speed_kmh: Mean speed, where the length is not known.
 
     Raises:
         Vl4adError: If not exactly one target is given, a number is out of range, or the length is missing.
