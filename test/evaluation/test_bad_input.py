@@ -329,9 +329,10 @@ def test_damaged_results_are_one_sentence(
         return capsys.readouterr().err
 
     stored = (good / "histograms.npz").read_bytes()
-    assert "the result is incomplete or damaged" in refused("histograms.npz", stored[:100])
-    assert "the result is incomplete or damaged" in refused("histograms.npz", b"")
-    assert "line 1 is no record of a frame" in refused("frames.jsonl", b"{}\n{}\n{}\n")
+    assert "histograms.npz: cannot be read" in refused("histograms.npz", stored[:100])
+    assert "histograms.npz: cannot be read" in refused("histograms.npz", b"")
+    assert "frames.jsonl, line 1" in refused("frames.jsonl", b"{}\n{}\n{}\n")
+    assert "frames.jsonl, line 2" in refused("frames.jsonl", b'{"name": "a"}\n{"na')
     assert "has no frame with ground truth" in refused("frames.jsonl", b'{"name": "a"}\n' * 3)
     summary = result(good)
     del summary["source"]

@@ -167,9 +167,9 @@ def test_compare_on_the_command_line_fails_on_a_regression(
     assert "REGRESSION beyond 0.01" in said
     assert main(["evaluate", "compare", str(tmp_path / "a"), str(tmp_path / "a"), "--samples", "200", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["regressions"] == []
-    (tmp_path / "a" / "frames.jsonl").write_text("{}\n")
+    (tmp_path / "a" / "frames.jsonl").write_text('{"name": "a"}\n')
     assert main(["evaluate", "compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 2
-    assert "histograms; evaluate again" in capsys.readouterr().err
+    assert "10 histograms" in capsys.readouterr().err
 
 
 def test_the_alarm_level_is_where_the_last_large_segment_goes() -> None:
@@ -229,7 +229,7 @@ def test_calibrate_writes_a_parameter_file(
 )
 def test_targets_that_cannot_be_are_named(target: tuple[float | None, ...], sentence: str) -> None:
     with pytest.raises(Vl4adError, match=sentence):
-        check_target(*target)  # type: ignore[arg-type]
+        check_target(*target)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from vl4ad_ros.evaluation.component_metrics import summarise
 from vl4ad_ros.evaluation.frames import fault_sentences
@@ -20,13 +21,29 @@ from vl4ad_ros.evaluation.measure import Measurements, is_labelled
 from vl4ad_ros.evaluation.objects import MIN_FRAMES, follow_objects, region_recall
 from vl4ad_ros.evaluation.pictures import Gallery
 from vl4ad_ros.evaluation.pixel_metrics import Curve, exact_result
-from vl4ad_ros.io.checked import read_json
+from vl4ad_ros.io.checked import read_json, validate
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.files import finite, read_npz, write_bytes, write_json, write_text
+from vl4ad_ros.io.files import finite, read_bytes, read_npz, write_bytes, write_json, write_text
 
 FORMAT = "vl4ad_ros.evaluation/1"
 RESULT, FRAMES, HISTOGRAMS = "result.json", "frames.jsonl", "histograms.npz"
 CURVE_POINTS = 400
+
+
+class _Object(BaseModel):
+    siou: float
+
+
+class _Segment(BaseModel):
+    precision: float | None = None
+
+
+class _Record(BaseModel):
+    """What comparing needs of a record; `objects` are there where the frame has ground truth."""
+
+    name: str
+    objects: list[_Object] = []
+    segments: list[_Segment] = []
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,32 +182,21 @@ def read_result(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], NDA
     summary = read_json(folder / RESULT)
     if not isinstance(summary, dict) or summary.get("format") != FORMAT:
         raise Vl4adError(f"{folder / RESULT} is no result of 'vl4ad evaluate' (expected format {FORMAT}).")
-    try:
-        lines = (folder / FRAMES).read_text(encoding="utf-8").splitlines()
-        records = [json.loads(line) for line in lines]
-        histograms = read_npz(folder / HISTOGRAMS, ["histograms"])["histograms"]
-    except (OSError, ValueError, KeyError, Vl4adError) as error:
-        raise Vl4adError(f"{folder}: the result is incomplete or damaged ({error}).") from error
-    if histograms.shape[1:] != (2, COARSE_BINS) or len(histograms) != len(records):
-        raise Vl4adError(f"{folder}: {len(records)} records, but {len(histograms)} histograms; evaluate again.")
     lacking = next((key for key in ("source", "detector", "settings") if not isinstance(summary.get(key), dict)), None)
     if lacking is not None:
         raise Vl4adError(f"{folder / RESULT} lacks '{lacking}'; evaluate again.")
-    for number, record in enumerate(records, start=1):
-        if not _is_record(record):
-            raise Vl4adError(f"{folder / FRAMES}: line {number} is no record of a frame; evaluate again.")
+    histograms = read_npz(folder / HISTOGRAMS, ["histograms"])["histograms"]
+    lines = read_bytes(folder / FRAMES).splitlines()
+    records = [_record(line, f"{folder / FRAMES}, line {number}") for number, line in enumerate(lines, start=1)]
+    if histograms.shape[1:] != (2, COARSE_BINS) or len(histograms) != len(records):
+        raise Vl4adError(f"{folder}: {len(records)} records, but {len(histograms)} histograms; evaluate again.")
     return summary, records, histograms
 
 
-def _is_record(record: object) -> bool:
-    """Return whether a record has what comparing needs."""
-    if not isinstance(record, dict) or not isinstance(record.get("name"), str):
-        return False
-    if not is_labelled(record):
-        return True
-    parts = ((record["objects"], "siou"), (record.get("segments"), "precision"))
-    return all(
-        isinstance(items, list)
-        and all(isinstance(item, dict) and isinstance(item.get(key), int | float) for item in items)
-        for items, key in parts
-    )
+def _record(line: bytes, place: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise Vl4adError(f"{place}: not JSON ({error}).") from error
+    validate(_Record, record, place)
+    return dict(record)
