@@ -1,51 +1,44 @@
-"""Cameras at 30 Hz in a process of their own: python -m camera_process HEIGHT WIDTH TOPIC...
+"""Cameras at 30 Hz in a process of their own: python -m camera_process HEIGHT WIDTH START_S TOPIC...
 
-The message is serialized once; only its stamp changes. Prints `N sent in S s` at the end (a line on standard input, or
-its end).
+The message is serialized once; only its stamp changes: the time of sending, or START_S and on where that is not 0. Ends
+on a signal.
 """
 
 from __future__ import annotations
 
 import sys
-import threading
 import time
+from contextlib import suppress
 
 import rclpy
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.node import Node
 from rclpy.serialization import serialize_message
 from ros_harness import SENSOR, image_message, plain
 from sensor_msgs.msg import Image
 
-from vl4ad_ros.nodes.memory import prepare_memory
 from vl4ad_ros.nodes.player import with_stamp
 
 RATE_HZ = 30.0
 
 
 def main() -> None:
-    prepare_memory()
-    height, width, topics = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
-    stop = threading.Event()
-
-    def wait_for_stop() -> None:
-        sys.stdin.readline()
-        stop.set()
-
-    threading.Thread(target=wait_for_stop, daemon=True).start()
+    height, width, start_s = map(int, sys.argv[1:4])
+    topics = sys.argv[4:]
     rclpy.init()
     node = Node("cameras")
-    picture = plain((255, 0, 0), height, width)
-    frames = [serialize_message(image_message(picture, frame_id=topic)) for topic in topics]
+    frames = [serialize_message(image_message(plain((255, 0, 0), height, width), frame_id=topic)) for topic in topics]
     senders = [node.create_publisher(Image, topic, SENSOR) for topic in topics]
     began = due = time.monotonic()
-    sent = 0
-    while not stop.wait(max(0.0, due - time.monotonic())):
+    while rclpy.ok():
+        time.sleep(max(0.0, due - time.monotonic()))
+        stamp = start_s * 10**9 + round((time.monotonic() - began) * 1e9) if start_s else time.time_ns()
         for frame, sender in zip(frames, senders, strict=True):
-            sender.publish(with_stamp(frame, time.time_ns()))
-        sent += 1
+            with suppress(RCLError):  # The signal has ended the context by now.
+                sender.publish(with_stamp(frame, stamp))
         # A camera that was late does not hurry afterwards.
         due = max(due + 1 / RATE_HZ, time.monotonic() - 1 / RATE_HZ)
-    sys.stdout.write(f"{sent} sent in {time.monotonic() - began:.2f} s\n")
+    node.destroy_node()
 
 
 if __name__ == "__main__":

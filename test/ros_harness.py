@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ from vl4ad_ros.nodes.memory import prepare_memory
 # The sender's shared memory is what an image must fit in.
 prepare_memory()
 ROOT = Path(__file__).resolve().parent.parent
+DETECTOR = "vl4ad_ros.nodes.detector"
+REMAP = ("-r", "image:=/camera/image", "-r", "camera_info:=/camera/camera_info")
 # For what must come, however busy the machine is; a quiet one needs a few seconds.
 DEADLINE_S = 180.0
 SENSOR = QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -100,6 +102,18 @@ def running(module: str, log: Path, *ros_args: str) -> Iterator[Process]:
     finally:
         if process.alive():
             process.stop()
+
+
+@contextlib.contextmanager
+def cameras(topics: Sequence[str], height: int, width: int, start_s: int = 0) -> Iterator[subprocess.Popen[bytes]]:
+    """Cameras at 30 Hz in a process of their own, stamped with the time of sending, or from a second on."""
+    command = [sys.executable, "-m", "camera_process", *map(str, (height, width, start_s)), *topics]
+    with subprocess.Popen(command, env=environment(), stdin=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            # Not killed: DDS would take its topics for alive for another 20 s.
+            process.terminate()
 
 
 class Client:
@@ -228,6 +242,32 @@ class Client:
 
     def state(self) -> str:
         return str(self.call(GetState, "get_state", GetState.Request()).current_state.label)
+
+
+def publish(client: Client, reliability: ReliabilityPolicy, topic: str, message: type = Image) -> Any:
+    """A publisher of a reliability."""
+    return client.node.create_publisher(message, topic, QoSProfile(depth=10, reliability=reliability))
+
+
+def wait_heard(client: Client, reliability: ReliabilityPolicy, topic: str, node: str = "detector") -> None:
+    """Wait until a node hears a topic so, with one subscription."""
+
+    def heard() -> bool:
+        found = [info for info in client.node.get_subscriptions_info_by_topic(topic) if info.node_name == node]
+        return [info.qos_profile.reliability for info in found] == [reliability]
+
+    client.wait(f"{node} hears {topic} {reliability.name}", heard)
+
+
+def diagnostic_values(diagnostics: list[DiagnosticArray], name: str) -> dict[str, str]:
+    """The newest values of a status."""
+    found = (s for array in reversed(diagnostics) for s in array.status if s.name == name)
+    return next(({value.key: value.value for value in status.values} for status in found), {})
+
+
+def in_diagnostics(diagnostics: list[DiagnosticArray], text: str) -> bool:
+    """Whether a status said so."""
+    return any(text in status.message for array in diagnostics for status in array.status)
 
 
 def image_message(

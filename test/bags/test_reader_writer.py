@@ -1,3 +1,5 @@
+"""Bags: written, read, damaged."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -65,22 +67,16 @@ def test_sqlite_bags_are_read(tmp_path: Path) -> None:
     assert np.array_equal(image.rgb(), PIXELS[0])
 
 
-def test_a_missing_or_wrong_topic_is_named_with_the_choices(bag: Path) -> None:
+def test_a_camera_topic_is_named_where_it_is_not_clear(bag: Path, tmp_path: Path) -> None:
     with BagReader(bag) as reader:
-        with pytest.raises(Vl4adError, match=r"no topic '/front'; its image topics are \['/camera/image_raw'"):
-            reader.image_topic("/front")
-        with pytest.raises(
-            Vl4adError, match=r"'/camera/camera_info' of .* carries sensor_msgs/msg/CameraInfo, no images"
-        ):
-            reader.image_topic("/camera/camera_info")
-
-
-def test_several_cameras_need_a_name(tmp_path: Path) -> None:
+        for name in ("/front", "/camera/camera_info"):
+            with pytest.raises(Vl4adError, match=f"{name}.* image topics are"):
+                reader.image_topic(name)
     with BagWriter(tmp_path / "two") as writer:
         for topic in ("/left", "/right"):
             writer.add_topic(topic, IMAGE)
             writer.write(topic, 1, writer.image(PIXELS[0], "rgb8", 1, ""))
-    with BagReader(tmp_path / "two") as reader, pytest.raises(Vl4adError, match=r"2 image topics .* name one"):
+    with BagReader(tmp_path / "two") as reader, pytest.raises(Vl4adError, match="name one"):
         reader.image_topic()
 
 
@@ -101,13 +97,10 @@ def test_a_flipped_byte_is_an_error_not_a_picture(bag: Path) -> None:
         list(reader.images("/camera/image_raw"))
 
 
-def test_paths_that_are_no_bag(tmp_path: Path) -> None:
-    with pytest.raises(Vl4adError, match="There is no bag"):
+def test_paths_that_are_no_bag_and_an_existing_folder(bag: Path, tmp_path: Path) -> None:
+    with pytest.raises(Vl4adError, match="no bag"):
         BagReader(tmp_path / "none")
-    with pytest.raises(Vl4adError, match=r"is no bag: expected a folder with metadata\.yaml"):
+    with pytest.raises(Vl4adError, match="no bag"):
         BagReader(tmp_path)
-
-
-def test_an_existing_folder_is_not_overwritten(bag: Path) -> None:
-    with pytest.raises(Vl4adError, match="exists already"):
+    with pytest.raises(Vl4adError, match="exists"):
         BagWriter(bag)

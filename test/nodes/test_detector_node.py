@@ -1,38 +1,75 @@
-"""The detector node over DDS in its own process: values, stamps, live settings, lifecycle, bad input."""
+"""One running detector over DDS: values, stamps, live settings, bad input, what goes along, diagnostics, topics."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from lifecycle_msgs.msg import Transition
 from mock_bundle import red_uncertainty
-from ros_harness import DEADLINE_S, Client, Process, image_message, map_pixels, parameters, plain, running
-from sensor_msgs.msg import Image
+from rcl_interfaces.srv import DescribeParameters, GetParameters, ListParameters
+from rclpy.qos import ReliabilityPolicy
+from ros_harness import (
+    ROOT,
+    SENSOR,
+    Client,
+    Process,
+    cameras,
+    diagnostic_values,
+    image_message,
+    map_pixels,
+    plain,
+    publish,
+    wait_heard,
+)
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Float64, String
 
-DETECTOR = "vl4ad_ros.nodes.detector"
-REMAP = ("-r", "image:=/camera/image", "-r", "camera_info:=/camera/camera_info")
+from vl4ad_ros.nodes.health import STAGES
+from vl4ad_ros.nodes.topics import TOPICS
+from vl4ad_ros.runtime.settings import PARAMETERS
+
+RED = plain((255, 0, 0))
+RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
+# What every ROS node has besides.
+EVERY_NODE = {"/parameter_events", "/rosout", "/clock", "/detector/transition_event"}
+# No two frames of this module have one stamp.
+SECONDS = count(1)
+
+pytestmark = pytest.mark.usefixtures("detector")
 
 
-@pytest.fixture
-def node(mock_bundle: Path, tmp_path: Path) -> Iterator[Process]:
-    with running(
-        DETECTOR, tmp_path / "detector.log", *REMAP, *parameters(bundle=str(mock_bundle), prompt_set="traffic")
-    ) as process:
-        yield process
+def answer(client: Client, maps: list[Any], pixels: Any = RED) -> Image:
+    """The map of a frame with a new stamp."""
+    message: Image = client.send_until_heard(image_message(pixels, stamp=(next(SECONDS), 7), frame_id="lens"), maps)
+    return message
 
 
-def test_values_stamps_and_frame_ids(node: Process, client: Client) -> None:
+def half_blue() -> Any:
+    """Red left (certain under `traffic`), blue right (neither stop nor go, cosine 0 with both: 0.5)."""
+    picture = RED.copy()
+    picture[:, 48:] = (0, 0, 255)
+    return picture
+
+
+def camera_value(diagnostics: list[Any], key: str) -> int:
+    return int(diagnostic_values(diagnostics, "detector: camera image").get(key, 0))
+
+
+def test_values_stamps_and_frame_ids(client: Client) -> None:
     maps, masks = client.hear_results()
     client.wait_connected()
-    picture = plain((255, 0, 0))
-    picture[:, 48:] = (0, 0, 255)  # blue: neither stop nor go, cosine 0 with both
-    sent = image_message(picture, stamp=(-5, 999_999_999), frame_id="mästerkamera ☂")
+    sent = image_message(half_blue(), stamp=(-5, 999_999_999), frame_id="mästerkamera ☂")
     result = client.send_until_heard(sent, maps)
     mask = client.wait("the mask", lambda: next((m for m in masks if m.header.stamp == sent.header.stamp), None))
     for message in (result, mask):
@@ -46,134 +83,291 @@ def test_values_stamps_and_frame_ids(node: Process, client: Client) -> None:
     assert set(np.unique(map_pixels(mask)[:, :40])) == {0}
 
 
-def test_live_settings_act_on_the_next_frame_and_wrong_ones_change_nothing(node: Process, client: Client) -> None:
+def test_live_settings_act_on_the_next_frame_and_wrong_ones_change_nothing(client: Client) -> None:
     maps, masks = client.hear_results()
-    told = client.hear_prompt_set()
+    published = client.hear_prompt_set()
     client.wait_connected()
-    red = plain((255, 0, 0))
 
-    def uncertainty(second: int) -> float:
-        message = client.send_until_heard(image_message(red, stamp=(second, 0)), maps)
-        return float(map_pixels(message).mean())
+    def uncertainty() -> float:
+        return float(map_pixels(answer(client, maps)).mean())
 
-    assert uncertainty(1) == pytest.approx(red_uncertainty(), abs=1e-5)
-    refused = client.set_parameter("prompt_set", "nonsense")
-    assert not refused.successful
-    assert "expected one of ['greys', 'merged', 'traffic', 'traffic_ood'], got 'nonsense'" in refused.reason
-    refused = client.set_parameter("scoring", "best")
-    assert not refused.successful
-    assert "got 'best'" in refused.reason
-    assert not client.set_parameter("threshold", 2.0).successful
+    assert uncertainty() == pytest.approx(red_uncertainty(), abs=1e-5)
+    for name, value, reason in (
+        ("prompt_set", "nonsense", "expected one of ['greys', 'merged', 'traffic', 'traffic_ood'], got 'nonsense'"),
+        ("scoring", "best", "got 'best'"),
+        ("image_reliability", "perhaps", "image_reliability"),
+        ("threshold", 2.0, ""),
+        ("bundle", "other", "cleanup"),
+    ):
+        refused = client.set_parameter(name, value)
+        assert not refused.successful
+        assert reason in refused.reason
     assert client.get_parameter("prompt_set") == "traffic"
-    assert uncertainty(2) == pytest.approx(red_uncertainty(), abs=1e-5)
+    assert uncertainty() == pytest.approx(red_uncertainty(), abs=1e-5)
 
     assert client.set_parameter("temperature", 0.5).successful
-    assert uncertainty(3) == pytest.approx(red_uncertainty(0.5), abs=1e-5)
+    assert uncertainty() == pytest.approx(red_uncertainty(0.5), abs=1e-5)
     assert client.set_parameter("temperature", 0.0).successful
     assert client.set_parameter("prompt_set", "merged").successful
     # stop and go are one class with the cosine 1; the OOD column yellow has 1/sqrt(2).
-    assert uncertainty(4) == pytest.approx(1 - 1 / (1 + np.exp(2**-0.5 - 1)), abs=1e-5)
+    assert uncertainty() == pytest.approx(1 - 1 / (1 + np.exp(2**-0.5 - 1)), abs=1e-5)
     assert client.set_parameter("threshold", 0.1).successful
-    uncertainty(5)
-    assert client.wait("a mask", lambda: [m for m in masks if m.header.stamp.sec == 5])
+    result = answer(client, maps)
+    last, before_last = result.header.stamp.sec, result.header.stamp.sec - 1
+    assert client.wait("a mask", lambda: [m for m in masks if m.header.stamp.sec == last])
     assert set(np.unique(map_pixels(masks[-1]))) == {255}
 
     def with_a_stamp() -> Any:
-        last = json.loads(told[-1].data)
-        # The first frame with it: the fifth, or one that the fourth was sent again with.
-        return last if last["threshold"] == 0.1 and last["since"].get("", {}).get("sec") in (4, 5) else None
+        newest = json.loads(published[-1].data)
+        # The first frame with it: the last, or one that the frame before was sent again with.
+        since = newest["since"].get("", {}).get("sec")
+        return newest if newest["threshold"] == 0.1 and since in (before_last, last) else None
 
-    last = client.wait("the prompt set's stamp", with_a_stamp)
-    assert (last["name"], last["threshold"]) == ("merged", 0.1)
-    assert [entry["name"] for entry in last["previous"]][-1] == "merged"
-    static = client.set_parameter("bundle", "other")
-    assert not static.successful
-    assert "cleanup" in static.reason
+    newest = client.wait("the prompt set's stamp", with_a_stamp)
+    assert newest["name"] == "merged"
+    assert [entry["name"] for entry in newest["previous"]][-1] == "merged"
 
 
-def test_lifecycle_configures_again_after_every_state(node: Process, client: Client, mock_bundle: Path) -> None:
+def bfloat16_set(path: Path) -> None:
+    """A safetensors file whose tensor NumPy has no type for."""
+    head = {"__metadata__": {"vl4ad": "{}"}, "embeddings": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}
+    text = json.dumps(head).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(4))
+
+
+def test_hostile_prompt_sets_and_values_are_refused_and_the_node_goes_on(client: Client, tmp_path: Path) -> None:
     maps, _ = client.hear_results()
     client.wait_connected()
-    red = plain((255, 0, 0))
-    client.send_until_heard(image_message(red, stamp=(1, 0)), maps)
-    assert client.state() == "active"
-    assert client.change_state(Transition.TRANSITION_DEACTIVATE)
-    assert client.state() == "inactive"
-    assert client.change_state(Transition.TRANSITION_ACTIVATE)
-    client.send_until_heard(image_message(red, stamp=(2, 0)), maps)
-    assert client.change_state(Transition.TRANSITION_DEACTIVATE)
-    assert client.change_state(Transition.TRANSITION_CLEANUP)
-    assert client.state() == "unconfigured"
-    assert client.set_parameter("bundle", "/nowhere").successful
-    assert not client.change_state(Transition.TRANSITION_CONFIGURE)
-    assert client.state() == "unconfigured"
-    assert "There is no model bundle '/nowhere'" in node.output()
-    assert client.set_parameter("bundle", str(mock_bundle)).successful
-    assert client.change_state(Transition.TRANSITION_CONFIGURE)
-    assert client.change_state(Transition.TRANSITION_ACTIVATE)
-    client.send_until_heard(image_message(red, stamp=(3, 0)), maps)
-    assert "Traceback" not in node.output()
+    bfloat16_set(tmp_path / "bf16.safetensors")
+    (tmp_path / "empty.safetensors").touch()
+    (tmp_path / "folder.safetensors").mkdir()
+    for name in ("bf16", "empty", "folder", "missing"):
+        refused = client.set_parameter("prompt_set", str(tmp_path / f"{name}.safetensors"))
+        assert not refused.successful, name
+        assert f"{name}.safetensors" in refused.reason, refused.reason
+    for parameter, value in (("temperature", 1e-40), ("temperature", float("nan")), ("threshold", float("inf"))):
+        assert not client.set_parameter(parameter, value).successful, (parameter, value)
+    for odd in ("x\x01", "☠" * 5000, "../" * 50, "%s%n"):
+        assert not client.set_parameter("prompt_set", odd).successful
+    assert client.get_parameter("prompt_set") == "traffic"
+    answer(client, maps)
 
 
-def test_bad_input_is_counted_and_the_next_good_frame_is_answered(node: Process, client: Client) -> None:
+def test_bad_input_is_counted_and_the_next_good_frame_is_answered(client: Client, detector: Process) -> None:
     maps, _ = client.hear_results()
     diagnostics = client.hear_diagnostics()
     client.wait_connected()
-    good = image_message(plain((255, 0, 0)), stamp=(1, 0))
-    client.send_until_heard(good, maps)
-    empty = image_message(plain((255, 0, 0)), stamp=(2, 0))
+    bad_stamp = (next(SECONDS), 0)
+    empty, short_step = image_message(RED, bad_stamp), image_message(RED, bad_stamp)
     empty.data = b""
-    unknown = image_message(plain((255, 0, 0)), stamp=(2, 0), encoding="x\x01y")
-    short_step = image_message(plain((255, 0, 0)), stamp=(2, 0))
     short_step.step = 7
 
     def counted(cause: str, message: Image) -> bool:
         # Again and again: best effort may lose one.
         client.sender().publish(message)
-        return any(
-            value.key == f"bad: {cause}"
-            for array in diagnostics
-            for status in array.status
-            if status.name == "detector: camera image"
-            for value in status.values
-        )
+        return camera_value(diagnostics, f"bad: {cause}") > 0
 
+    unknown = image_message(RED, bad_stamp, encoding="x\x01y")
     for cause, message in (("empty", empty), ("encoding", unknown), ("step", short_step)):
         client.wait(f"{cause} in the diagnostics", partial(counted, cause, message))
-        client.send_until_heard(image_message(plain((0, 255, 0)), stamp=(10 + len(maps), 0)), maps)
-    assert all(m.header.stamp.sec != 2 for m in maps)
-    assert node.alive()
-    assert "Traceback" not in node.output()
-    assert "Unknown encoding" in node.output()
+        answer(client, maps)
+    assert all(m.header.stamp.sec != bad_stamp[0] for m in maps)
+    assert "Unknown encoding" in detector.output()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (parameters(bundle="/nowhere"), "There is no model bundle '/nowhere'"),
-        (parameters(bundle="{mock}", prompt_set="none"), "Unknown prompt set for bundle 'mock'"),
-        (parameters(bundle="{mock}", backend="abacus"), "expected one of"),
-        (parameters(bundle="{mock}", roi_masks=["/nowhere.png"]), "cannot be read as an image"),
-        (parameters(bundle="{mock}", cameras=["a", "a"]), "a name stands twice"),
-    ],
-)
-def test_a_fault_at_the_start_is_a_sentence_and_the_node_stays(
-    arguments: list[str], sentence: str, mock_bundle: Path, tmp_path: Path, client: Client
-) -> None:
-    filled = [argument.replace("{mock}", str(mock_bundle)) for argument in arguments]
+def test_camera_info_and_regions_belong_to_the_map(client: Client) -> None:
+    maps, _ = client.hear_results()
+    infos = client.hear(CameraInfo, "/detector/camera_info")
+    regions = client.hear(String, "/detector/regions")
+    client.wait_connected()
+    assert client.set_parameter("threshold", 0.4).successful
+    assert client.set_parameter("output_size", "mask").successful
+    info = CameraInfo(height=64, width=96, k=[100.0, 0.0, 47.5, 0.0, 100.0, 31.5, 0.0, 0.0, 1.0])
+
+    def sent() -> bool:
+        client.sender("/camera/camera_info", CameraInfo).publish(info)
+        answer(client, maps, half_blue())
+        return bool(infos and regions)
+
+    client.wait("camera_info and regions", sent)
+    assert (maps[-1].height, maps[-1].width) == (16, 24)
+    out = infos[-1]
+    assert (out.height, out.width, out.header.frame_id) == (16, 24, "lens")
+    assert list(out.k) == pytest.approx([25.0, 0, 11.5, 0, 25.0, 7.5, 0, 0, 1])
+    found = json.loads(regions[-1].data)
+    assert found["frame_id"] == "lens"
+    (region,) = found["regions"]
+    assert (region["x"], region["y"], region["width"], region["height"]) == (12, 0, 12, 16)
+    assert region["mean"] == pytest.approx(0.5, abs=1e-4)
+
+
+@pytest.mark.parametrize(("message", "topic"), [(CameraInfo, "camera_info"), (Float64, "debug/engine_ms")])
+def test_who_hears_only_what_goes_along_hears_it(message: type, topic: str, client: Client) -> None:
+    heard = client.hear(message, f"/detector/{topic}")
+    client.wait_connected()
+
+    def sent() -> list[Any]:
+        client.sender("/camera/camera_info", CameraInfo).publish(CameraInfo(height=64, width=96))
+        client.sender().publish(image_message(RED, stamp=(next(SECONDS), 0)))
+        return heard
+
+    client.wait(topic, sent)
+
+
+def test_diagnostics_name_what_runs_and_what_it_costs(client: Client) -> None:
+    client.hear_results()
     diagnostics = client.hear_diagnostics()
-    with running(DETECTOR, tmp_path / "log", *REMAP, *filled) as process:
-        client.wait(
-            "the fault in the diagnostics",
-            lambda: any(sentence in status.message for array in diagnostics for status in array.status),
-        )
-        assert client.state() == "unconfigured"
-    assert sentence in process.output()
-    assert "Traceback" not in process.output()
+    client.wait_connected()
+
+    def stages() -> bool:
+        client.sender().publish(image_message(RED, stamp=divmod(time.time_ns(), 10**9)))
+        return "age median (ms)" in diagnostic_values(diagnostics, "detector: camera image")
+
+    client.wait("diagnostics of a frame", stages)
+    engine, camera = (diagnostic_values(diagnostics, f"detector: {part}") for part in ("engine", "camera image"))
+    assert (engine["backend"], engine["device"], engine["bundle"]) == ("onnxruntime", "cpu", "mock")
+    assert (engine["prompt set"], engine["scoring"], engine["method"]) == ("traffic", "vl4ad", "vl4ad")
+    assert int(engine["swap"]) >= 1
+    assert engine["library"].startswith("onnxruntime ")
+    assert engine["model"].endswith("model.onnx")
+    for stage in STAGES:
+        assert float(camera[f"{stage} median (ms)"]) <= float(camera[f"{stage} p95 (ms)"])
+    assert float(camera["rate in (Hz)"]) > 0 < float(camera["rate out (Hz)"])
+    assert int(camera["received"]) >= int(camera["published"]) >= 1
 
 
-def test_a_parameter_of_the_wrong_type_ends_the_start_with_a_sentence(tmp_path: Path) -> None:
-    with running(DETECTOR, tmp_path / "log", *parameters(threshold="high")) as process:
-        assert process.popen.wait(DEADLINE_S) == 2
-    assert "threshold" in process.output()
-    assert "Traceback" not in process.output()
+def test_simulated_time_gives_ages_and_survives_a_jump_back(client: Client) -> None:
+    client.hear_results()
+    published = client.hear_prompt_set()
+    diagnostics = client.hear_diagnostics()
+    clock = client.node.create_publisher(Clock, "/clock", SENSOR)
+    client.wait_connected()
+    assert client.set_parameter("use_sim_time", True).successful
+    client.wait("the clock's listener", lambda: clock.get_subscription_count() > 0)
+
+    def wait_at(second: int, what: str, done: Callable[[], bool]) -> None:
+        """Publish the time and a frame of half a second ago, until something is so."""
+        now = Clock()
+        now.clock.sec, now.clock.nanosec = second, 500_000_000
+
+        def so() -> bool:
+            clock.publish(now)
+            client.sender().publish(image_message(RED, stamp=(second, 0)))
+            return done()
+
+        client.wait(what, so)
+
+    def shown(text: str) -> bool:
+        return any(text in s.message or any(text in v.key for v in s.values) for a in diagnostics for s in a.status)
+
+    def since(second: int) -> bool:
+        return bool(json.loads(published[-1].data)["since"] == {"": {"sec": second, "nanosec": 0}})
+
+    wait_at(100, "since when the set holds", lambda: since(100))
+    wait_at(101, "an age", lambda: shown("results are 500 ms old"))
+    del diagnostics[:]
+    wait_at(50, "the jump in the diagnostics", lambda: shown("time jumped back ("))
+    wait_at(50, "since when the set holds after the jump", lambda: since(50))
+    wait_at(0, "the zero stamp in the diagnostics", lambda: shown("zero stamp"))
+
+
+def test_nobody_listens_switched_off_and_limited_rate(client: Client) -> None:
+    diagnostics = client.hear_diagnostics()
+    client.wait_connected()
+
+    def more(cause: str, number: int) -> Callable[[], bool]:
+        client.wait("diagnostics", lambda: diagnostic_values(diagnostics, "detector: camera image"))
+        before = camera_value(diagnostics, cause)
+        return lambda: camera_value(diagnostics, cause) >= before + number
+
+    with cameras(["/camera/image"], 64, 96):
+        client.wait("frames skipped as nobody listens", more("nobody listens", 5))
+        assert client.set_parameter("enabled", False).successful
+        maps, _ = client.hear_results()
+        client.wait("frames dropped as disabled", more("disabled", 5))
+        assert maps == []
+        assert client.set_parameter("max_rate", 2.0).successful
+        assert client.set_parameter("enabled", True).successful
+        client.wait("frames over the rate", more("max_rate", 20))
+        client.wait("results", lambda: len(maps) >= 8)
+    stamps = [m.header.stamp.sec + m.header.stamp.nanosec / 1e9 for m in maps]
+    # Frames are taken half a second apart. A stamp is from the moment of sending: a busy machine may have kept the
+    # first one for longer than the last one, but hardly for two seconds of four; the camera has 30 Hz.
+    assert (len(stamps) - 1) / (stamps[-1] - stamps[0]) < 2.0 * 2
+
+
+def test_a_raised_rate_acts_at_once(client: Client) -> None:
+    maps, _ = client.hear_results()
+    client.wait_connected()
+    for rate in (0.002, 50.0, 0.002, 0.0, 0.002):
+        # After a result under 0.002 Hz, the next one is due in 500 s, after the deadline.
+        assert client.set_parameter("max_rate", rate).successful
+        before = len(maps)
+
+        def answered(before: int = before) -> bool:
+            client.sender().publish(image_message(RED, stamp=(next(SECONDS), 0)))
+            return len(maps) > before
+
+        client.wait(f"a result after the rate became {rate}", answered)
+
+
+def test_images_are_heard_as_their_publishers_offer_or_as_chosen(client: Client, detector: Process) -> None:
+    topic = "/camera/image"
+    publish(client, RELIABLE, topic)
+    wait_heard(client, RELIABLE, topic)
+    first = publish(client, BEST_EFFORT, topic)
+    wait_heard(client, BEST_EFFORT, topic)
+    client.node.destroy_publisher(first)
+    wait_heard(client, RELIABLE, topic)
+    publish(client, BEST_EFFORT, topic)
+    wait_heard(client, BEST_EFFORT, topic)
+    # As is the camera_info, beside the image.
+    publish(client, BEST_EFFORT, "/camera/camera_info", CameraInfo)
+    wait_heard(client, BEST_EFFORT, "/camera/camera_info")
+    assert "incompatible" not in detector.output(), "what is put right needs no warning"
+    assert client.set_parameter("image_reliability", "reliable").successful
+    wait_heard(client, RELIABLE, topic)
+    client.wait("a warning", lambda: f"{topic}: a publisher offers best effort only" in detector.output())
+    assert client.set_parameter("image_reliability", "best_effort").successful
+    wait_heard(client, BEST_EFFORT, topic)
+
+
+def test_the_tables_of_the_docs_are_up_to_date() -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "generate_node_docs.py"), "--check"]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, f"{checked.stdout}{checked.stderr}run scripts/generate_node_docs.py"
+    page = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    for name in (*(p.name for p in PARAMETERS), *(t.name for t in TOPICS if "/debug/" not in t.name)):
+        assert f"`{name}`" in page
+
+
+def test_the_running_node_is_as_declared(client: Client) -> None:
+    node = client.node
+
+    def topics() -> dict[str, str]:
+        sent = dict(node.get_publisher_names_and_types_by_node("detector", "/"))
+        heard = dict(node.get_subscriber_names_and_types_by_node("detector", "/"))
+        return {"out " + k: v[0] for k, v in sent.items() if k not in EVERY_NODE} | {
+            "in " + k: v[0] for k, v in heard.items() if k not in EVERY_NODE
+        }
+
+    own = {"image": "/camera/image", "camera_info": "/camera/camera_info"}
+    declared = {
+        f"{t.direction} {own.get(t.name, t.name.replace('~/', '/detector/'))}": t.types[0]
+        for t in TOPICS
+        if not t.needs
+    }
+    client.wait("all topics", lambda: topics() == declared)
+
+    listed = client.call(ListParameters, "list_parameters", ListParameters.Request()).result.names
+    names = [parameter.name for parameter in PARAMETERS]
+    assert sorted(n for n in listed if not n.startswith(("use_sim_time", "qos_", "start_type"))) == sorted(names)
+    described = client.call(DescribeParameters, "describe_parameters", DescribeParameters.Request(names=names))
+    values = client.call(GetParameters, "get_parameters", GetParameters.Request(names=names)).values
+    for parameter, descriptor, value in zip(PARAMETERS, described.descriptors, values, strict=True):
+        assert descriptor.description == parameter.full_description
+        ranges = [(r.from_value, r.to_value) for r in (*descriptor.integer_range, *descriptor.floating_point_range)]
+        assert ranges == ([] if parameter.low is None else [(parameter.low, parameter.high)])
+        if parameter.name not in ("bundle", "prompt_set"):
+            texts = {1: value.bool_value, 2: value.integer_value, 3: value.double_value, 4: value.string_value}
+            assert texts.get(value.type, list(value.string_array_value)) == parameter.default

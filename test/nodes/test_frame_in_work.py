@@ -9,7 +9,17 @@ from typing import Any
 import pytest
 from lifecycle_msgs.msg import Transition
 from mock_bundle import red_uncertainty
-from ros_harness import Client, Process, image_message, map_pixels, parameters, plain, running
+from ros_harness import (
+    Client,
+    Process,
+    diagnostic_values,
+    image_message,
+    in_diagnostics,
+    map_pixels,
+    parameters,
+    plain,
+    running,
+)
 
 NODE = "blocking_detector"
 
@@ -23,13 +33,8 @@ def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def status(diagnostics: list[Any], name: str) -> dict[str, str]:
-    found = [s for array in diagnostics for s in array.status if s.name == name]
-    return {value.key: value.value for value in found[-1].values} if found else {}
-
-
-def replaced(diagnostics: list[Any]) -> int:
-    return int(status(diagnostics, "detector: camera image").get("replaced", 0))
+def count_of(diagnostics: list[Any], cause: str) -> int:
+    return int(diagnostic_values(diagnostics, "detector: camera image").get(cause, 0))
 
 
 def start(client: Client, gate: Path, process: Process) -> int:
@@ -54,7 +59,7 @@ def test_a_swap_meanwhile_is_answered_and_acts_on_the_next_frame(
     mock_bundle: Path, tmp_path: Path, client: Client, gate: Path
 ) -> None:
     maps, masks = client.hear_results()
-    told = client.hear_prompt_set()
+    published = client.hear_prompt_set()
     diagnostics = client.hear_diagnostics()
     values = parameters(bundle=str(mock_bundle), prompt_set="traffic")
     with running(NODE, tmp_path / "log", "-r", "image:=/camera/image", *values) as process:
@@ -74,33 +79,33 @@ def test_a_swap_meanwhile_is_answered_and_acts_on_the_next_frame(
 
         def the_newest_is_there() -> bool:
             client.sender().publish(image_message(plain((255, 0, 0)), stamp=(6, 0)))
-            received = int(status(diagnostics, "detector: camera image").get("received", 0))
-            return received > sent and replaced(diagnostics) >= 4
+            received = count_of(diagnostics, "received")
+            return received > sent and count_of(diagnostics, "replaced") >= 4
 
         client.wait("frames replaced by newer ones", the_newest_is_there)
         for call in range(1, 9):
             (gate / f"go_{call}").touch()
         client.wait("two results", lambda: len(maps) >= 2)
         client.wait("both masks", lambda: len(masks) >= 2)
-        client.wait("the stamp of the new set", lambda: json.loads(told[-1].data)["since"])
+        client.wait("the stamp of the new set", lambda: json.loads(published[-1].data)["since"])
     assert [m.header.stamp.sec for m in maps[:2]] == [1, 6]
     assert map_pixels(maps[0]) == pytest.approx(red_uncertainty(), abs=1e-5)
     assert map_pixels(maps[1]).mean() > red_uncertainty() + 0.1  # `merged` has an OOD column
     assert set(map_pixels(masks[0]).ravel()) == {0}  # with the old threshold, the bundle's
 
-    # What was told last is what is in force, though the old set's first result came after the swap.
-    last = json.loads(told[-1].data)
+    # What was published last is what is in force, though the old set's first result came after the swap.
+    last = json.loads(published[-1].data)
     assert last["name"] == "merged"
     assert last["since"] == {"": {"sec": 6, "nanosec": 0}}
     (first,) = [entry for entry in last["previous"] if entry["since"]]
     assert (first["name"], first["since"]) == ("traffic", {"": {"sec": 1, "nanosec": 0}})
     swaps = [entry["swap"] for entry in [*last["previous"], last]]
     assert swaps == sorted(set(swaps))
-    newest = [json.loads(message.data)["swap"] for message in told]
+    newest = [json.loads(message.data)["swap"] for message in published]
     assert newest == sorted(newest)
 
 
-def test_a_frame_that_waits_when_the_node_is_switched_off_gives_no_result(
+def test_switching_off_drops_the_waiting_frame_and_deactivation_waits_for_the_one_in_work(
     mock_bundle: Path, tmp_path: Path, client: Client, gate: Path
 ) -> None:
     maps, _ = client.hear_results()
@@ -108,37 +113,31 @@ def test_a_frame_that_waits_when_the_node_is_switched_off_gives_no_result(
     values = parameters(bundle=str(mock_bundle), prompt_set="traffic")
     with running(NODE, tmp_path / "log", "-r", "image:=/camera/image", *values) as process:
         start(client, gate, process)
-        before = replaced(diagnostics)
+        before = count_of(diagnostics, "replaced")
 
         def one_waits() -> bool:
             client.sender().publish(image_message(plain((255, 0, 0)), stamp=(2, 0)))
-            return replaced(diagnostics) > before
+            return count_of(diagnostics, "replaced") > before
 
         client.wait("a frame that waits", one_waits)
         assert client.set_parameter("enabled", False).successful
         for call in range(1, 9):
             (gate / f"go_{call}").touch()
-        client.wait(
-            "the waiting frame among the disabled",
-            lambda: int(status(diagnostics, "detector: camera image").get("disabled", 0)) > 0,
-        )
+        client.wait("the waiting frame among the disabled", lambda: count_of(diagnostics, "disabled") > 0)
         assert client.set_parameter("enabled", True).successful
         client.send_until_heard(image_message(plain((255, 0, 0)), stamp=(3, 0)), maps)
-    assert [m.header.stamp.sec for m in maps[:2]] == [1, 3]
+        assert [m.header.stamp.sec for m in maps[:2]] == [1, 3]
+        # Deactivation waits for the frame in work.
+        (gate / "slow").write_text("1.0")
+        before = set(gate.iterdir())
 
+        def in_work() -> bool:
+            client.sender().publish(image_message(plain((255, 0, 0)), stamp=(4, 0)))
+            return set(gate.iterdir()) > before
 
-def test_deactivation_waits_for_the_frame_and_configures_again(
-    mock_bundle: Path, tmp_path: Path, client: Client, gate: Path
-) -> None:
-    maps, _ = client.hear_results()
-    values = parameters(bundle=str(mock_bundle), prompt_set="traffic")
-    with running(NODE, tmp_path / "log", "-r", "image:=/camera/image", *values) as process:
-        start(client, gate, process)
-        # The frame may have been sent again meanwhile: the second one waits for nothing.
-        for call in (2, 1):
-            (gate / f"go_{call}").touch()
+        client.wait("another frame in work", in_work)
         assert client.change_state(Transition.TRANSITION_DEACTIVATE)
-        client.wait("the result of the frame in work", lambda: maps)
+        client.wait("its result", lambda: maps[-1].header.stamp.sec == 4)
         assert client.state() == "inactive"
     assert "Traceback" not in process.output()
 
@@ -154,10 +153,7 @@ def test_what_nobody_expects_ends_unconfigured_or_costs_one_frame(
     diagnostics = client.hear_diagnostics()
     values = parameters(bundle=str(mock_bundle), prompt_set="traffic")
     with running(NODE, tmp_path / "log", "-r", "image:=/camera/image", *values) as process:
-        client.wait(
-            "the fault in the diagnostics",
-            lambda: any("configure it again" in s.message for array in diagnostics for s in array.status),
-        )
+        client.wait("the fault in the diagnostics", lambda: in_diagnostics(diagnostics, "configure it again"))
         assert client.state() == "unconfigured"
         (gate / "fails_to_open").unlink()
         assert client.change_state(Transition.TRANSITION_CONFIGURE)
@@ -165,8 +161,5 @@ def test_what_nobody_expects_ends_unconfigured_or_costs_one_frame(
         # The first call of the engine fails; the frame after it is answered.
         client.wait_connected()
         client.send_until_heard(image_message(plain((255, 0, 0)), stamp=(1, 0)), maps)
-        client.wait(
-            "the engine's error in the diagnostics",
-            lambda: status(diagnostics, "detector: camera image").get("engine error") == "1",
-        )
+        client.wait("the engine's error in the diagnostics", lambda: count_of(diagnostics, "engine error") == 1)
     assert "the engine blew up" in process.output()

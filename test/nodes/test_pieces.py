@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import field, make_dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from mock_bundle import ColourEncoder, mock_prompt_sets
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
@@ -21,7 +25,9 @@ from vl4ad_ros.nodes.executor import ThrottledLog
 from vl4ad_ros.nodes.health import CameraStats, Summary
 from vl4ad_ros.nodes.overlay import FrameParts
 from vl4ad_ros.nodes.prompt_set_publisher import HISTORY, SwapHistory
+from vl4ad_ros.nodes.topics import camera_info_beside
 from vl4ad_ros.nodes.worker import FrameSlots
+from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.runtime.regions import MAX_REGIONS, Region, find_regions
 from vl4ad_ros.runtime.settings import PARAMETERS, check_values
 
@@ -70,6 +76,9 @@ def rescaled(info: CameraInfo, image: tuple[int, int], output: tuple[int, int]) 
 
 def test_camera_info_of_a_smaller_map_projects_to_the_same_place() -> None:
     info = camera_info()
+    same = rescaled(info, (1080, 1920), (1080, 1920))
+    assert list(same.k) == pytest.approx(list(info.k))
+    assert list(same.p) == pytest.approx(list(info.p))
     out = rescaled(info, (1080, 1920), (270, 640))
     assert (out.height, out.width, out.distortion_model, list(out.d)) == (270, 640, "plumb_bob", list(info.d))
     for name, columns in (("k", 3), ("p", 4)):
@@ -81,13 +90,6 @@ def test_camera_info_of_a_smaller_map_projects_to_the_same_place() -> None:
     assert list(out.r) == list(info.r)
 
 
-def test_camera_info_of_the_same_size_is_the_same() -> None:
-    info = camera_info()
-    out = rescaled(info, (1080, 1920), (1080, 1920))
-    assert list(out.k) == pytest.approx(list(info.k))
-    assert list(out.p) == pytest.approx(list(info.p))
-
-
 def test_region_of_interest_and_binning_are_folded_in() -> None:
     info = camera_info(binning_x=2, binning_y=2)
     info.roi.x_offset, info.roi.y_offset, info.roi.width, info.roi.height = 100, 40, 800, 600
@@ -96,20 +98,13 @@ def test_region_of_interest_and_binning_are_folded_in() -> None:
     on_paper = ((x + 0.5 - 100) / 2 - 0.5, (y + 0.5 - 40) / 2 - 0.5)
     assert project(out.k, 3, (0.1, 0.1, 1.0)) == pytest.approx(on_paper)
     assert (out.binning_x, out.roi.x_offset, out.roi.width) == (0, 0, 0)
-    with pytest.raises(Vl4adError, match="400x300, but the image is 1920x1080"):
-        rescaled(info, (1080, 1920), (1080, 1920))
-
-
-@pytest.mark.parametrize(("width", "fits"), [(192, True), (193, True), (191, False), (194, False)])
-def test_a_driver_may_round_a_binned_size_up_or_down(width: int, fits: bool) -> None:
-    info = camera_info(binning_x=2, binning_y=2)
+    # A driver may round a binned size up or down.
     info.roi.width, info.roi.height = 385, 200
-    if not fits:
+    for width in (192, 193):
+        assert rescaled(info, (100, width), (100, width)).k[0] == pytest.approx(info.k[0] / 2)
+    for width in (191, 194, 1920):
         with pytest.raises(Vl4adError, match=f"but the image is {width}x100"):
             rescaled(info, (100, width), (100, width))
-        return
-    out = rescaled(info, (100, width), (100, width))
-    assert out.k[0] == pytest.approx(info.k[0] / 2)
 
 
 LIMITS = {parameter.name: parameter.default for parameter in PARAMETERS}
@@ -276,6 +271,72 @@ def test_regions_as_text() -> None:
         "stamp": {"sec": 0, "nanosec": 0}, "frame_id": "c", "height": 20, "width": 30,
         "regions": [{"x": 1, "y": 2, "width": 3, "height": 4, "area": 5, "mean": 0.5, "max": 0.75}],
     }  # fmt: skip
+
+
+def vision_msgs_stand_in() -> SimpleNamespace:
+    """The messages of vision_msgs 4, which is on no registry: their fields, and no others."""
+
+    def message(name: str, **fields: Callable[[], Any]) -> Any:
+        specification = [(key, Any, field(default_factory=make)) for key, make in fields.items()]
+        return make_dataclass(name, specification, slots=True)
+
+    point = message("Point2D", x=float, y=float)
+    pose = message("Pose2D", position=point, theta=float)
+    box = message("BoundingBox2D", center=pose, size_x=float, size_y=float)
+    hypothesis = message("ObjectHypothesis", class_id=str, score=float)
+    return SimpleNamespace(
+        ObjectHypothesisWithPose=message("ObjectHypothesisWithPose", hypothesis=hypothesis, pose=object),
+        Detection2D=message("Detection2D", header=Header, results=list, bbox=box, id=str),
+        Detection2DArray=message("Detection2DArray", header=Header, detections=list),
+        VisionClass=message("VisionClass", class_id=int, class_name=str),
+        LabelInfo=message("LabelInfo", header=Header, class_map=list, threshold=float),
+        VisionInfo=message("VisionInfo", header=Header, method=str, database_location=str, database_version=int),
+    )
+
+
+def test_regions_and_labels_fill_the_fields_of_vision_msgs() -> None:
+    vision_msgs = vision_msgs_stand_in()
+    array = messages.regions_detections(vision_msgs, Header(frame_id="c"), [Region(10, 20, 4, 6, 24, 0.5, 0.75)])
+    (detection,) = array.detections
+    assert (array.header.frame_id, detection.header.frame_id, detection.id) == ("c", "c", "0")
+    assert (detection.bbox.center.position.x, detection.bbox.center.position.y) == (12.0, 23.0)
+    assert (detection.bbox.size_x, detection.bbox.size_y) == (4.0, 6.0)
+    hypotheses = [(result.hypothesis.class_id, result.hypothesis.score) for result in detection.results]
+    assert hypotheses == [("anomaly", 0.5), ("anomaly_max", 0.75), ("anomaly_fill", 1.0)]
+    # The overlay reads them back.
+    half = Region(10, 20, 4, 6, 12, 0.5, 0.75)
+    array = messages.regions_detections(vision_msgs, Header(), [half])
+    assert messages.regions_of_detections(array) == [half]
+    info = messages.vision_info(vision_msgs, Header(), "vl4ad", "/detector/prompt_set", 7)
+    assert (info.database_version, info.database_location, info.method) == (7, "/detector/prompt_set", "vl4ad")
+    compiled = compile_prompt_set(mock_prompt_sets()["merged"], ColourEncoder())
+    labels = messages.label_info(vision_msgs, Header(), compiled, 0.7)
+    assert [(one.class_id, one.class_name) for one in labels.class_map] == [(0, "light")]  # the OOD column is no class
+    assert labels.threshold == 0.7
+
+
+@pytest.mark.parametrize(
+    ("image", "info"),
+    [("/front/camera/image_raw/compressed", "/front/camera/camera_info"), ("/image", "/camera_info")],
+)
+def test_the_camera_info_beside_an_image(image: str, info: str) -> None:
+    assert camera_info_beside(image) == info
+
+
+@pytest.mark.parametrize(
+    ("reliability", "choice", "cure"),
+    [
+        ("best_effort", "auto", "publish reliably"),
+        ("best_effort", "best_effort", "image_reliability to auto"),
+        ("reliable", "auto", "fastdds.xml"),
+    ],
+)
+def test_lost_images_with_share_and_cure(reliability: str, choice: str, cure: str) -> None:
+    assert health.lost_sentence(summary(), reliability, choice) == ""
+    sentence = health.lost_sentence(summary(recent={"received": 9, health.LOST: 3}), reliability, choice)
+    assert "3 of the last 12" in sentence
+    assert "25%" in sentence
+    assert cure in sentence
 
 
 @pytest.mark.parametrize("cameras", [["front", "rear_left"], [""], ["camera2"]])

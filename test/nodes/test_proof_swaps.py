@@ -1,4 +1,4 @@
-"""Prompt swaps under load: not one frame mixes two sets, and every frame's set can be told from its stamp.
+"""Prompt swaps under load: not one frame mixes two sets, and every frame's set follows from its stamp.
 
 By command the long form: VL4AD_SWAPS=1000 python -m pytest test/nodes/test_proof_swaps.py
 """
@@ -142,7 +142,7 @@ def test_no_frame_mixes_two_prompt_sets(tmp_path: Path, client: Client) -> None:
     arguments = ("-r", "image:=/camera/image", *parameters(bundle=str(bundle), prompt_set=name_of(1)))
     with running("vl4ad_ros.nodes.detector", tmp_path / "log", *arguments) as process:
         maps, _ = client.hear_results()
-        told = client.hear_prompt_set()
+        published = client.hear_prompt_set()
         client.wait_connected()
         history = [1]
 
@@ -160,12 +160,12 @@ def test_no_frame_mixes_two_prompt_sets(tmp_path: Path, client: Client) -> None:
                 # The swap acts on the frames that come after it: the newest map must get there.
                 client.wait("a map of the new set", partial(newest_is, number))
 
-        def last_swap_is_told() -> bool:
-            content = json.loads(told[-1].data)
-            # The news of a swap comes twice: when it is set, and, with the stamp, before its first frame.
+        def last_swap_is_published() -> bool:
+            content = json.loads(published[-1].data)
+            # A swap is published twice: when it is set, and, with the stamp, before its first frame.
             return bool(content["swap"] == SWAPS + 1 and "" in content["since"])
 
-        client.wait("the last prompt set and its first stamp", last_swap_is_told)
+        client.wait("the last prompt set and its first stamp", last_swap_is_published)
     assert process.output().count("Traceback") == 0
 
     seen = [set_of(message) for message in maps]
@@ -175,7 +175,7 @@ def test_no_frame_mixes_two_prompt_sets(tmp_path: Path, client: Client) -> None:
 
     # Provenance: the set of a frame is the last one whose `since` is not after the frame's stamp.
     since: dict[int, tuple[tuple[int, int], int]] = {}
-    for message in told:
+    for message in published:
         content = json.loads(message.data)
         for entry in [*content["previous"], content]:
             if "" in entry["since"]:

@@ -10,13 +10,11 @@ import numpy as np
 import pytest
 from both_bundle import write_both_bundle
 from mock_bundle import ColourEncoder, red_uncertainty
-from ros_harness import Client, image_message, map_pixels, parameters, plain, running
+from ros_harness import REMAP, Client, image_message, map_pixels, parameters, plain, running
 
 from vl4ad_ros.io.files import sha256_file
 from vl4ad_ros.runtime.random_word_files import install
 from vl4ad_ros.runtime.random_word_network import load_network, untrained_network
-
-REMAP = ("-r", "image:=/camera/image", "-r", "camera_info:=/camera/camera_info")
 
 
 def test_the_method_is_switched_live(client: Client, tmp_path: Path) -> None:
