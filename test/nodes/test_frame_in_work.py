@@ -129,11 +129,11 @@ def test_switching_off_drops_the_waiting_frame_and_deactivation_waits_for_the_on
         assert [m.header.stamp.sec for m in maps[:2]] == [1, 3]
         # Deactivation waits for the frame in work.
         (gate / "slow").write_text("1.0")
-        before = set(gate.iterdir())
+        files = set(gate.iterdir())
 
         def in_work() -> bool:
             client.sender().publish(image_message(plain((255, 0, 0)), stamp=(4, 0)))
-            return set(gate.iterdir()) > before
+            return set(gate.iterdir()) > files
 
         client.wait("another frame in work", in_work)
         assert client.change_state(Transition.TRANSITION_DEACTIVATE)

@@ -33,30 +33,9 @@ def state(detector: Detector, **changes: Any) -> FrameState:
     return next_state(detector, VALUES | changes, None)
 
 
-class CountingEngine:
-    """Counts the frames of each call to a real engine."""
-
-    def __init__(self, engine: Any) -> None:
-        self.engine = engine
-        self.calls: list[int] = []
-
-    @property
-    def info(self) -> Any:
-        return self.engine.info
-
-    def infer(self, images: NDArray[np.uint8], prompts: Any) -> Any:
-        self.calls.append(len(images))
-        return self.engine.infer(images, prompts)
-
-    def close(self) -> None:
-        self.engine.close()
-
-
-def test_frames_of_one_network_size_run_as_a_batch_and_keep_their_order(detector: Detector) -> None:
-    counting = CountingEngine(detector.engine)
+def test_frames_of_several_sizes_keep_their_order(detector: Detector) -> None:
     jobs = [Job(plain(RED, 64, 96)), Job(plain(BLUE, 96, 64)), Job(plain(BLUE, 128, 192)), Job(plain(GREEN, 64, 96))]
-    results = Detector(detector.bundle, counting).process(jobs, state(detector))
-    assert sorted(counting.calls) == [1, 3]
+    results = detector.process(jobs, state(detector))
     for job, result in zip(jobs, results, strict=True):
         assert result.uncertainty.shape == job.image.shape[:2]
     means = [float(result.uncertainty.mean()) for result in results]
