@@ -10,7 +10,7 @@ from mock_bundle import LIMITS, ColourEncoder, mock_prompt_sets
 from torch import Tensor, nn
 
 from vl4ad_ros.network.bundle_writer import write_bundle
-from vl4ad_ros.network.score_graph import mask_score
+from vl4ad_ros.network.score_graph import class_weights, score_of_masks
 from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.runtime.bundle import BundleCard, InputSpec, ModelBundle
 
@@ -40,7 +40,8 @@ class TinyMaskNetwork(nn.Module):
         queries = self.norm(self.queries + attention @ pixels)
         masks = torch.einsum("bnc,bchw->bnhw", queries, features)
         embeddings = nn.functional.normalize(self.embed(queries), dim=-1)
-        return mask_score(masks, embeddings @ text_embeddings.T, class_concepts, class_mask, settings)
+        weights = class_weights(embeddings @ text_embeddings.T, class_concepts, class_mask, settings)
+        return score_of_masks(masks, weights, class_mask, settings)
 
 
 def tiny_card(resize: Literal["stretch", "keep_aspect"] = "keep_aspect") -> BundleCard:

@@ -11,7 +11,7 @@ import torch
 from mock_bundle import STRIDE, write_mock_bundle
 from numpy.typing import NDArray
 
-from vl4ad_ros.network.score_graph import mask_score
+from vl4ad_ros.network.score_graph import class_weights, score_of_masks
 from vl4ad_ros.random_word.gap import close_gap, directions, mean_visual_embedding
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.detector import Detector
@@ -52,7 +52,8 @@ class MaskEngine:
         )
         cosines = torch.from_numpy(self.v @ prompts.text_embeddings.T)[None]
         void = torch.from_numpy(self.v[:, 0])[None]
-        return mask_score(torch.from_numpy(self.logits), cosines, concepts, mask, settings, void).numpy()
+        weights = class_weights(cosines, concepts, mask, settings, void)
+        return score_of_masks(torch.from_numpy(self.logits), weights, mask, settings).numpy()
 
     def close(self) -> None:
         self.runs = -1

@@ -173,7 +173,7 @@ def test_mask_graph_equals_the_reference(
     seed: int, num_id: int, num_ood: int, scoring: str, temperature: float, with_void: bool
 ) -> None:
     torch = pytest.importorskip("torch", reason="the export extra is not installed")
-    from vl4ad_ros.network.score_graph import mask_score
+    from vl4ad_ros.network.score_graph import class_weights, score_of_masks
 
     rng = np.random.default_rng(seed)
     prompts = random_set(rng, num_id, num_ood, temperature)
@@ -185,7 +185,8 @@ def test_mask_graph_equals_the_reference(
     cosines = torch.from_numpy(queries @ tensors.text_embeddings.T)
     void_tensor = None if void is None else torch.from_numpy(void)
     concepts, mask, numbers = graph_inputs(tensors)
-    got = mask_score(torch.from_numpy(logits), cosines, concepts, mask, numbers, void_tensor).numpy()
+    weights = class_weights(cosines, concepts, mask, numbers, void_tensor)
+    got = score_of_masks(torch.from_numpy(logits), weights, mask, numbers).numpy()
     for image in range(2):
         columns = column_cosines(queries[image] @ prompts.embeddings.T, prompts.concept_column, len(prompts.columns))
         masks = 1 / (1 + np.exp(-logits[image].astype(np.float64)))

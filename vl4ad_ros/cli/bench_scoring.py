@@ -85,7 +85,7 @@ def make_form(case: ScoringCase, form: str) -> Any:
     import torch.nn.functional as F
 
     from vl4ad_ros.network.image_score import score_of_resized_classes, score_of_resized_masks
-    from vl4ad_ros.network.score_graph import class_weights, mask_score
+    from vl4ad_ros.network.score_graph import class_weights, score_of_masks
     from vl4ad_ros.runtime.scores import SCORINGS, SETTINGS_SIZE
 
     generator = torch.Generator().manual_seed(0)
@@ -105,7 +105,8 @@ def make_form(case: ScoringCase, form: str) -> Any:
         return score_of_resized_classes(masks, weights, class_mask, settings)[0]
 
     def score() -> torch.Tensor:
-        small = mask_score(masks, cosines, concepts, class_mask, settings)
+        weights = class_weights(cosines, concepts, class_mask, settings)
+        small = score_of_masks(masks, weights, class_mask, settings)
         return F.interpolate(small[:, None], size, mode="bilinear", align_corners=False)[0, 0]
 
     def all_masks() -> torch.Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -120,7 +118,3 @@ class VL4ADNetwork(nn.Module):
     def temperature(self) -> float:
         """The model's own T of Eq. 1: 1 / min(exp(logit_scale), 100); 1 for the vision-only twin."""
         return 1.0 / float(self.head.scale().detach())
-
-    def trainable_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield the parameters that are trained: the head's."""
-        yield from self.head.parameters()

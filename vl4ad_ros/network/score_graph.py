@@ -100,21 +100,8 @@ def support_score(support: Tensor, class_mask: Tensor, settings: Tensor, dense: 
     return torch.stack([scores[name] * weight for name, weight in score_weights(settings).items()]).sum(0)
 
 
-def mask_score(
-    mask_logits: Tensor,
-    cosines: Tensor,
-    class_concepts: Tensor,
-    class_mask: Tensor,
-    settings: Tensor,
-    void: Tensor | None = None,
-) -> Tensor:
-    """Score u [B, h, w] of a mask model, at the masks' resolution; arguments as of `class_weights`, `class_support`."""
-    weights = class_weights(cosines, class_concepts, class_mask, settings, void)
-    return score_of_masks(mask_logits, weights, class_mask, settings)
-
-
 def score_of_masks(mask_logits: Tensor, weights: Tensor, class_mask: Tensor, settings: Tensor) -> Tensor:
-    """Score u [B, h, w] from the weights of `class_weights`, at the masks' resolution."""
+    """Score u [B, h, w] of a mask model at the masks' resolution: logits [B, N, h, w], weights of `class_weights`."""
     return support_score(class_support(mask_logits, weights, class_mask), class_mask, settings)
 
 

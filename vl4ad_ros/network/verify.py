@@ -23,14 +23,13 @@ def read_record(path: str | Path) -> dict[str, NDArray[np.generic]]:
         Vl4adError: If the file cannot be read, an array is missing or holds no numbers, or the texts do not go with
             their counts.
     """
-    floats = (*FEATURES, "text", *OUTPUTS)
-    record = read_npz(path, (*floats, "num_templates"))
-    for name in floats:
-        if not np.issubdtype(record[name].dtype, np.floating):
-            raise Vl4adError(f"{path}: {name} must be floats, got {record[name].dtype} {record[name].shape}.")
+    record = read_npz(path, (*FEATURES, "text", *OUTPUTS, "num_templates"))
+    for name, array in record.items():
+        kind = np.integer if name == "num_templates" else np.floating
+        if not np.issubdtype(array.dtype, kind):
+            raise Vl4adError(f"{path}: {name} must be {kind.__name__}, got {array.dtype} {array.shape}.")
     text, counts = record["text"], record["num_templates"]
-    whole = counts.ndim == 1 and np.issubdtype(counts.dtype, np.integer) and bool((counts >= 1).all())
-    if text.ndim != 2 or not whole or counts.sum() != len(text):
+    if text.ndim != 2 or counts.ndim != 1 or (counts < 1).any() or counts.sum() != len(text):
         raise Vl4adError(
             f"{path}: expected text [P, D] and num_templates, whole numbers >= 1 with the sum P (concepts per class), "
             f"got text {text.shape} and num_templates {counts.tolist()}."
