@@ -254,25 +254,19 @@ def test_a_process_that_fails_is_named_with_its_last_words_and_nothing_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    processes = LiveProcesses(tmp_path / "logs")
-    sleeper = python(processes, "sleeper", "import time\nprint('recording')\ntime.sleep(600)\n", tmp_path)
-    try:
-        processes.wait_ready(sleeper, DEADLINE_S, "The start")
+    with LiveProcesses(tmp_path / "logs") as processes:
+        sleeper = python(processes, "sleeper", "import time\nprint('recording')\ntime.sleep(600)\n", tmp_path)
+        processes.wait(lambda: "recording" in sleeper.lines(), DEADLINE_S, "It did not start")
         failing = python(processes, "failing", "import sys\nsys.exit('no camera today')\n", tmp_path)
         with pytest.raises(Vl4adError, match=r"The failing stopped with status 1; .*: no camera today"):
-            processes.wait_end(failing, DEADLINE_S)
-    finally:
-        processes.stop_all()
+            processes.wait(lambda: failing.process.poll() == 0, DEADLINE_S, "It did not end")
     assert sleeper.process.poll() is not None
 
 
 def test_what_takes_too_long_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    processes = LiveProcesses(tmp_path / "logs")
-    silent = python(processes, "silent", "import time\ntime.sleep(600)\n", tmp_path)
-    try:
-        with pytest.raises(Vl4adError, match=r"The start did not happen within 0\.2 s; logs are in"):
-            processes.wait_ready(silent, 0.2, "The start")
-    finally:
-        processes.stop_all()
+    with LiveProcesses(tmp_path / "logs") as processes:
+        silent = python(processes, "silent", "import time\ntime.sleep(600)\n", tmp_path)
+        with pytest.raises(Vl4adError, match=r"It did not start within 0\.2 s; logs are in"):
+            processes.wait(lambda: False, 0.2, "It did not start")
     assert silent.process.poll() is not None

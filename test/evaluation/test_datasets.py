@@ -295,14 +295,12 @@ def test_wrong_arrays_are_one_sentence(
 def test_files_that_are_no_npz_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.savez_compressed(tmp_path / "good.npz", labels=np.zeros((4, 20, 20), np.uint8), scores=np.random.rand(4, 20, 20))
     whole = (tmp_path / "good.npz").read_bytes()
-    spoilt = bytearray(whole)
-    spoilt[len(whole) // 2 : len(whole) // 2 + 40] = bytes(40)
+    spoilt = whole[:-400] + bytes(40) + whole[-360:]
     np.save(tmp_path / "one.npy", np.zeros(3))
-    single = (tmp_path / "one.npy").read_bytes()
-    for content in (b"hello", b"", whole[: len(whole) // 2], bytes(spoilt), single):
+    for content in (b"", whole[: len(whole) // 2], spoilt, (tmp_path / "one.npy").read_bytes()):
         (tmp_path / "x.npz").write_bytes(content)
         assert main(["evaluate", "arrays", str(tmp_path / "x.npz")]) == 2
-        assert "x.npz: cannot be read as an .npz file" in capsys.readouterr().err
+        assert "x.npz: cannot be read" in capsys.readouterr().err
 
 
 def two_frames() -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
@@ -327,11 +325,10 @@ def test_scores_of_any_type_keep_their_order(kind: str, tmp_path: Path, capsys: 
     np.savez(tmp_path / "other.npz", labels=labels, scores=other)
     plain = run_arrays(tmp_path / "plain.npz", capsys, "--track", "obstacle")
     found = run_arrays(tmp_path / "other.npz", capsys, "--track", "obstacle")
-    for key in ("ap", "auroc", "fpr95", "best_f1", "sIoU_gt", "prec_pred", "f1_mean", "tp", "fn", "fp", "error"):
-        assert found[key] == plain[key]
-    assert (other >= found["best_f1_threshold"]).sum() == (
-        scores.astype(np.float32) >= np.float32(plain["best_f1_threshold"])  # type: ignore[arg-type]
-    ).sum()
+    for figures in (plain, found):
+        for name in ("threshold", "best_f1_threshold", "fpr95_threshold"):
+            del figures[name]
+    assert found == plain
 
 
 def test_without_anomalies_the_missing_threshold_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

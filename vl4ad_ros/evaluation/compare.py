@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from vl4ad_ros.evaluation.component_metrics import count_matches, f1_of
 from vl4ad_ros.evaluation.histograms import average_precision, fpr_at_95
-from vl4ad_ros.evaluation.measure import is_labelled
 from vl4ad_ros.io.errors import Vl4adError
 
 SAMPLES = 2000
@@ -81,26 +80,26 @@ def compare(a: Result, b: Result, samples: int = SAMPLES, seed: int = 0, only_co
     """
     if any(summary.get("pixel") is None for summary, _, _ in (a, b)):
         raise Vl4adError("Only results with ground truth can be compared; one of the two has none.")
-    parts = [_chosen(records, histograms, is_labelled) for _, records, histograms in (a, b)]
+    parts = [_chosen(records, histograms) for _, records, histograms in (a, b)]
     if not all(records for records, _ in parts):
         raise Vl4adError("One of the two results has no frame with ground truth; evaluate it again.")
     if only_common:
         both = set.intersection(*({record["name"] for record in records} for records, _ in parts))
         if not both:
             raise Vl4adError("The two results have no frame in common.")
-        parts = [_chosen(*part, lambda record: record["name"] in both) for part in parts]
+        parts = [_chosen(records, histograms, both) for records, histograms in parts]
     names = [[record["name"] for record in records] for records, _ in parts]
     paired = names[0] == names[1]
     rng = np.random.default_rng(seed)
     draws = [_draw(rng, len(names[0]), samples)]
     draws.append(draws[0] if paired else _draw(rng, len(names[1]), samples))
     changes = []
-    for name, better, place, statistic in _FIGURES:
+    for name, better, (group, key), statistic in _FIGURES:
         spread = [statistic(*part, draw) for part, draw in zip(parts, draws, strict=True)]
         if only_common:
             values = [_once(statistic, *part) for part in parts]
         else:
-            values = [_reported(summary, place) for summary, _, _ in (a, b)]
+            values = [(summary.get(group) or {}).get(key) for summary, _, _ in (a, b)]
         before, after = values
         low, high = _interval(spread[1] - spread[0])
         change = None if before is None or after is None else after - before
@@ -108,11 +107,9 @@ def compare(a: Result, b: Result, samples: int = SAMPLES, seed: int = 0, only_co
     return changes
 
 
-def _chosen(
-    records: Records, histograms: Histograms, wanted: Callable[[dict[str, Any]], bool]
-) -> tuple[Records, Histograms]:
-    """Return the frames that are wanted."""
-    chosen = [i for i, record in enumerate(records) if wanted(record)]
+def _chosen(records: Records, histograms: Histograms, names: Set[str] | None = None) -> tuple[Records, Histograms]:
+    """Return the frames with ground truth, of those names where some are given."""
+    chosen = [i for i, r in enumerate(records) if "objects" in r and (names is None or r["name"] in names)]
     return [records[i] for i in chosen], histograms[chosen]
 
 
@@ -129,11 +126,6 @@ def _interval(difference: Floats) -> tuple[float | None, float | None]:
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(usable, [tail, 1 - tail]).tolist()
     return low, high
-
-
-def _reported(summary: dict[str, Any], place: tuple[str, str]) -> Any:
-    """Return the figure that a result has in a place, None where it has none."""
-    return (summary.get(place[0]) or {}).get(place[1])
 
 
 def _once(statistic: Callable[..., Floats], records: Records, histograms: Histograms) -> Any:

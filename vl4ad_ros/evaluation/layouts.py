@@ -120,13 +120,8 @@ LAYOUTS: dict[str, Layout] = {
 
 def folder_layout(mapping: LabelMapping, track: str) -> Layout:
     """Return the layout of any folder with `images/` and `labels/` and equal file names."""
-    return Layout(
-        "images and labels",
-        rf"(?:.*/)?images/(?P<key>.+){PICTURE}",
-        rf"(?:.*/)?labels/(?P<key>.+){PICTURE}",
-        mapping,
-        track,
-    )
+    image, label = (rf"(?:.*/)?{folder}/(?P<key>.+){PICTURE}" for folder in ("images", "labels"))
+    return Layout("images and labels", image, label, mapping, track)
 
 
 def layout(name: str) -> Layout:
@@ -163,14 +158,12 @@ def find_pairs(root: Path, layout: Layout) -> tuple[list[tuple[str, Path, Path |
         )
     missing = [] if layout.extra_images else [key for key in images.keys() - labels.keys() if not layout.is_normal(key)]
     problems = []
+    # Of files without a partner the first of a name stands for all.
+    same = [file for found in (labels, images) for files in found.values() for file in files[1:]]
     for what, names in (
         ("labels have no image", labels.keys() - images.keys()),
         ("images have no label", missing),
-        # Of files without a partner the first of a name stands for all.
-        (
-            "files without a partner have the name of another one",
-            [file for found in (labels, images) for files in found.values() for file in files[1:]],
-        ),
+        ("files without a partner have the name of another one", same),
     ):
         if names:
             listed = ", ".join(sorted(names)[:20]) + (", ..." if len(names) > 20 else "")
@@ -184,12 +177,12 @@ def _files_by_key(root: Path, layout: Layout) -> list[dict[str, list[str]]]:
     found: list[dict[str, list[str]]] = [{}, {}]
     patterns = [re.compile(layout.label, re.IGNORECASE), re.compile(layout.image, re.IGNORECASE)]
     for name in sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()):
-        matches = [pattern.fullmatch(name) for pattern in patterns]
-        kind = 0 if matches[0] else 1
-        match = matches[kind]
-        if match:
-            key = "".join(value for value in match.groupdict().values() if value is not None)
-            found[kind].setdefault(key, []).append(name)
+        for pattern, files in zip(patterns, found, strict=True):
+            match = pattern.fullmatch(name)
+            if match:
+                key = "".join(value for value in match.groupdict().values() if value is not None)
+                files.setdefault(key, []).append(name)
+                break
     return found
 
 

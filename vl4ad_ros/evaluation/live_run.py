@@ -66,15 +66,8 @@ class LiveProcesses:
         self._children.append(Child(name, process, log))
         return self._children[-1]
 
-    def wait_ready(self, child: Child, timeout_s: float, what: str) -> None:
-        """Wait until a child has printed that it is ready; that one of them fails, or time is over, is an error."""
-        self._wait(lambda: READY in child.lines(), timeout_s, f"{what} did not happen")
-
-    def wait_end(self, child: Child, timeout_s: float) -> None:
-        """Wait until a child has ended well; errors as of `wait_ready`."""
-        self._wait(lambda: child.process.poll() == 0, timeout_s, f"The {child.name} did not finish")
-
-    def _wait(self, done: Callable[[], bool], timeout_s: float, otherwise: str) -> None:
+    def wait(self, done: Callable[[], bool], timeout_s: float, otherwise: str) -> None:
+        """Wait until something is done; that a process fails, or time is over, is an error that says `otherwise`."""
         deadline = time.monotonic() + timeout_s
         while not done():
             for child in self._children:
@@ -86,7 +79,10 @@ class LiveProcesses:
                 raise Vl4adError(f"{otherwise} within {timeout_s:g} s; logs are in {self._logs}.")
             time.sleep(0.05)
 
-    def stop_all(self) -> None:
+    def __enter__(self) -> LiveProcesses:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         """Interrupt what still runs, and kill what does not react."""
         running = [child.process for child in self._children if child.process.poll() is None]
         for process in running:
@@ -145,19 +141,16 @@ def run_live(
         parameters["prompt_set"] = prompt_set
     parameters |= extra or {}
     options = [text for name, value in parameters.items() for text in ("-p", f"{name}:={value}")]
-    processes = LiveProcesses(out / "logs")
-    with _terminated_as_interrupted():
-        try:
-            remap = f"image{'/compressed' if compressed else ''}:={image}"
-            processes.start("detector", ["vl4ad_ros.nodes.detector", "--ros-args", "-r", remap, *options])
-            until = ["--source", image, "--idle", f"{IDLE_S:g}"]
-            recorder = processes.start("recorder", ["vl4ad_ros.nodes.recorder", str(live.recording), *until])
-            processes.wait_ready(recorder, START_TIMEOUT_S, "The detector's start")
-            played = ["vl4ad_ros.cli.main", "replay", str(source), "--topic", topic, "--to", image]
-            played += ["--subscribers", "1", "--clock", "--rate", f"{rate:g}", "--log", str(live.sent)]
-            player = processes.start("player", played, visible=True)
-            processes.wait_end(player, START_TIMEOUT_S + 3 * seconds / rate)
-            processes.wait_end(recorder, START_TIMEOUT_S)
-        finally:
-            processes.stop_all()
+    remap = f"image{'/compressed' if compressed else ''}:={image}"
+    until = ["--source", image, "--idle", f"{IDLE_S:g}"]
+    played = ["vl4ad_ros.cli.main", "replay", str(source), "--topic", topic, "--to", image]
+    played += ["--subscribers", "1", "--clock", "--rate", f"{rate:g}", "--log", str(live.sent)]
+    with _terminated_as_interrupted(), LiveProcesses(out / "logs") as processes:
+        processes.start("detector", ["vl4ad_ros.nodes.detector", "--ros-args", "-r", remap, *options])
+        recorder = processes.start("recorder", ["vl4ad_ros.nodes.recorder", str(live.recording), *until])
+        processes.wait(lambda: READY in recorder.lines(), START_TIMEOUT_S, "The detector did not start")
+        player = processes.start("player", played, visible=True)
+        timeout_s = START_TIMEOUT_S + 3 * seconds / rate
+        processes.wait(lambda: player.process.poll() == 0, timeout_s, "The player did not finish")
+        processes.wait(lambda: recorder.process.poll() == 0, START_TIMEOUT_S, "The recorder did not finish")
     return live

@@ -56,17 +56,13 @@ def read_recorded(path: Path) -> tuple[dict[str, dict[int, int]], dict[str, Any]
                     times.setdefault(image.stamp_ns, image.log_ns)
             elif output == "prompt_set":
                 for _, _, data in bag.raw([topic]):
-                    about = _describe(json.loads(bag.deserialize(topic, data).data))
+                    published = json.loads(bag.deserialize(topic, data).data)
+                    about = {name: published.get(PUBLISHED_AS.get(name, name)) for name in DESCRIPTION}
+                    if published.get("previous"):  # More than one prompt set was in force during the recording.
+                        about["earlier"] = published["previous"]
     if not arrived.get("uncertainty"):
         raise Vl4adError(f"{path} holds no uncertainty maps: the detector published none, or none was recorded.")
     return arrived, about
-
-
-def _describe(published: dict[str, Any]) -> dict[str, Any]:
-    """Return what the detector publishes on `~/prompt_set` under the names that the results use."""
-    about = {name: published.get(PUBLISHED_AS.get(name, name)) for name in DESCRIPTION}
-    # More than one prompt set was in force during the recording.
-    return about | ({"earlier": published["previous"]} if published.get("previous") else {})
 
 
 def latencies(sent: Mapping[int, int], arrived: Mapping[str, Mapping[int, int]]) -> dict[int, dict[str, float]]:

@@ -124,8 +124,3 @@ def _of_labelled_frame(counts: NDArray[np.int64], found: FrameComponents) -> dic
             for values in zip(*(column.tolist() for column in columns), strict=True)
         ],
     }
-
-
-def is_labelled(record: dict[str, Any]) -> bool:
-    """Return whether the frame had ground truth."""
-    return "objects" in record

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from vl4ad_ros.evaluation.component_metrics import summarise
 from vl4ad_ros.evaluation.frames import fault_sentences
 from vl4ad_ros.evaluation.histograms import COARSE_BINS, calibration, calibration_error, fold, region_overlap
-from vl4ad_ros.evaluation.measure import Measurements, is_labelled
+from vl4ad_ros.evaluation.measure import Measurements
 from vl4ad_ros.evaluation.objects import MIN_FRAMES, follow_objects, region_recall
 from vl4ad_ros.evaluation.pictures import Gallery
 from vl4ad_ros.evaluation.pixel_metrics import Curve, exact_result
@@ -89,7 +89,7 @@ def summarise_run(
     """
     records = [found.records[index] for index in sorted(found.records)]
     left_out = sum(fault.left_out for fault in found.faults.values())
-    labelled = [r for r in records if is_labelled(r)]
+    labelled = [r for r in records if "objects" in r]
     counts = fold(found.pixels.counts)
     calibrated = calibration(counts)
     stages = sorted({stage for r in records for stage in r["latency_ms"]})
