@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from vl4ad_ros.cli.evaluate_bag import _parameters
-from vl4ad_ros.cli.main import command_parser, main
+from vl4ad_ros.cli.main import main
+from vl4ad_ros.evaluation.predictor import DetectorSpec
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.files import sha256_file
 from vl4ad_ros.runtime.bundle import ModelBundle
@@ -59,6 +59,9 @@ def test_detect_runs_the_network_that_is_named_and_says_which(bundle: ModelBundl
         assert result["random_word"] == identity(path)
     assert len({p_red(load_network(path)) for path in files.values()}) == 3
     assert len({load_network(path).version for path in files.values()}) == 3
+    predictor = DetectorSpec(str(bundle.path), method="random_word", random_word="tunnels", threads=1).open()
+    assert predictor.describe()["random_word"] == identity(bundle.path / "random_word/tunnels.safetensors")
+    predictor.close()
     assert main(command) == 0
     result = json.loads((tmp_path / "out/result.json").read_text())
     assert (result["method"], result["random_word"]) == ("vl4ad", None)
@@ -76,37 +79,12 @@ def test_detect_runs_the_network_that_is_named_and_says_which(bundle: ModelBundl
 def test_mistakes_are_one_sentence_for_detect_and_evaluate(
     arguments: list[str], sentence: str, bundle: ModelBundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    road = write_road(tmp_path)
-    for command in (["detect", str(road / "images")], ["evaluate", "dataset", "road_anomaly", str(road)]):
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+        cv2.imwrite(str(tmp_path / kind / "0.png"), RED if kind == "images" else RED[..., 1])
+    for command in (["detect", str(tmp_path / "images")], ["evaluate", "dataset", "road_anomaly", str(tmp_path)]):
         assert main([*command, "--bundle", str(bundle.path), "--out", str(tmp_path / "out"), *arguments]) == 2
         assert sentence in capsys.readouterr().err
-
-
-def write_road(folder: Path) -> Path:
-    """One RoadAnomaly-like frame: red, with a blue square that is the anomaly."""
-    image, label = RED.copy(), np.zeros((64, 96), np.uint8)
-    image[16:32, 16:32], label[16:32, 16:32] = (0, 0, 255), 1
-    for kind, pixels in (("images", image[..., ::-1]), ("labels", label)):
-        (folder / "road" / kind).mkdir(parents=True)
-        cv2.imwrite(str(folder / f"road/{kind}/0.png"), pixels)
-    return folder / "road"
-
-
-def test_evaluate_runs_the_network_that_is_named_and_says_which(bundle: ModelBundle, tmp_path: Path) -> None:
-    road = write_road(tmp_path)
-    found = {}
-    for name in ("default", "tunnels"):
-        command = ["evaluate", "dataset", "road_anomaly", str(road), "--bundle", str(bundle.path)]
-        command += ["--method", "random_word", "--random-word", name, "--out", str(tmp_path / name)]
-        assert main(command) == 0
-        result = json.loads((tmp_path / name / "result.json").read_text())
-        assert result["detector"]["random_word"] == identity(bundle.path / f"random_word/{name}.safetensors")
-        found[name] = result["pixel"]["best_f1_threshold"]
-    assert found["default"] != found["tunnels"]
-
-    # The live run hands it to the node.
-    live = ["bag", "x", "--live", "--out", "y", "--method", "both", "--random-word", "tunnels"]
-    assert _parameters(command_parser("evaluate").parse_args(live))["random_word"] == "tunnels"
 
 
 def test_the_node_s_state_swaps_the_network_as_a_whole(bundle: ModelBundle, tmp_path: Path) -> None:
@@ -136,18 +114,3 @@ def test_the_node_s_state_swaps_the_network_as_a_whole(bundle: ModelBundle, tmp_
                 detector, values | {"method": method, "random_word": "x"}, states[-1], frozenset(["random_word"])
             )
     detector.close()
-
-
-def test_a_bundle_without_the_method_refuses_a_network(mock_bundle: Path) -> None:
-    detector = Detector.open(mock_bundle, threads=1)
-    with pytest.raises(Vl4adError, match="has no method 'random_word'"):
-        detector.state(random_word="default")
-    assert detector.state().random_word is None
-    detector.close()
-
-
-def test_a_moved_network_is_another_one(bundle: ModelBundle) -> None:
-    network = load_bundled(bundle)
-    moved = network.with_shift(network.shift + 1, {})
-    assert moved.version != network.version
-    assert (moved.name, moved.sha256) == ("", "")

@@ -6,13 +6,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 from toy_text import ToyEncoder, toy_family
 
 from vl4ad_ros.cli.main import main
-from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.prompts import encoders
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.random_word_files import install
@@ -46,101 +43,39 @@ def test_train_writes_a_network_that_inspect_explains(toy: Path, capsys: pytest.
     assert json.loads(capsys.readouterr().out) == network.card
 
 
+BOTH = ["train", "{toy}/toy.yaml", "--bundle", "{both}"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["train"], "Name a bundle to install the network into"),
-        (["train", "--output", "n.txt"], "--output must be a .safetensors file, got n.txt"),
-        (["train", "--output", "x.safetensors", "--words", "few"], "--words takes a number or a range"),
-        (["train", "--output", "x.safetensors", "--words", "4-2"], "least <= most"),
-        (["train", "--output", "x.safetensors", "--images", "."], "--images needs --bundle"),
-        (["train", "--bundle", "none"], "There is no model bundle 'none'"),
-        (["inspect", "none.safetensors"], "cannot be read as a random-word network"),
+        (["train", "{toy}/toy.yaml"], "--bundle"),
+        (["train", "{toy}/toy.yaml", "--output", "n.txt"], "n.txt"),
+        (["train", "{toy}/toy.yaml", "--output", "x.safetensors", "--words", "few"], "--words"),
+        (["train", "{toy}/toy.yaml", "--output", "x.safetensors", "--words", "4-2"], "least <= most"),
+        (["train", "{toy}/toy.yaml", "--output", "x.safetensors", "--images", "."], "--images"),
+        (["train", "{toy}/toy.yaml", "--output", "{toy}/toy.yaml/n.safetensors"], "cannot be written"),
+        (["train", "{toy}/toy.yaml", "--bundle", "none"], "no model bundle 'none'"),
+        ([*BOTH, "--text-encoder", "x"], "text encoder"),
+        ([*BOTH, "--text-encoder", "mock:rgb", "--name", "../x"], "'../x'"),
+        ([*BOTH, "--text-encoder", "mock:rgb", "--images", "{toy}"], "holds no images"),
+        (["compare", "--bundle", "x", "--data", "road_anomaly=x", "--output", "{toy}/toy.yaml"], "cannot be written"),
+        (["inspect", "none.safetensors"], "cannot be read"),
     ],
 )
-def test_mistakes_are_one_sentence(
-    arguments: list[str], sentence: str, toy: Path, capsys: pytest.CaptureFixture[str]
+def test_mistakes_are_found_before_the_work(
+    arguments: list[str],
+    sentence: str,
+    toy: Path,
+    both_bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    if arguments[0] == "train":
-        arguments = ["train", str(toy / "toy.yaml"), *arguments[1:]]
-    assert main(["random-word", *arguments]) == 2
+    monkeypatch.setattr(ToyEncoder, "encode", lambda *_: pytest.fail("it began to work"))
+    assert main(["random-word", *(word.format(toy=toy, both=both_bundle) for word in arguments)]) == 2
     error = capsys.readouterr().err
     assert sentence in error
     assert "Traceback" not in error
-
-
-@pytest.fixture
-def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever comes before the first embedding is before the work."""
-
-    def encode(self: ToyEncoder, texts: list[str]) -> None:
-        pytest.fail("it began to work")
-
-    monkeypatch.setattr(ToyEncoder, "encode", encode)
-
-
-def test_what_cannot_be_written_is_found_before_the_work(
-    toy: Path, no_work: None, mock_bundle: Path, both_bundle: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (toy / "file").touch()
-    (toy / "folder.safetensors").mkdir()
-    (toy / "images").mkdir()
-    (toy / "pictures").mkdir()
-    cv2.imwrite(str(toy / "pictures/0.png"), np.zeros((8, 8, 3), np.uint8))
-    blocked = str(toy / "file" / "n.safetensors")
-    settings, both = str(toy / "toy.yaml"), ["--bundle", str(both_bundle), "--text-encoder", "mock:rgb"]
-    for arguments, sentence in (
-        (["train", settings, "--output", blocked], "n.safetensors: cannot be written"),
-        (["train", settings, "--output", str(toy / "folder.safetensors")], "is a folder; name a file"),
-        (["train", settings, "--bundle", str(mock_bundle)], "no random-word inputs"),
-        (["train", settings, *both, "--name", "../x"], "letters, digits, _ and - only, got '../x'"),
-        (["train", settings, *both, "--images", str(toy / "images")], "holds no images"),
-        (
-            ["train", settings, "--bundle", str(both_bundle), "--text-encoder", "x"],
-            "needs a network of the text encoder",
-        ),
-        (
-            ["compare", settings, "--bundle", "x", "--data", "road_anomaly=x", "--output", str(toy / "file")],
-            "cannot be",
-        ),
-    ):
-        assert main(["random-word", *arguments]) == 2
-        assert sentence in capsys.readouterr().err
-    assert sorted(path.name for path in toy.iterdir() if path.name.startswith(".")) == []
-    # A place where nothing stands in the way is left as it was.
-    (both_bundle / "random_word").write_text("in the way")
-    assert main(["random-word", "train", settings, *both]) == 2
-    assert "default.safetensors: cannot be written" in capsys.readouterr().err
-
-
-def test_an_interrupted_write_keeps_the_network_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vl4ad_ros.runtime import tensor_files as module
-
-    path = tmp_path / "n.safetensors"
-    untrained_network(3, "mock:rgb").save(path)
-    before = path.read_bytes()
-
-    def full(tensors: object, name: str, metadata: object) -> None:
-        Path(name).write_bytes(b"half")
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(module, "save_file", full)
-    with pytest.raises(Vl4adError, match=r"n\.safetensors: cannot be written \(No space left"):
-        untrained_network(3, "mock:rgb", 1).save(path)
-    assert path.read_bytes() == before
-    assert [entry.name for entry in tmp_path.iterdir()] == ["n.safetensors"]
-
-
-def test_help_shows_the_defaults_that_say_something_once(capsys: pytest.CaptureFixture[str]) -> None:
-    for action in ("train", "gap", "thresholds", "inspect", "compare"):
-        with pytest.raises(SystemExit):
-            main(["random-word", action, "--help"])
-        said = " ".join(capsys.readouterr().out.split())
-        assert "(default: None)" not in said
-        assert "(default: False)" not in said
-        assert "(default: [])" not in said
-        if action == "train":
-            assert "name of the network in the bundle (default: default)" in said
 
 
 def test_inspect_takes_any_network_of_a_bundle(both_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

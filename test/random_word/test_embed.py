@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -62,23 +61,3 @@ def test_a_damaged_file_is_made_anew(damage: str, tmp_path: Path) -> None:
     assert path.read_bytes() == whole
     np.testing.assert_array_equal(embed(TEXTS, encoder, tmp_path), right)
     assert encoder.calls == 1
-
-
-def test_a_file_is_written_as_a_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(stream: Any, rows: NDArray[np.float32]) -> None:
-        stream.write(rows.tobytes()[:10])
-        raise OSError("No space left on device")
-
-    with monkeypatch.context() as context:
-        context.setattr(np, "save", full)
-        with pytest.raises(Vl4adError, match=r"cannot be written.*No space left"):
-            embed(TEXTS, Encoder(), tmp_path)
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_cache_that_cannot_be_is_found_before_the_work(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    encoder = Encoder()
-    with pytest.raises(Vl4adError, match="cannot be written"):
-        embed(TEXTS, encoder, tmp_path / "file" / "cache")
-    assert encoder.calls == 0

@@ -105,13 +105,3 @@ def test_the_shift_brings_the_mean_onto_the_texts_and_touches_nothing_else(refer
     assert gap["images"] == 3
     assert gap["length"] == pytest.approx(float(np.linalg.norm(shifted.shift)), rel=1e-5)
     np.testing.assert_array_equal(plain.shift, 0)
-
-
-def test_the_shift_moves_before_the_first_layer() -> None:
-    plain = network(dim=4)
-    v = np.random.default_rng(3).standard_normal((6, 4)).astype(np.float32)
-    v /= np.linalg.norm(v, axis=1, keepdims=True)
-    shift = np.array([0.5, -0.25, 0, 1], np.float32)
-    moved = (v + shift) / np.linalg.norm(v + shift, axis=1, keepdims=True)
-    np.testing.assert_allclose(plain.with_shift(shift, {}).probability(v), plain.probability(moved), atol=1e-6)
-    assert np.abs(plain.probability(v) - plain.probability(moved)).max() > 0.05

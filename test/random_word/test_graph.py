@@ -10,17 +10,15 @@ import pytest
 import torch
 from mask_bundle import mask_network
 from mock_bundle import LIMITS, ColourEncoder, mock_prompt_sets
-from torch.utils.flop_counter import FlopCounterMode
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.network.random_word_graph import blend, mean_probability, probability
-from vl4ad_ros.network.small import SmallDetector, SmallNetwork
+from vl4ad_ros.network.random_word_graph import blend, probability
 from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors, pack
 from vl4ad_ros.runtime.random_word_files import graph_inputs, install, load_bundled
-from vl4ad_ros.runtime.random_word_network import RandomWordNetwork, graph_shapes
+from vl4ad_ros.runtime.random_word_network import RandomWordNetwork
 from vl4ad_ros.runtime.scores import SCORINGS, to_uncertainty
 
 TRAFFIC = compile_prompt_set(mock_prompt_sets()["traffic"], ColourEncoder())
@@ -81,16 +79,6 @@ def test_both_is_the_mean_of_the_published_maps_and_vl4ad_passes_untouched(scori
     np.testing.assert_array_equal(blend(raw, p, alone).numpy(), raw.numpy())
 
 
-def test_mask_graph_is_the_mask_weighted_mean_of_the_queries() -> None:
-    network, v = make_network(), unit_rows(2, 5, 3)
-    logits = np.random.default_rng(2).standard_normal((2, 5, 4, 6)).astype(np.float32)
-    rows, head = (torch.from_numpy(np.array(a)) for a in network.graph_inputs().values())
-    got = mean_probability(torch.from_numpy(logits), torch.from_numpy(v) @ rows.T, head)
-    s, p = 1 / (1 + np.exp(-logits)), network.probability(v)
-    expected = np.einsum("bnhw,bn->bhw", s, p) / s.sum(axis=1)
-    np.testing.assert_allclose(got.numpy(), expected, atol=2e-6)
-
-
 @torch.inference_mode()
 def test_the_mask_network_scores_its_queries() -> None:
     module = mask_network()
@@ -127,17 +115,6 @@ def test_padding_is_exact_and_too_many_units_are_refused() -> None:
     }
     with pytest.raises(Vl4adError, match="65 hidden units.*at most 64"):  # noqa: RUF043
         make_network(hidden=65).graph_inputs()
-
-
-def test_bundle_without_a_network_runs_vl4ad_and_says_how_to_get_one(both_bundle: Path) -> None:
-    detector = Detector.open(both_bundle, threads=1)
-    image = np.zeros((64, 96, 3), np.uint8)
-    image[..., 0] = 255
-    plain = detector.detect(image, detector.prompts())
-    np.testing.assert_allclose(plain, 1 - 1 / (1 + np.exp(-1)), atol=1e-5)
-    with pytest.raises(Vl4adError, match=r"no random-word network 'default'.*random-word train"):
-        detector.prompts(method="both")
-    detector.close()
 
 
 def test_installed_network_runs_through_the_detector(both_bundle: Path) -> None:
@@ -184,16 +161,3 @@ def test_bundle_whose_graph_lacks_the_method(mock_bundle: Path) -> None:
     with pytest.raises(Vl4adError, match="has no method 'random_word'"):
         detector.prompts(method="random_word")
     detector.close()
-
-
-def test_it_costs_almost_nothing_beside_vl4ad_on_the_small_network() -> None:
-    module = SmallDetector(SmallNetwork(384, 96, 128), torch.randn(384)).eval()
-    image = torch.zeros(1, 352, 640, 3, dtype=torch.uint8)
-    common = [torch.randn(256, 384), torch.zeros(64, 24, dtype=torch.int32), torch.ones(2, 64), torch.ones(8)]
-    extra = [torch.zeros(shape) for shape in graph_shapes(384).values()]
-    work = []
-    for inputs in (common, [*common, *extra]):
-        with FlopCounterMode(display=False) as counter, torch.inference_mode():
-            module(image, *inputs)
-        work.append(counter.get_total_flops())
-    assert work[0] < work[1] < 1.02 * work[0]

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from vl4ad_ros.cli.main import main
-from vl4ad_ros.evaluation.predictor import DetectorSpec
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.random_word.thresholds import Scene, choices, choose_thresholds, put_on_card
 from vl4ad_ros.runtime.bundle import ModelBundle
@@ -80,25 +77,6 @@ def test_the_node_takes_the_method_s_own_threshold_and_a_given_one_stays(bundle:
         state = next_state(detector, values, state, frozenset(changes))
         assert state.threshold == expected
     detector.close()
-
-
-def test_an_evaluation_takes_the_method_s_own_threshold(bundle: ModelBundle) -> None:
-    card = put_on_card(bundle, {"random_word": (0.25, 0.9)}).card
-    for method, expected in (("random_word", 0.25), ("vl4ad", card.default_threshold)):
-        predictor = DetectorSpec(str(bundle.path), method=method, threads=1).open()
-        assert predictor.default_threshold == expected
-        predictor.close()
-
-
-def test_detect_says_which_threshold_it_took(bundle: ModelBundle, tmp_path: Path) -> None:
-    import cv2
-
-    put_on_card(bundle, {"random_word": (0.25, 0.9)})
-    cv2.imwrite(str(tmp_path / "x.png"), scenes()[0][0][..., ::-1])
-    command = ["detect", str(tmp_path / "x.png"), "--bundle", str(bundle.path), "--method", "random_word"]
-    for extra, expected in (([], 0.25), (["--threshold", "0.5"], 0.5)):
-        assert main([*command, *extra, "--out", str(tmp_path / "out")]) == 0
-        assert json.loads((tmp_path / "out/result.json").read_text())["threshold"] == expected
 
 
 def test_scenes_without_anomalies_are_refused(bundle: ModelBundle) -> None:

@@ -9,10 +9,9 @@ import pytest
 from toy_text import ANOMALOUS_WORDS, NORMAL_WORDS, ToyEncoder, toy_family
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.random_word.embed import embed
 from vl4ad_ros.random_word.settings import TrainSettings, WordSettings
 from vl4ad_ros.random_word.training import Embedded, TextData, coverage, prepare, train, validate_network
-from vl4ad_ros.runtime.random_word_network import RandomWordNetwork, cosine_network, load_network
+from vl4ad_ros.runtime.random_word_network import RandomWordNetwork, load_network
 
 SETTINGS = TrainSettings(
     samples=300, validation_samples=80, epochs=25, hidden=16, batch=64, rate=5e-3, text_encoder=ToyEncoder.id
@@ -42,16 +41,6 @@ def test_learns_the_axis_that_is_known_to_be_right() -> None:
     p = network.probability(axis)
     assert p[0] < 0.2
     assert p[1] > 0.8
-
-
-def test_permuted_labels_destroy_the_score() -> None:
-    data = data_for()
-    labels = np.random.default_rng(0).permutation(data.train.labels)
-    network = train(TextData(Embedded(data.train.rows, labels), data.validation), SETTINGS, ToyEncoder.id)
-    assert abs(network.card["validation"]["all"]["auroc"] - 0.5) < 0.3
-    assert network.card["validation"]["all"]["auroc"] < 0.8
-    swapped = train(TextData(Embedded(data.train.rows, 1 - data.train.labels), data.validation), SETTINGS, "toy")
-    assert swapped.card["validation"]["all"]["auroc"] < 0.2
 
 
 def test_seeds_reproduce() -> None:
@@ -142,43 +131,3 @@ def test_file_round_trip_and_its_faults(tmp_path: Path) -> None:
         replace(network, b1=network.b1 * np.float32("nan"))
     with pytest.raises(Vl4adError, match="shapes"):
         replace(network, b1=network.b1[:-1])
-
-
-def test_cosine_network_is_the_two_class_softmax() -> None:
-    rng = np.random.default_rng(0)
-    means = rng.standard_normal((2, 6)).astype(np.float32) * 3
-    rows = rng.standard_normal((10, 6)).astype(np.float32)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    cosines = rows @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T
-    weights = np.exp(cosines / 0.07)
-    expected = weights[:, 1] / weights.sum(axis=1)
-    np.testing.assert_allclose(cosine_network(means, 0.07, "toy").probability(rows), expected, atol=1e-5)
-
-
-def test_embedding_is_cached_and_checked(tmp_path: Path) -> None:
-    class Counting(ToyEncoder):
-        seen: list[str]
-
-        def __init__(self) -> None:
-            self.seen = []
-
-        def encode(self, texts: list[str]) -> np.ndarray:
-            self.seen += texts
-            return super().encode(texts)
-
-    encoder = Counting()
-    texts = ["good oak", "bad oak", "good oak"]
-    rows = embed(texts, encoder, tmp_path, batch=1)
-    assert sorted(encoder.seen) == ["bad oak", "good oak"]
-    np.testing.assert_array_equal(rows, ToyEncoder().encode(texts))
-    np.testing.assert_array_equal(embed(texts[:2], encoder, tmp_path), rows[:2])
-    assert len(encoder.seen) == 2
-
-    class Wrong(ToyEncoder):
-        id = "toy:wrong"
-
-        def encode(self, texts: list[str]) -> np.ndarray:
-            return 2 * super().encode(texts)
-
-    with pytest.raises(Vl4adError, match=r"toy:wrong.*unit"):
-        embed(texts, Wrong())
