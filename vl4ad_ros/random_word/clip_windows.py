@@ -77,13 +77,7 @@ class ClipWindowPredictor:
     default_threshold = 0.5
 
     def __init__(self, tower: WindowTower, model: str, network: RandomWordNetwork, windows: Sequence[int]) -> None:
-        """Join a tower and a network.
-
-        Args:
-            tower: The image tower.
-            model: The tower's model, as the id of its text encoder.
-            network: Trained in the text space of that model.
-            windows: Window sizes in patches, beside the whole image.
+        """Join the image tower of a model and a network of its text space, for windows of some sizes in patches.
 
         Raises:
             Vl4adError: If the network is of another model, or a size is not positive.

@@ -65,8 +65,7 @@ def make_variants(
         settings: The training; the number of its words is that of all variants, its `labels` are those of `both`.
         encoder: The text encoder.
         seeds: One training each, with its own split, prompts and start.
-        visual_mean: float32 [D], the mean visual embedding of unlabelled images: each kind of network then comes once
-            with the gap left open and once with it closed. None leaves it open.
+        visual_mean: float32 [D], of unlabelled images: each kind of network then comes with its gap closed, too.
         reference: See `gap.close_gap`.
         cache: Folder for embeddings.
         say: See `Say`.
@@ -112,15 +111,7 @@ def compare(
     stride: int,
     say: Say,
 ) -> list[Row]:
-    """Evaluate every variant on every data set.
-
-    Args:
-        detector: The bundle in an engine.
-        data: Layout -> folder of the data set.
-        variants: The lines of the table.
-        prompt_set: VL4AD's; None takes the bundle's default.
-        stride: Take every n-th frame.
-        say: See `Say`.
+    """Evaluate every variant on every n-th frame of data sets (layout -> folder).
 
     Returns:
         One row for each network and data set, labelled with the variant's name.
@@ -150,8 +141,8 @@ def plain(variants: Sequence[Variant], rows: Sequence[Row]) -> list[dict[str, An
     for variant in variants:
         cards = [network.card for network in variant.networks if network is not None]
         held = [card["validation"]["all"] for card in cards if "validation" in card]
-        text = {f"held_out_{key}" if key == "auroc" else key: _summary([figures[key] for figures in held])
-                for key in ("auroc", "coverage") if held}  # fmt: skip
+        keys = {"held_out_auroc": "auroc", "coverage": "coverage"} if held else {}
+        text = {name: _summary([figures[key] for figures in held]) for name, key in keys.items()}
         results: dict[str, dict[str, Any]] = {}
         for name in dict.fromkeys(row.dataset for row in rows):
             found = [row.result for row in rows if (row.step.label, row.dataset) == (variant.name, name)]

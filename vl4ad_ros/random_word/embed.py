@@ -40,10 +40,10 @@ def embed(
 
     Args:
         texts: Prompts; repeated ones are embedded once.
-        encoder: The text encoder.
+        encoder: The text encoder, called with `batch` texts at a time.
         cache: Folder that keeps embeddings by the hash of the texts and the encoder's id, see `cache_folder`; None
             keeps none. A damaged file there is made anew.
-        batch: Texts per call of the encoder.
+        batch: See `encoder`.
         progress: Called with (texts done, texts in all).
 
     Raises:

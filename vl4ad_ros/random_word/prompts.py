@@ -57,13 +57,9 @@ def load_words(settings: WordSettings, family: PromptFamily) -> tuple[str, ...]:
 def split(
     family: PromptFamily, words: Sequence[str], held_out: float, rng: np.random.Generator
 ) -> tuple[Material, Material]:
-    """Divide templates, states and words into a training and a held-out half that share none of them.
+    """Divide templates, states and words into a training and a held-out part that share none of them.
 
-    Args:
-        family: The family.
-        words: Dictionary words.
-        held_out: Share to hold out of each list, in (0, 1); at least one stays on either side.
-        rng: Source of the choice.
+    `held_out` is the share of each list, in (0, 1), that is held out; at least one stays on either side.
     """
 
     def part(items: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,27 +18,26 @@ SLOT = "{}"
 BUILT_IN = "built-in"
 
 
-def _distinct(texts: list[str]) -> list[str]:
-    if len(set(texts)) < len(texts):
-        raise ValueError(f"'{next(t for t in texts if texts.count(t) > 1)}' is given twice")
-    return texts
+def _slots(kind: str, needed: bool) -> Callable[[list[str]], list[str]]:
+    """Return a check of distinct texts with one slot, or at most one."""
+
+    def check(texts: list[str]) -> list[str]:
+        for text in texts:
+            bare = text.replace(SLOT, "")
+            if text.count(SLOT) > 1 or "{" in bare or (needed and bare == text) or not (needed or bare.strip()):
+                want = (
+                    "exactly one {} for the state" if needed else "words of its own and at most one {} for random words"
+                )
+                raise ValueError(f"{kind} '{text}' needs {want}")
+            if texts.count(text) > 1:
+                raise ValueError(f"{kind} '{text}' is given twice")
+        return texts
+
+    return check
 
 
-def _templates(texts: list[str]) -> list[str]:
-    for text in texts:
-        if text.count(SLOT) != 1 or "{" in text.replace(SLOT, ""):
-            raise ValueError(f"template '{text}' needs exactly one {{}} for the state")
-    return _distinct(texts)
-
-
-def _states(texts: list[str]) -> list[str]:
-    for text in texts:
-        if text.count(SLOT) > 1 or "{" in text.replace(SLOT, "") or not text.replace(SLOT, "").strip():
-            raise ValueError(f"state '{text}' needs words of its own and at most one {{}} for the random words")
-    return _distinct(texts)
-
-
-States = Annotated[list[str], Field(min_length=2), AfterValidator(_states)]
+Templates = Annotated[list[str], Field(min_length=2), AfterValidator(_slots("template", True))]
+States = Annotated[list[str], Field(min_length=2), AfterValidator(_slots("state", False))]
 
 
 class PromptFamily(Checked):
@@ -55,7 +55,7 @@ class PromptFamily(Checked):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_\-]*$")
     description: str = ""
     subject: str = ""
-    templates: Annotated[list[str], Field(min_length=2), AfterValidator(_templates)]
+    templates: Templates
     normal: States
     anomalous: States
 

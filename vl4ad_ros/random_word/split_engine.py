@@ -44,10 +44,6 @@ class SplitEngine(OnnxRuntimeEngine):
     def __init__(self, bundle: ModelBundle, threads: int = 0) -> None:
         """Load the bundle's graph, cut in two.
 
-        Args:
-            bundle: The model bundle.
-            threads: CPU threads; 0 lets ONNX Runtime choose.
-
         Raises:
             Vl4adError: If the graph cannot be cut or loaded.
         """

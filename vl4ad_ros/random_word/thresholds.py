@@ -21,6 +21,7 @@ from vl4ad_ros.runtime.random_word_files import METHOD, network_path
 from vl4ad_ros.runtime.scores import DEFAULT_SCORING
 from vl4ad_ros.training.command import TrainOptions, configured
 from vl4ad_ros.training.data import load_data
+from vl4ad_ros.training.validation_scenes import generate_scenes
 
 Scene = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 """An image uint8 [H, W, 3] and its labels uint8 [H, W]: 1 anomaly, 0 none, 255 left out."""
@@ -36,12 +37,7 @@ def choices(bundle: ModelBundle) -> list[tuple[str, str]]:
 
 
 def choose_thresholds(bundle: ModelBundle, scenes: Iterable[Scene], threads: int = 0) -> dict[str, tuple[float, float]]:
-    """Return the threshold of the largest pixel F1, and that F1, by `bundle.threshold_key`.
-
-    Args:
-        bundle: The bundle, with its random-word network.
-        scenes: Scenes with anomalies.
-        threads: CPU threads; 0 takes all cores.
+    """Return the threshold of the largest pixel F1 on scenes with anomalies, and that F1, by `bundle.threshold_key`.
 
     Raises:
         Vl4adError: If the scenes hold no anomaly.
@@ -67,17 +63,11 @@ def put_on_card(bundle: ModelBundle, chosen: dict[str, tuple[float, float]]) -> 
     """Write the thresholds onto the bundle's card, that of the default score as its default, with their origin."""
     own = {name: threshold for name, (threshold, _) in chosen.items()}
     default = own.pop(threshold_key("vl4ad", DEFAULT_SCORING), bundle.card.default_threshold)
-    how = {
-        "how": "largest pixel F1 on the generated validation scenes",
-        "f1": {name: round(f1, 4) for name, (_, f1) in chosen.items()},
+    f1 = {name: round(f1, 4) for name, (_, f1) in chosen.items()}
+    scores = bundle.card.scores | {
+        "thresholds": {"how": "largest pixel F1 on the generated validation scenes", "f1": f1}
     }
-    card = bundle.card.model_copy(
-        update={
-            "default_threshold": default,
-            "thresholds": own,
-            "scores": {**bundle.card.scores, "thresholds": how},
-        }
-    )
+    card = bundle.card.model_copy(update={"default_threshold": default, "thresholds": own, "scores": scores})
     return ModelBundle(bundle.path, write_card(bundle.path, card))
 
 
@@ -87,8 +77,6 @@ def scenes_of_run(config_file: Path, data_root: Path | None) -> list[Scene]:
     Raises:
         Vl4adError: If the configuration or its data are faulty, or it pastes no objects.
     """
-    from vl4ad_ros.training.validation_scenes import generate_scenes
-
     config = configured(TrainOptions(config_file, data_root))
     made = generate_scenes(load_data(config), config.validation, config.seed)
     if not made:

@@ -106,37 +106,27 @@ class _Head(nn.Module):
 
     def network(self, prompts: Embedded, encoder_id: str) -> RandomWordNetwork:
         """Return the trained network; its text means are those of the prompts."""
-        weights = {name: value.detach().numpy().copy() for name, value in self.named_parameters()}
-        return RandomWordNetwork(
-            w1=np.ascontiguousarray(weights["first.weight"].T),
-            b1=weights["first.bias"],
-            w2=weights["second.weight"][0],
-            b2=weights["second.bias"],
-            shift=np.zeros(prompts.rows.shape[1], dtype=np.float32),
-            text_means=prompts.means(),
-            encoder_id=encoder_id,
-        )
+        w1, b1, w2, b2 = (value.detach().numpy().copy() for value in self.parameters())
+        shift = np.zeros(prompts.rows.shape[1], dtype=np.float32)
+        return RandomWordNetwork(np.ascontiguousarray(w1.T), b1, w2[0], b2, shift, prompts.means(), encoder_id)
 
 
 def train(
     data: TextData, settings: TrainSettings, encoder_id: str, report: EpochReport | None = None
 ) -> RandomWordNetwork:
-    """Train on embedded prompts, stop early, train once more on all of them, and return the network with its card.
+    """Train on prompts that the encoder embedded, and return the network with its card.
 
     Training stops by the loss of the `all` set: words, states and templates that training has not seen; the figures
     on the card are those of the network of its lowest value. With `refit`, the network that is returned is then trained
     anew for as many passes on the validation prompts as well: it would otherwise lack a quarter of the states.
-
-    Args:
-        data: Embedded prompts.
-        settings: The settings.
-        encoder_id: The text encoder that embedded them.
-        report: See `EpochReport`.
     """
     started = time.monotonic()
     learned = data.train
     # A generator of our own cannot reach dropout; forking keeps the caller's random state as it was.
-    with torch.random.fork_rng(devices=[]), _one_thread():
+    with torch.random.fork_rng(devices=[]), contextlib.ExitStack() as stack:
+        # One thread: the matrices are so small that threads would mostly wait for each other.
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(1)
         head, epochs, best = _fit(data, settings, report)
         validation = validate_network(head.network(learned, encoder_id), data)
         if settings.refit:
@@ -148,10 +138,7 @@ def train(
         "kind": "random-word network",
         "text_encoder": encoder_id,
         "settings": settings.model_dump(mode="json"),
-        "prompts": {
-            "train": len(learned.labels),
-            **{name: len(part.labels) for name, part in data.validation.items()},
-        },
+        "prompts": {name: len(part.labels) for name, part in {"train": learned, **data.validation}.items()},
         "images": "none: trained on text embeddings alone",
         "epochs": epochs,
         "best_epoch": best,
@@ -161,17 +148,6 @@ def train(
         "gap": {"kind": "none"},
     }
     return replace(head.network(learned, encoder_id), card=card)
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute on one thread: the matrices are so small that threads would mostly wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _start(prompts: Embedded, settings: TrainSettings) -> tuple[_Head, Iterator[float]]:

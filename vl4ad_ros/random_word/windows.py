@@ -53,14 +53,9 @@ class WindowTower(ABC):
 
     @torch.inference_mode()
     def embed(self, image: Tensor, scales: Sequence[Tensor]) -> list[Tensor]:
-        """Embed the windows of a prepared image.
+        """Embed the windows of a prepared image, [n, D] with unit rows for each scale.
 
-        Args:
-            image: [3, h, w].
-            scales: int64 [n, k] each: the patches of each window, row-major.
-
-        Returns:
-            [n, D] for each scale, unit rows.
+        A scale is the patches of its windows, row-major: int64 [n, k].
         """
         shared = self._shared(image[None])
         return [
