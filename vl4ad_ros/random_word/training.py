@@ -65,14 +65,13 @@ def prepare(
 ) -> TextData:
     """Generate and embed the training prompts and the validation sets; equal settings give equal data.
 
-    The validation prompts depend on the seed alone: they carry one to four random words also where the training has
-    none, so that trainings with different numbers of words can be compared.
+    Validation, and with it what `refit` learns, places random words as the training does: a network that has seen none
+    is not stopped by prompts with words, nor taught them after all.
     """
     for_split, for_train, for_validation = (np.random.default_rng([settings.seed, part]) for part in range(3))
     train, held = split(family, load_words(settings.words, family), settings.held_out, for_split)
-    probing = settings.words.model_copy(update={"least": 1, "most": 4})
     validation = {
-        name: generate(material, probing, settings.validation_samples, for_validation)
+        name: generate(material, settings.words, settings.validation_samples, for_validation)
         for name, material in mix(train, held).items()
     }
     prompts = generate(train, settings.words, settings.samples, for_train)
