@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import struct
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -252,3 +256,49 @@ def test_a_compressed_label_keeps_its_depth() -> None:
 def test_fields_refuse_an_array_of_another_type() -> None:
     with pytest.raises(Vl4adError, match="mono8"):
         array_fields(np.zeros((8, 10, 3), np.uint8), "mono8")
+
+
+CV_BRIDGE = """
+import cv2, numpy as np
+{first}
+class CvBridge:
+    def imgmsg_to_cv2(self, message, desired_encoding):
+        codes = {{"bgr8": cv2.COLOR_BGR2RGB, "mono8": cv2.COLOR_GRAY2RGB, "bayer_rggb8": cv2.COLOR_BayerBG2RGB}}
+        assert desired_encoding == "rgb8"
+        shape = (message.height, message.width, message.step // message.width)
+        pixels = np.ndarray(shape, np.uint8, message.data)
+        print("used", message.encoding) if message.height == 16 else None
+        return cv2.cvtColor(pixels, codes[message.encoding]) {last}
+"""
+PROGRAM = """
+from vl4ad_ros.io.images import decode, decoder_name
+shapes = {"bgr8": 3, "mono8": 1, "rgba8": 4}
+pictures = [decode(name, 16, 8, 8 * n, False, bytes(range(128)) * n) for name, n in shapes.items()]
+print(decoder_name(), [int(picture[1, 1, 0]) for picture in pictures])
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "used"),
+    [
+        ("", "", ["bgr8", "mono8"]),
+        ("", "+ 1", []),  # It does not give what our decoder gives.
+        ("raise AttributeError('_ARRAY_API not found')", "", []),
+    ],
+)
+def test_cv_bridge_decodes_where_it_is_installed_and_works(
+    first: str, last: str, used: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "cv_bridge.py").write_text(CV_BRIDGE.format(first=first, last=last))
+
+    def run(**more: str) -> list[str]:
+        command = [sys.executable, "-c", PROGRAM]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **more})
+        return done.stdout.splitlines()
+
+    *lines, result = run(PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path]))
+    assert lines == [f"used {encoding}" for encoding in used]
+    name, values = result.split(" ", 1)
+    assert name == ("cv_bridge" if used else "vl4ad_ros")
+    rows = np.frombuffer(bytes(range(128)) * 4, np.uint8).reshape(16, 8, 4)
+    assert values == str([int(rows.reshape(-1)[: 16 * 24].reshape(16, 8, 3)[1, 1, 2]), 9, int(rows[1, 1, 0])])

@@ -35,6 +35,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Float64, String
 
+from vl4ad_ros.io.images import decoder_name
 from vl4ad_ros.nodes.health import STAGES
 from vl4ad_ros.nodes.topics import TOPICS
 from vl4ad_ros.runtime.settings import PARAMETERS
@@ -126,6 +127,35 @@ def test_live_settings_act_on_the_next_frame_and_wrong_ones_change_nothing(clien
     newest = client.wait("the prompt set's stamp", with_a_stamp)
     assert newest["name"] == "merged"
     assert [entry["name"] for entry in newest["previous"]][-1] == "merged"
+
+
+def test_integers_equal_values_and_the_log_of_swaps(client: Client, detector: Process) -> None:
+    maps, _ = client.hear_results()
+    published = client.hear_prompt_set()
+    client.wait_connected()
+
+    def swap_after(name: str, value: object) -> int:
+        assert client.set_parameter(name, value).successful
+        second = answer(client, maps).header.stamp.sec
+        newest: list[Any] = []
+
+        def with_a_stamp() -> bool:
+            newest[:] = [json.loads(message.data) for message in published[-1:]]
+            return bool(newest) and newest[0]["since"].get("", {}).get("sec", 0) <= second
+
+        client.wait("the prompt set in force", with_a_stamp)
+        return int(newest[0]["swap"])
+
+    first = swap_after("threshold", 1)  # an integer for a double
+    assert client.get_parameter("threshold") == 1.0
+    assert swap_after("threshold", 1.0) == first
+    assert swap_after("prompt_set", "traffic") == first
+    assert swap_after("prompt_set", "merged") == first + 1
+    client.wait("the log's line of the swap", lambda: "prompt set traffic -> merged" in detector.output())
+    client.wait("its first stamp", lambda: f"Swap {first + 1} ('merged') holds" in detector.output())
+    assert client.get_parameter("available_prompt_sets") == ["greys", "merged", "traffic", "traffic_ood"]
+    refused = client.set_parameter("available_prompt_sets", ["mine"])
+    assert (refused.successful, "read-only" in refused.reason) == (False, True)
 
 
 def bfloat16_set(path: Path) -> None:
@@ -230,6 +260,7 @@ def test_diagnostics_name_what_runs_and_what_it_costs(client: Client) -> None:
     assert int(engine["swap"]) >= 1
     assert engine["library"].startswith("onnxruntime ")
     assert engine["model"].endswith("model.onnx")
+    assert engine["decoder"] == decoder_name()
     for stage in STAGES:
         assert float(camera[f"{stage} median (ms)"]) <= float(camera[f"{stage} p95 (ms)"])
     assert float(camera["rate in (Hz)"]) > 0 < float(camera["rate out (Hz)"])
@@ -361,7 +392,9 @@ def test_the_running_node_is_as_declared(client: Client) -> None:
 
     listed = client.call(ListParameters, "list_parameters", ListParameters.Request()).result.names
     names = [parameter.name for parameter in PARAMETERS]
-    assert sorted(n for n in listed if not n.startswith(("use_sim_time", "qos_", "start_type"))) == sorted(names)
+    assert sorted(
+        n for n in listed if not n.startswith(("use_sim_time", "qos_", "start_type", "available_prompt_sets"))
+    ) == sorted(names)
     described = client.call(DescribeParameters, "describe_parameters", DescribeParameters.Request(names=names))
     values = client.call(GetParameters, "get_parameters", GetParameters.Request(names=names)).values
     for parameter, descriptor, value in zip(PARAMETERS, described.descriptors, values, strict=True):

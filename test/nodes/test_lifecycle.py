@@ -47,9 +47,10 @@ def own_memory(pid: int) -> int:
 def test_every_transition_and_the_memory_given_back(mock_bundle: Path, tmp_path: Path, client: Client) -> None:
     maps, _ = client.hear_results()
     published = client.hear_prompt_set()
-    values = parameters(bundle=str(mock_bundle), prompt_set="traffic", autostart=False)
+    values = parameters(bundle=str(mock_bundle), prompt_set="traffic", autostart=False, max_rate=100)
     with running(DETECTOR, tmp_path / "log", *REMAP, *values) as process:
         assert client.state() == "unconfigured"
+        assert client.get_parameter("max_rate") == 100.0  # given as an integer
         at_first = own_memory(process.popen.pid)
         assert client.change_state(CONFIGURE)
         # What is in force is published while inactive, too.
@@ -72,6 +73,8 @@ def test_every_transition_and_the_memory_given_back(mock_bundle: Path, tmp_path:
         client.wait_connected()
         client.send_until_heard(image_message(RED, stamp=(5, 0)), maps)
     assert "Traceback" not in process.output()
+    for line in ("Configured: ", "Activated: hearing /camera/image", "Deactivated", "Cleaned up"):
+        assert line in process.output()
     assert at_work - at_first > 20e6, "the frames left no memory that could be given back"
     assert in_the_end - at_first < 0.5 * (at_work - at_first)
 
@@ -119,10 +122,20 @@ def test_a_value_that_is_none_of_its_choices_at_the_start(
     assert "Traceback" not in process.output()
 
 
-def test_a_parameter_of_the_wrong_type_ends_the_start_with_a_sentence(tmp_path: Path) -> None:
-    with running(DETECTOR, tmp_path / "log", *parameters(threshold="high")) as process:
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("threshold", "high", "threshold"),
+        ("cameras", "front", "cameras"),
+        ("treshold", 0.5, "did you mean 'threshold'"),
+    ],
+)
+def test_a_parameter_of_the_wrong_type_or_name_ends_the_start_with_a_sentence(
+    name: str, value: object, sentence: str, tmp_path: Path
+) -> None:
+    with running(DETECTOR, tmp_path / "log", *parameters(**{name: value})) as process:
         assert process.popen.wait(DEADLINE_S) == 2
-    assert "threshold" in process.output()
+    assert sentence in process.output()
     assert "Traceback" not in process.output()
 
 

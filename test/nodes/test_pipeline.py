@@ -87,5 +87,7 @@ def test_a_state_is_made_anew_only_where_something_changed(detector: Detector) -
     other = next_state(detector, VALUES | {"prompt_set": "merged"}, first, frozenset({"prompt_set"}))
     assert (other.version, other.prompts.prompt_set.name) == (first.version + 1, "merged")
     assert first.prompts.prompt_set.name == "traffic"
+    again = next_state(detector, VALUES, first, frozenset({"prompt_set", "threshold"}))
+    assert again.version == first.version
     with pytest.raises(Vl4adError, match="has no method 'random_word'"):
         state(detector, method="random_word")

@@ -9,6 +9,8 @@ import io
 import sys
 from array import array
 from collections.abc import Callable
+from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import cv2
@@ -106,16 +108,53 @@ def decode(encoding: str, height: int, width: int, step: int, big_endian: bool, 
         return _nv24(height, width, step, data)
     if encoding not in _PACKED:
         raise BadImageError("encoding", f"Unknown encoding: expected one of {sorted(ENCODINGS)}, got {encoding!r:.60}.")
-    channels, bits, to_rgb = _PACKED[encoding]
+    channels, bits, _ = _PACKED[encoding]
     if channels == 2 and width % 2:
         raise BadImageError("size", f"A {encoding} image has an even width, got {width}.")
     row = width * channels * bits // 8
-    rows = _rows(encoding, height, row, step, data)[:, :row]
+    rows = _rows(encoding, height, row, step, data)
+    if encoding in _bridged() and step == row:
+        return _by_cv_bridge(encoding, height, width, step, data)
+    return _to_rgb(encoding, height, width, big_endian, rows)
+
+
+def _to_rgb(encoding: str, height: int, width: int, big_endian: bool, rows: U8) -> U8:
+    channels, bits, to_rgb = _PACKED[encoding]
+    rows = rows[:, : width * channels * bits // 8]
     if bits == 16:
         # The upper byte stands second in little-endian order, first in big-endian order.
         rows = rows[:, 0 if big_endian else 1 :: 2]
     pixels = rows.reshape(height, width, channels) if channels > 1 else rows
     return to_rgb(pixels if to_rgb is _same else np.ascontiguousarray(pixels))
+
+
+def decoder_name() -> str:
+    """Return what decodes images: `cv_bridge`, or this module where cv_bridge is not installed or does not work."""
+    return "cv_bridge" if _bridged() else "vl4ad_ros"
+
+
+@lru_cache(maxsize=1)
+def _bridged() -> frozenset[str]:
+    """Return the encodings that cv_bridge decodes here as this module does; it is tried on a small image of each."""
+    rng = np.random.default_rng(0)
+    found = set()
+    for encoding, (channels, bits, _) in _PACKED.items():
+        if bits == 8 and "UC" not in encoding:
+            rows = rng.integers(0, 256, (MIN_SIDE, MIN_SIDE * channels), dtype=np.uint8)
+            try:
+                bridged = _by_cv_bridge(encoding, MIN_SIDE, MIN_SIDE, rows.shape[1], rows.tobytes())
+            except Exception:  # Not there, built for another NumPy, or an encoding that it does not know.
+                continue
+            if np.array_equal(bridged, _to_rgb(encoding, MIN_SIDE, MIN_SIDE, False, rows)):
+                found.add(encoding)
+    return frozenset(found)
+
+
+def _by_cv_bridge(encoding: str, height: int, width: int, step: int, data: Data) -> U8:
+    from cv_bridge import CvBridge
+
+    fields = {"encoding": encoding, "height": height, "width": width, "step": step, "is_bigendian": 0, "data": data}
+    return np.asarray(CvBridge().imgmsg_to_cv2(SimpleNamespace(**fields), "rgb8"), dtype=np.uint8)
 
 
 def _check_size(height: int, width: int) -> None:

@@ -82,6 +82,11 @@ class Camera:
             info = camera_info_beside(images.topic)
         self._inputs.append(InputTopic(self._node, CameraInfo, info, self._on_info, OUTPUT, choice=reliability))
 
+    @property
+    def topics(self) -> list[str]:
+        """The topics that are heard: the images', then the camera_info's."""
+        return [topic.topic for topic in self._inputs]
+
     def unsubscribe(self) -> None:
         """Stop receiving."""
         for topic in self._inputs:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rcl_interfaces.msg import SetParametersResult
+from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter as RosParameter
 from std_msgs.msg import Header
 
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.images import decoder_name
 from vl4ad_ros.nodes import health, messages
 from vl4ad_ros.nodes.camera import Camera
 from vl4ad_ros.nodes.executor import GuardedExecutor, run_node
@@ -29,6 +30,7 @@ from vl4ad_ros.runtime.settings import BY_NAME, PARAMETERS, check_values
 
 NAME = "detector"
 DIAGNOSTICS_PERIOD_S = 1.0
+AVAILABLE = "available_prompt_sets"
 
 OpenDetector = Callable[[str, str, int, int, bool, int], Detector]
 
@@ -43,7 +45,8 @@ class DetectorNode(LifecycleNode):
             open_detector: Makes the detector, with the arguments of `Detector.open`.
 
         Raises:
-            rclpy.exceptions.ParameterException: If an override has another type or is out of range.
+            Vl4adError: If a parameter is given that is unknown.
+            rclpy.exceptions.ParameterException: If one has another type or is out of range.
         """
         # Before the base class: where a parameter is refused, it destroys the node that was begun.
         self._open_detector = open_detector
@@ -55,7 +58,7 @@ class DetectorNode(LifecycleNode):
         self._prompt_set: PromptSetPublisher | None = None
         self._fault = ""
         self._callback_errors = 0
-        super().__init__(NAME)
+        super().__init__(NAME, automatically_declare_parameters_from_overrides=True)
         self._values = declare(self, PARAMETERS)
         self._vision_msgs = messages.find_vision_msgs()
         self._diagnostics = create_publisher(self, DiagnosticArray, "/diagnostics", QUEUE)
@@ -75,6 +78,9 @@ class DetectorNode(LifecycleNode):
         except Vl4adError as error:
             self._free()
             return self._failure(f"Not configured: {error}", str(error))
+        except Exception as error:
+            self._fault = f": {error!r:.300}"
+            raise
         self._fault = ""
         return TransitionCallbackReturn.SUCCESS
 
@@ -107,12 +113,12 @@ class DetectorNode(LifecycleNode):
             self, self._detector, self._history, self._state_in_force, self._vision_msgs
         )
         self._cameras = [Camera(self, name, roi, self._vision_msgs) for name, roi in zip(names, rois, strict=True)]
-        bundle, info, prompts = self._detector.bundle, self._detector.engine.info, self._state.prompts
-        self.get_logger().info(
-            f"Configured: bundle '{bundle.card.name}' ({bundle.path}), backend {info.backend} on {info.device} "
-            f"({info.library}, {info.precision}), prompt set '{prompts.prompt_set.name}' "
-            f"{prompts.prompt_set.version}, scoring {prompts.scoring}, threshold {self._state.threshold:g}"
+        bundle = self._detector.bundle
+        self.declare_parameter(
+            AVAILABLE, bundle.prompt_set_names(), ParameterDescriptor(description="Read-only: the bundle's own.")
         )
+        in_force = _in_force(self._detector, self._state)
+        self.get_logger().info(f"Configured: {_shown({'bundle folder': bundle.path, **in_force})}")
         self._prompt_set.publish()
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -139,16 +145,20 @@ class DetectorNode(LifecycleNode):
         except Vl4adError as error:
             self._stop()
             return self._failure(f"Not activated: {error}", str(error))
+        topics = [topic for camera in self._cameras for topic in camera.topics]
+        self.get_logger().info(f"Activated: hearing {', '.join(topics)}")
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop work after the frame in hand, and keep everything loaded."""
         self._stop()
+        self.get_logger().info("Deactivated")
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything."""
         self._free()
+        self.get_logger().info("Cleaned up")
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -158,7 +168,7 @@ class DetectorNode(LifecycleNode):
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything; success leads to `unconfigured`, from where the node can be configured again."""
-        fault = f"The node failed while {state.label}; configure it again."
+        fault = f"The node failed while {state.label}{self._fault}; configure it again."
         self._failure(fault, fault)
         self._free()
         return TransitionCallbackReturn.SUCCESS
@@ -186,6 +196,8 @@ class DetectorNode(LifecycleNode):
         if self._detector is not None:
             self._detector.close()
             self._detector = None
+            if self.has_parameter(AVAILABLE):
+                self.undeclare_parameter(AVAILABLE)
             trim_memory()
 
     # Frames
@@ -218,6 +230,8 @@ class DetectorNode(LifecycleNode):
     # Prompt sets and parameters
 
     def _on_set(self, parameters: Sequence[RosParameter]) -> SetParametersResult:
+        if any(p.name == AVAILABLE and self.has_parameter(AVAILABLE) for p in parameters):
+            return SetParametersResult(successful=False, reason=f"{AVAILABLE} is read-only.")
         changes = {p.name: p.value for p in parameters if p.name in BY_NAME}
         if not changes:  # Of a topic's quality of service: declared while it is made.
             return SetParametersResult(successful=True)
@@ -232,8 +246,10 @@ class DetectorNode(LifecycleNode):
                             f"(ros2 lifecycle set {self.get_fully_qualified_name()} cleanup)."
                         )
                 self._state = state = next_state(self._detector, values, before, frozenset(changes))
-                swapped = before is None or state.version != before.version
-                if swapped and self._prompt_set is not None:
+                if self._prompt_set is not None and before is not None and state.version != before.version:
+                    old, new = _in_force(self._detector, before), _in_force(self._detector, state)
+                    changed = {name: f"{old[name]} -> {new[name]}" for name in new if old[name] != new[name]}
+                    self.get_logger().info(f"Swapped: {_shown(changed)}")
                     self._prompt_set.publish()
         except Exception as error:  # Whatever a file holds: a parameter that is refused must not end the node.
             self._state = before
@@ -283,8 +299,15 @@ def _in_force(detector: Detector, state: FrameState) -> dict[str, object]:
         "random-word network version": network.get("version", ""),
         "temperature": prompts.temperature,
         "threshold": state.threshold,
+        "output size": state.output_size,
+        "smallest region": state.min_region_area,
         "enabled": json.dumps(state.enabled),
+        "decoder": decoder_name(),
     }
+
+
+def _shown(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items() if value != "")
 
 
 def main(args: Sequence[str] | None = None) -> int:

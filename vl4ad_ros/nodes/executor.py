@@ -26,6 +26,7 @@ from rclpy.service import Service
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.nodes.memory import prepare_memory
+from vl4ad_ros.nodes.parameters import integers_to_doubles
 
 # A thread that works hands over to one that was woken after so long; Python's 5 ms are a third of a frame at 60 Hz.
 SWITCH_INTERVAL_S = 0.0002
@@ -62,6 +63,7 @@ class GuardedExecutor(SingleThreadedExecutor):
         """Take over a node's callbacks, those of services, topics, timers and events made later, too."""
         super().__init__(context=node.context)
         self.errors = 0
+        self._node = node
         self._logger = node.get_logger()
         # Not `error` itself: rclpy raises where one line of code logs at two levels, and the cameras' logs warn.
         self._log = ThrottledLog(lambda sentence: self._logger.error(sentence))
@@ -74,7 +76,7 @@ class GuardedExecutor(SingleThreadedExecutor):
         except (ShutdownException, TimeoutException):
             return
         if isinstance(entity, Service) and not isinstance(entity.callback, _GuardedService):
-            entity.callback = _GuardedService(entity.srv_type, entity.callback, partial(self._count, entity))
+            entity.callback = _GuardedService(self._node, entity, partial(self._count, entity))
         handler()
         error = handler.exception()
         if error is not None:
@@ -100,9 +102,10 @@ class GuardedExecutor(SingleThreadedExecutor):
 class _GuardedService:
     """A service's callback that answers with a failure and the reason where it would raise."""
 
-    def __init__(self, service: Any, callback: Callable[..., Any], count: Callable[[Exception], None]) -> None:
-        self._service = service
-        self._callback = callback
+    def __init__(self, node: Node, service: Service, count: Callable[[Exception], None]) -> None:
+        self._node = node
+        self._service: Any = service.srv_type
+        self._callback = service.callback
         self._count = count
 
     def __call__(self, request: Any, response: Any) -> Any:
@@ -113,6 +116,8 @@ class _GuardedService:
                 response.results += one.results
             return response
         try:
+            if self._service in (SetParameters, SetParametersAtomically):
+                integers_to_doubles(self._node, request.parameters)
             return self._callback(request, response)
         except Exception as error:
             self._count(error)

@@ -91,7 +91,7 @@ class OverlayNode(Node):
         Raises:
             Vl4adError: If a parameter cannot be used.
         """
-        super().__init__(NAME)
+        super().__init__(NAME, automatically_declare_parameters_from_overrides=True)
         self._values = declare(self, OVERLAY_PARAMETERS)
         check_values(self._values)
         self._vision_msgs = messages.find_vision_msgs()

@@ -77,7 +77,12 @@ class PromptSetPublisher:
         """Publish the stamp of a state's first result on a camera; by now, a newer state may be in force."""
         with self._lock:
             self._begin(made_with)
-            self._history.first_result(made_with.version, camera, messages.stamp_dict(header))
+            stamp = messages.stamp_dict(header)
+            self._history.first_result(made_with.version, camera, stamp)
+            self._node.get_logger().info(
+                f"Swap {made_with.version} ('{made_with.prompts.prompt_set.name}') holds on camera {camera or 'image'} "
+                f"since stamp {stamp['sec']}.{stamp['nanosec']:09d}"
+            )
             self._publish_newest()
 
     def _begin(self, state: FrameState) -> None:

@@ -22,7 +22,6 @@ from vl4ad_ros.runtime.random_word_network import DEFAULT, RandomWordNetwork
 from vl4ad_ros.runtime.settings import PromptSettings, from_ros
 
 _OF_THE_PROMPTS = ("prompt_set", "scoring", "method", "random_word", "temperature")
-_OF_THE_RESULT = (*_OF_THE_PROMPTS, "threshold", "output_size", "min_region_area")
 
 
 class Detector:
@@ -207,23 +206,29 @@ def next_state(
     Raises:
         Vl4adError: If the prompt set, scoring, method, network or temperature cannot be used with this bundle.
     """
-
-    def touched(names: tuple[str, ...]) -> bool:
-        return previous is None or changed is None or bool(changed & set(names))
-
     given = from_ros(values, PromptSettings.model_fields)
-    if previous is None or touched(_OF_THE_PROMPTS):
+    if previous is None or changed is None or changed & set(_OF_THE_PROMPTS):
         state = detector.state(**given)
     else:
         card, scoring = detector.bundle.card, previous.prompts.scoring
         own = card.threshold(previous.method, scoring)
         state = replace(previous, threshold=own if given["threshold"] is None else given["threshold"])
-    return replace(
+    state = replace(
         state,
-        version=1 if previous is None else previous.version + int(touched(_OF_THE_RESULT)),
+        version=1 if previous is None else previous.version,
         output_size=values["output_size"],
         min_region_area=int(values["min_region_area"]),
         max_rate=float(values["max_rate"]),
         enabled=bool(values["enabled"]),
         batch_wait_s=float(values["batch_wait_ms"]) / 1000,
     )
+    if previous is None or (changed is not None and _result_settings(state) == _result_settings(previous)):
+        return state
+    return replace(state, version=state.version + 1)
+
+
+def _result_settings(state: FrameState) -> tuple[object, ...]:
+    """Return what can alter a map, a mask or a region: where it is equal, nothing was swapped."""
+    prompts = state.prompts
+    prompt_set = (prompts.prompt_set.name, prompts.prompt_set.version, prompts.scoring, prompts.temperature)
+    return *prompt_set, state.method, state.random_word, state.threshold, state.output_size, state.min_region_area
