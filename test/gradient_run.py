@@ -14,18 +14,15 @@ from tiny_run import make_config, make_trainer
 from torch.utils.data import default_collate
 
 from vl4ad_ros.training.processes import Group, join_group
-from vl4ad_ros.training.stream import SampleStream
-from vl4ad_ros.training.synced_norm import SyncedBatchNorm2d
 
 BATCH = 4
 
 
 def one_step(data: Path, output: Path, group: Group) -> dict[str, torch.Tensor]:
-    """Gradients, running statistics, loss, and the number of synchronised batch norms."""
+    """Gradients, running statistics, and the loss."""
     torch.set_num_threads(1)
     trainer = make_trainer(make_config(data, output, batch=BATCH), group)
-    stream = SampleStream(trainer.data.maker)
-    samples = [stream[index] for index in range(group.rank, BATCH, group.size)]
+    samples = [trainer.data.samples[index] for index in range(group.rank, BATCH, group.size)]
     # Double precision: what is left are differences of the method, not of the order of sums.
     trainer.learner.double().train()
     loss, figures = trainer.loss(default_collate(samples), 0)
@@ -33,11 +30,9 @@ def one_step(data: Path, output: Path, group: Group) -> dict[str, torch.Tensor]:
     group.sum_gradients(trainer.learner)
     found = {name: p.grad for name, p in trainer.learner.named_parameters() if p.grad is not None}
     found |= {name: value for name, value in trainer.learner.named_buffers() if "running" in name}
-    synced = [module for module in trainer.learner.modules() if isinstance(module, SyncedBatchNorm2d)]
-    return {**found, "loss": torch.tensor(figures["loss"]), "synced": torch.tensor(len(synced))}
+    return {**found, "loss": torch.tensor(figures["loss"])}
 
 
 if __name__ == "__main__":
     group = join_group()
-    folder = Path(sys.argv[2])
-    torch.save(one_step(Path(sys.argv[1]), folder, group), folder / f"rank{group.rank}.pt")
+    torch.save(one_step(Path(sys.argv[1]), Path(sys.argv[2]), group), Path(sys.argv[2]) / f"rank{group.rank}.pt")

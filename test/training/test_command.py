@@ -13,7 +13,7 @@ from toy_text import ToyEncoder
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.network.config import VL4AD_TINY
 from vl4ad_ros.training import command
-from vl4ad_ros.training.checkpoint import LAST
+from vl4ad_ros.training.checkpoint import BEST, LAST
 from vl4ad_ros.training.command import TrainOptions, train
 from vl4ad_ros.training.loop import Trainer
 from vl4ad_ros.training.processes import Group
@@ -36,7 +36,6 @@ def run(folder: Path, plain: dict[str, Any], **options: Any) -> list[str]:
 
 
 def small(data: Path, output: Path, **changes: Any) -> dict[str, Any]:
-    """A run without objects, whose cut-outs take a while."""
     return plain_config(data, output, objects=None, **changes)
 
 
@@ -54,9 +53,9 @@ def test_a_good_configuration_passes_the_check(tmp_path: Path, tiny_data: Path) 
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
-        ({"prompt_sets": ["nope"]}, "There is no prompt set 'nope'"),
+        ({"prompt_sets": ["nope"]}, "no prompt set 'nope'"),
         ({"default_prompt_set": "vocabulary"}, r"default_prompt_set: expected one of \['tiny'\], got 'vocabulary'"),
         ({"prompt_sets": ["cityscapes", "cityscapes"]}, "two sets have the name 'cityscapes'"),
         ({"name": ""}, "export.name"),
@@ -66,9 +65,9 @@ def test_a_good_configuration_passes_the_check(tmp_path: Path, tiny_data: Path) 
     ],
 )
 def test_what_the_export_lacks_is_found_before_training(
-    tmp_path: Path, tiny_data: Path, changes: dict[str, Any], said: str
+    tmp_path: Path, tiny_data: Path, changes: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(Vl4adError, match=said):
+    with pytest.raises(Vl4adError, match=message):
         run(tmp_path, with_export(tiny_data, tmp_path / "out", **changes), check_only=True)
 
 
@@ -82,30 +81,23 @@ def test_a_prompt_set_that_the_graph_cannot_hold_is_found_before_training(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("model", "said"),
+    ("model", "height", "message"),
     [
-        ({"network": "nope"}, "There is no network 'nope'"),
-        ({"network": "vl4ad-l"}, "embeddings of 768 numbers, the text encoder 384"),
-        ({"network": "vl4ad-tiny", "backbone": "none.safetensors"}, "there is no file none.safetensors"),
-        ({"network": "vl4ad-lite", "backbone": "none.safetensors"}, "only CLIP's towers"),
-        ({"network": "small", "backbone": "none.safetensors"}, "'small' has no CLIP tower"),
-        ({"network": "vl4ad-tiny"}, r"several classes \(bus, car\)"),
+        ({"network": "nope"}, 64, "no network 'nope'"),
+        ({"network": "vl4ad-l"}, 64, "embeddings of 768 numbers, the text encoder 384"),
+        ({"network": "vl4ad-tiny", "backbone": "none.safetensors"}, 64, "there is no file none.safetensors"),
+        ({"network": "vl4ad-lite", "backbone": "none.safetensors"}, 64, "only CLIP's towers"),
+        ({"network": "small", "backbone": "none.safetensors"}, 64, "'small' has no CLIP tower"),
+        ({"network": "vl4ad-tiny"}, 64, r"several classes \(bus, car\)"),
+        ({"network": "vl4ad-tiny"}, 70, "multiples of 32, got 70 x 96"),
     ],
 )
 def test_a_wrong_network_is_found_by_the_check(
-    tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch, model: dict[str, Any], said: str
+    tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch, model: dict[str, Any], height: int, message: str
 ) -> None:
     monkeypatch.setattr(command, "create_encoder", lambda *_: WideToy())
-    with pytest.raises(Vl4adError, match=said):
-        run(tmp_path, small(tiny_data, tmp_path, model=model), check_only=True)
-
-
-def test_a_mask_network_s_input_has_its_strides(
-    tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(command, "create_encoder", lambda *_: WideToy())
-    plain = {**with_export(tiny_data, tmp_path, height=70), "model": {"network": "vl4ad-tiny"}}
-    with pytest.raises(Vl4adError, match="multiples of 32, got 70 x 96"):
+    plain = {**with_export(tiny_data, tmp_path, height=height), "model": model}
+    with pytest.raises(Vl4adError, match=message):
         run(tmp_path, plain, check_only=True)
 
 
@@ -115,7 +107,8 @@ def test_labels_without_a_picture_are_worth_a_note(tmp_path: Path, tiny_data: Pa
     (root / "images/1.png").unlink()
     sets = [{"name": "lone", "root": str(root), "classes": TABLE}]
     lines = run(tmp_path, small(tiny_data, tmp_path, datasets=sets), check_only=True)
-    assert f"note: 1 label maps of lone have no picture, the first is {root / 'labels/1.png'}" in lines
+    (note,) = (line for line in lines if line.startswith("note"))
+    assert str(root / "labels/1.png") in note
 
 
 def test_fewer_samples_than_processes_are_refused(
@@ -127,25 +120,13 @@ def test_fewer_samples_than_processes_are_refused(
 
 
 def test_only_the_first_process_writes(tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ranks: list[tuple[int, bool]] = []
-
-    class Stub(Trainer):
-        def __post_init__(self) -> None:
-            self.step = 0
-
-        def run(self) -> None:
-            ranks.append((self.group.rank, self.listener is not None))
-            if self.listener is not None:
-                self.listener(10, {"loss": 1.0})
-
-    monkeypatch.setattr(command, "Trainer", Stub)
+    monkeypatch.setattr(Trainer, "run", Trainer.validate)
     for rank in (1, 0):
         monkeypatch.setattr(command, "join_group", lambda rank=rank: Group(rank, 2))
-        said = run(tmp_path, small(tiny_data, tmp_path / "out"), export=False)
-        assert bool(said) == (rank == 0)
+        lines = run(tmp_path, small(tiny_data, tmp_path / "out"), export=False)
+        assert bool(lines) == (rank == 0)
         assert (tmp_path / "out").exists() == (rank == 0)
-    assert ranks == [(1, False), (0, True)]
-    assert {CURVE_FILE, CURVE_PICTURE, "tensorboard"} <= {path.name for path in (tmp_path / "out").iterdir()}
+    assert {CURVE_FILE, CURVE_PICTURE, BEST, "tensorboard"} <= {path.name for path in (tmp_path / "out").iterdir()}
 
 
 def test_a_finished_run_is_said_to_be_finished(tmp_path: Path, tiny_data: Path) -> None:
@@ -155,5 +136,5 @@ def test_a_finished_run_is_said_to_be_finished(tmp_path: Path, tiny_data: Path) 
     before = (tmp_path / "out" / LAST).stat().st_mtime_ns
     for steps in (2, 1):
         lines = run(tmp_path, plain, steps=steps, export=False)
-        assert lines[-1] == f"nothing left to train: 2 steps are done, and {steps} are asked for"
+        assert "nothing left to train" in lines[-1]
     assert (tmp_path / "out" / LAST).stat().st_mtime_ns == before

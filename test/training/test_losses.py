@@ -1,21 +1,18 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny_run import make_config, make_text
+from tiny_run import make_text
 
 from vl4ad_ros.network.small import SmallNetwork
 from vl4ad_ros.training.config import Optimizer
-from vl4ad_ros.training.data import load_data
+from vl4ad_ros.training.data import RunData
+from vl4ad_ros.training.dense_learner import DenseLearner, pixel_terms, union_log_probability
 from vl4ad_ros.training.label_tables import IGNORE
-from vl4ad_ros.training.learner import DenseLearner
-from vl4ad_ros.training.losses import name_term, pixel_terms, union_log_probability
-from vl4ad_ros.training.objective import make_learner
-from vl4ad_ros.training.schedule import rate_factor
+from vl4ad_ros.training.schedule import make_average, rate_factor
 
 # Classes a, b, c; rows: {a}, {b, c}, void.
 MEMBERS = torch.tensor([[True, False, False], [False, True, True], [False, False, False]])
@@ -62,20 +59,16 @@ def test_low_rank_cosines_are_exact() -> None:
     assert torch.allclose(network.cosines(embedding, text), wide @ text.T, atol=1e-5)
 
 
-def test_names_take_part_only_where_trained(tmp_path: Path, tiny_data: Path) -> None:
-    config = make_config(tiny_data, tmp_path)
-    data = load_data(config)
-    learner = make_learner(config, make_text(data), data.table.classes)
-    assert isinstance(learner, DenseLearner)
-    embedding = torch.randn(1, 4, 4, 16, requires_grad=True)
-    logits = torch.zeros(1, 4, 4, 5)
+def test_names_take_part_only_where_trained(tiny_run_data: RunData) -> None:
+    learner = DenseLearner(tiny_run_data.samples.config, tiny_run_data, make_text(tiny_run_data))
+    trained = tiny_run_data.train_names
+    embedding, logits = torch.randn(1, 4, 4, 16), torch.zeros(1, 4, 4, 5)
     rows = torch.full((1, 8, 8), IGNORE, dtype=torch.uint8)
     names = torch.full((1, 4, 4), -1, dtype=torch.int16)
-    rows[:, :2, :2], names[0, 0, 0] = data.table.void, 1
-    members = torch.from_numpy(data.table.rows)
-    term = name_term(learner, embedding, logits, rows, names, members, torch.tensor([True, True, False]))
+    rows[:, :2, :2], names[0, 0, 0] = tiny_run_data.table.void, trained[1]
+    term = learner.name_term(embedding, logits, rows, names)
     assert term.weight.item() == 1
-    scores = torch.cat([torch.zeros(4), learner.name_logits(embedding[0, 0, 0])[:2]])
+    scores = torch.cat([torch.zeros(4), learner.name_logits(embedding[0, 0, 0])[list(trained)]])
     assert term.total.item() == pytest.approx(-scores.log_softmax(0)[5].item(), abs=1e-4)
 
 
@@ -87,3 +80,18 @@ def test_rate_goes_up_stays_and_comes_down() -> None:
     assert factors == pytest.approx({"line": 0.75, "poly": 0.75**0.9, "cosine": (1 + math.sqrt(0.5)) / 2})
     longer = settings.model_copy(update={"steps": 200})
     assert all(rate_factor(step, settings) == rate_factor(step, longer) for step in range(80))
+
+
+def test_averaged_weights_follow_slower_and_slower() -> None:
+    module = torch.nn.BatchNorm1d(1)
+    average = make_average(module, 0.9)
+    seen = []
+    for value in range(200):
+        module.load_state_dict({name: torch.full_like(t, value) for name, t in module.state_dict().items()})
+        average.update_parameters(module)
+        own = average.module.state_dict()
+        seen.append(value - own["weight"].item())
+        assert own["running_mean"].item() == pytest.approx(own["weight"].item())
+    assert seen[0] == 0
+    assert seen[1] < seen[5] < seen[-1]
+    assert seen[-1] == pytest.approx(0.9 / (1 - 0.9), rel=0.05), "a ramp's delay at a constant decay"

@@ -1,3 +1,5 @@
+"""The curve of a run."""
+
 from __future__ import annotations
 
 import json
@@ -10,7 +12,7 @@ from vl4ad_ros.training.report import CURVE_FILE, CURVE_PICTURE, RunReport, draw
 
 
 def test_the_curve_is_written_and_drawn(tmp_path: Path, tiny_data: Path) -> None:
-    report = RunReport(make_config(tiny_data, tmp_path), {})
+    report = RunReport(make_config(tiny_data, tmp_path))
     report.start(0)
     for step in range(1, 21):
         report.listen(step, {"loss": 10.0 / step, "loss/classes": 5.0 / step})
@@ -37,7 +39,7 @@ def test_half_a_line_is_passed_over_and_the_next_one_is_whole(tmp_path: Path, ti
     path = tmp_path / CURVE_FILE
     path.write_bytes(b'{"step": 10, "loss": 2}\n{"step": 20, "lo\xc3')
     draw_curve(path)
-    report = RunReport(make_config(tiny_data, tmp_path), {})
+    report = RunReport(make_config(tiny_data, tmp_path))
     report.listen(20, {"loss": 1.0})
     lines = path.read_bytes().splitlines()
     assert len(lines) == 3
@@ -51,7 +53,8 @@ def test_a_run_that_is_lengthened_goes_on_in_mid_window(tmp_path: Path, tiny_dat
     window: dict[str, list[float]] = {}
     for steps in (6, 12):
         optimizer = {"steps": steps, "warmup": 0, "cooldown": 0}
-        report = RunReport(make_config(tiny_data, tmp_path, optimizer=optimizer), window)
+        report = RunReport(make_config(tiny_data, tmp_path, optimizer=optimizer))
+        report.window = window
         for step in range(1 if steps == 6 else 7, steps + 1):
             report.listen(step, {"loss": float(step)})
     lines = [json.loads(line) for line in (tmp_path / CURVE_FILE).read_text().splitlines()]

@@ -1,10 +1,10 @@
+"""Going on from a checkpoint."""
+
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,14 +18,25 @@ from vl4ad_ros.training.report import CURVE_FILE, RunReport
 SCRIPT = Path(__file__).parents[1] / "killed_run.py"
 
 
-@contextmanager
-def started(data: Path, output: Path, mode: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, str(SCRIPT), str(data), str(output), mode]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+class Losses(RunReport):
+    """A report that also keeps the loss of each step."""
+
+    losses: dict[int, float]
+
+    def listen(self, step: int, figures: dict[str, float]) -> None:
+        super().listen(step, figures)
+        self.losses |= {step: figures["loss"]} if "loss" in figures else {}
+
+
+def run(data: Path, output: Path) -> dict[int, float]:
+    """Losses of the steps that are left of a run."""
+    config = make_config(data, output)
+    report = Losses(config)
+    report.losses = {}
+    trainer = make_trainer(config, report=report)
+    trainer.resume()
+    trainer.run()
+    return report.losses
 
 
 def curve_of(output: Path) -> list[dict[str, float]]:
@@ -35,68 +46,50 @@ def curve_of(output: Path) -> list[dict[str, float]]:
 
 
 def test_a_killed_run_goes_on_exactly(tmp_path: Path, tiny_data: Path) -> None:
-    losses: dict[int, float] = {}
-    window: dict[str, list[float]] = {}
-    config = make_config(tiny_data, tmp_path / "whole")
-    report = RunReport(config, window)
-
-    def tell(step: int, figures: dict[str, float]) -> None:
-        report.listen(step, figures)
-        if "loss" in figures:
-            losses[step] = figures["loss"]
-
-    make_trainer(config, listener=tell, window=window).run()
-
-    with started(tiny_data, tmp_path / "killed", "wait") as killed:
-        assert killed.stdout is not None
-        for line in killed.stdout:
-            if json.loads(line)["step"] == 4:
-                break
-    assert killed.returncode != 0
-    assert load_checkpoint(tmp_path / "killed" / LAST).step == 3
-
-    with started(tiny_data, tmp_path / "killed", "go-on") as again:
-        output, _ = again.communicate()
-    assert again.returncode == 0
-    lines = [json.loads(line) for line in output.splitlines()]
-    resumed = {line["step"]: line["loss"] for line in lines if line["loss"] is not None}
-    assert list(resumed) == [4, 5, 6]
-    assert resumed == {step: losses[step] for step in (4, 5, 6)}
-
-    curve, other_curve = curve_of(tmp_path / "whole"), curve_of(tmp_path / "killed")
-    assert [line["step"] for line in curve] == [6, 6], "the mean of all six steps, and a validation"
-    assert curve == other_curve
-
-    one, other = load_checkpoint(tmp_path / "whole" / LAST), load_checkpoint(tmp_path / "killed" / LAST)
-    for part in ("learner", "averaged"):
-        weights, others = getattr(one, part), getattr(other, part)
+    whole, parts = tmp_path / "whole", tmp_path / "killed"
+    command = [sys.executable, str(SCRIPT), str(tiny_data), str(parts)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as killed:
+        try:
+            losses = run(tiny_data, whole)
+            assert killed.stdout is not None
+            assert killed.stdout.readline() == "waiting\n"
+        finally:
+            killed.kill()
+    assert load_checkpoint(parts / LAST).step == 3
+    assert run(tiny_data, parts) == {step: losses[step] for step in (4, 5, 6)}
+    assert [line["step"] for line in curve_of(whole)] == [6, 6], "the mean of all six steps, and a validation"
+    assert curve_of(whole) == curve_of(parts)
+    one, other = load_checkpoint(whole / LAST), load_checkpoint(parts / LAST)
+    for weights, others in ((one.learner, other.learner), (one.averaged, other.averaged)):
+        assert weights.keys() == others.keys()
         assert all(torch.equal(weights[name], others[name]) for name in weights)
     assert one.best == other.best
-    assert load_checkpoint(tmp_path / "whole" / BEST).figures["choice"] == one.best[0]
+    assert load_checkpoint(whole / BEST).figures["choice"] == one.best[0]
 
 
 def test_other_settings_refuse_the_checkpoint_but_more_steps_do_not(tmp_path: Path, tiny_data: Path) -> None:
-    trainer = make_trainer(make_config(tiny_data, tmp_path))
-    trainer.save({}, LAST)
+    make_trainer(make_config(tiny_data, tmp_path)).save({}, LAST)
     longer = make_config(tiny_data, tmp_path, optimizer={"steps": 50, "warmup": 2, "cooldown": 9})
     assert make_trainer(longer).resume()
-    other = make_config(tiny_data, tmp_path, losses={"names": 0.1})
     with pytest.raises(Vl4adError, match="other settings of 'losses'"):
-        make_trainer(other).resume()
+        make_trainer(make_config(tiny_data, tmp_path, losses={"names": 0.1})).resume()
 
 
-def test_checkpoints_from_before_the_window_are_read(tmp_path: Path, tiny_data: Path) -> None:
-    trainer = make_trainer(make_config(tiny_data, tmp_path))
-    trainer.save({}, LAST)
+def test_older_checkpoints_are_read(tmp_path: Path, tiny_data: Path) -> None:
+    """They lack the window, and settings that came later."""
+    config = make_config(tiny_data, tmp_path)
+    make_trainer(config).save({}, LAST)
     content = torch.load(tmp_path / LAST, weights_only=True)
-    del content["window"]
+    del content["window"], content["setup"]["precision"], content["setup"]["optimizer"]["descent"]
     torch.save(content, tmp_path / LAST)
-    again = make_trainer(make_config(tiny_data, tmp_path), window={"loss": [1.0]})
-    assert again.resume()
-    assert again.window == {}
+    report = RunReport(config)
+    report.window = {"loss": [1.0]}
+    assert make_trainer(config, report=report).resume()
+    assert report.window == {}
 
 
-def test_a_broken_checkpoint_is_named(tmp_path: Path, tiny_data: Path) -> None:
-    (tmp_path / LAST).write_bytes(b"half a file")
+@pytest.mark.parametrize("content", [b"half a file", b""])
+def test_a_broken_checkpoint_is_named(tmp_path: Path, tiny_data: Path, content: bytes) -> None:
+    (tmp_path / LAST).write_bytes(content)
     with pytest.raises(Vl4adError, match=r"last\.pt: unreadable checkpoint"):
         make_trainer(make_config(tiny_data, tmp_path)).resume()

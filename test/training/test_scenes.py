@@ -1,3 +1,5 @@
+"""Objects in scenes: how large, where, and with which label."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -7,7 +9,8 @@ import pytest
 
 from vl4ad_ros.training.config import Objects
 from vl4ad_ros.training.cutouts import Cutouts, known_things
-from vl4ad_ros.training.scenes import NO_NAME, ObjectPaster, Scene, Things, horizon_row
+from vl4ad_ros.training.frames import Frames
+from vl4ad_ros.training.scenes import NO_NAME, ObjectPaster, Scene, horizon_row
 from vl4ad_ros.training.stream import LARGEST_WEIGHT, object_weights
 
 ROAD, SKY, CAR, VOID = 0, 1, 2, 3
@@ -30,7 +33,7 @@ def square(side: int, colour: int = 250) -> np.ndarray:
 def paster(*pictures: np.ndarray, things: tuple[tuple[np.ndarray, int], ...] = (), **settings: Any) -> ObjectPaster:
     cutouts = Cutouts(("crate",), np.zeros(len(pictures), np.int64), pictures)
     plain = {"masked": ["x"], "nameless": 0, "known": 0, "on_plane": 0, "most": 1, **settings}
-    return ObjectPaster(Things(cutouts, np.array([0]), (), things), Objects.model_validate(plain), VOID, (ROAD,))
+    return ObjectPaster(Objects.model_validate(plain), cutouts, np.array([0]), VOID, (ROAD,), (), things)
 
 
 def heights(scene: Scene) -> list[tuple[int, int]]:
@@ -94,7 +97,7 @@ def test_known_things_are_whole_components() -> None:
     rows[40:70, 50:90], image[40:70, 50:90] = CAR, 200
     rows[0:30, 120:150] = CAR
     rows[80:84, 20:60] = CAR
-    (thing,) = known_things([image], [rows], (CAR,), longest=20)
+    (thing,) = known_things(Frames((image,), (rows,)), (CAR,), longest=20)
     assert thing[1] == CAR
     assert thing[0].shape == (15, 20, 4)
     assert (thing[0][..., 3] > 250).all()

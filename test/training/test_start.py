@@ -1,3 +1,5 @@
+"""Starting from a bundle's weights."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -5,30 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_run import SHAPE, make_config, make_text, make_trainer
-from toy_text import ToyEncoder
+from tiny_run import SHAPE, SMALL, make_config, make_text
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import ModelBundle
-from vl4ad_ros.training import export
-from vl4ad_ros.training.checkpoint import BEST
-from vl4ad_ros.training.data import load_data
-from vl4ad_ros.training.fill import fill_unlabelled
+from vl4ad_ros.training.data import RunData, load_data
+from vl4ad_ros.training.dense_learner import DenseLearner
 from vl4ad_ros.training.label_tables import IGNORE
-from vl4ad_ros.training.learner import DenseLearner
 from vl4ad_ros.training.loop import Trainer
-from vl4ad_ros.training.objective import make_learner
-from vl4ad_ros.training.start import load_start
-
-
-@pytest.fixture
-def trained(tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Trainer, ModelBundle]:
-    """A run of a few steps and its bundle."""
-    monkeypatch.setattr(export, "create_encoder", lambda *_: ToyEncoder())
-    trainer = make_trainer(make_config(tiny_data, tmp_path / "first"))
-    trainer.run()
-    trainer.save({"choice": 0.5}, BEST)
-    return trainer, ModelBundle.load(export.export_best(trainer.config, trainer.data, trainer.text))
+from vl4ad_ros.training.start import fill_unlabelled, load_start
 
 
 def pictures(count: int) -> torch.Tensor:
@@ -36,36 +23,31 @@ def pictures(count: int) -> torch.Tensor:
 
 
 def test_a_start_is_the_bundle_s_network_and_can_be_trained(
-    tmp_path: Path, tiny_data: Path, trained: tuple[Trainer, ModelBundle]
+    tiny_run_data: RunData, trained: tuple[Trainer, ModelBundle]
 ) -> None:
     first, bundle = trained
-    config = make_config(tiny_data, tmp_path / "second", seed=5)
-    data = load_data(config)
-    learner = make_learner(config, make_text(data), data.table.classes)
-    assert isinstance(learner, DenseLearner)
+    torch.manual_seed(5)
+    learner = DenseLearner(tiny_run_data.samples.config, tiny_run_data, first.text)
     load_start(learner, bundle, pictures(4))
     assert learner.training
     learner.eval()
-    concepts = data.all_concepts()
+    concepts = first.text.class_concepts()
     with torch.no_grad():
-        wanted = first.averaged.learner.dense_logits(pictures(2), concepts)
+        wanted = first.averaged.dense_logits(pictures(2), concepts)
         assert torch.allclose(learner.dense_logits(pictures(2), concepts), wanted, atol=1e-3)
         # With the statistics of the pictures that it was loaded with, training mode is the same network.
         still = learner.dense_logits(pictures(4), concepts)
         learner.train()
         assert (learner.dense_logits(pictures(4), concepts) - still).abs().mean() < 0.05
-    assert learner.temperature == pytest.approx(first.averaged.learner.temperature, rel=1e-5)
+    assert learner.temperature == pytest.approx(first.averaged.temperature, rel=1e-5)
 
 
 def test_a_bundle_of_other_sizes_is_no_start(
-    tmp_path: Path, tiny_data: Path, trained: tuple[Trainer, ModelBundle]
+    tmp_path: Path, tiny_data: Path, tiny_run_data: RunData, trained: tuple[Trainer, ModelBundle]
 ) -> None:
-    model = {"embed_dim": 24, "width": 16, "encoder_weights": "random", "freeze_stages": 0}
-    config = make_config(tiny_data, tmp_path / "second", model=model)
-    data = load_data(config)
-    learner = make_learner(config, make_text(data), data.table.classes)
-    assert isinstance(learner, DenseLearner)
-    with pytest.raises(Vl4adError, match=r"'tiny' is no start .*'network\.\w+\.weight' has the shape .*expected"):
+    config = make_config(tiny_data, tmp_path, model={**SMALL, "embed_dim": 24})
+    learner = DenseLearner(config, tiny_run_data, trained[0].text)
+    with pytest.raises(Vl4adError, match=r"'tiny' is no start .*'network\.\w+\.weight' has the shape"):
         load_start(learner, trained[1], pictures(2))
 
 
@@ -85,11 +67,11 @@ def test_unlabelled_pixels_get_the_class_that_the_start_is_sure_of(tmp_path: Pat
             logits[:, road, :, : logits.shape[3] // 2] = 9
             return logits
 
-    learner = Sure(config.model, make_text(data))
-    before = [rows.copy() for rows in data.maker.sets[0].rows]
+    learner = Sure(config, data, make_text(data))
+    before = [rows.copy() for rows in data.samples.sets[0].rows]
     filled = fill_unlabelled(config, data, learner, "start")
     assert filled > 0
-    for rows, old in zip(data.maker.sets[0].rows, before, strict=True):
+    for rows, old in zip(data.samples.sets[0].rows, before, strict=True):
         empty = old == IGNORE
         half = np.arange(rows.shape[1]) < rows.shape[1] // 2
         assert (rows[~empty] == old[~empty]).all()

@@ -1,13 +1,17 @@
+"""The figures that choose a checkpoint."""
+
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_run import make_config, make_text, make_trainer
+from tiny_run import make_config, make_text
 
-from vl4ad_ros.training.data import load_data
-from vl4ad_ros.training.objective import make_learner
+from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.training.data import RunData, load_data
+from vl4ad_ros.training.dense_learner import DenseLearner
+from vl4ad_ros.training.loop import Trainer
 from vl4ad_ros.training.validate import alarm_level, recall, scene_figures, validate
 from vl4ad_ros.training.validation_scenes import REFERENCE_WIDTH, SIZES, ValidationScene, generate_scenes
 
@@ -53,11 +57,9 @@ def test_figures_are_kept_apart_by_size_and_unlabelled_alarms_do_not_count() -> 
     assert scene_figures([right, wrong, normal], scenes)["recall/small"] == 0, "0.9 is below the level of the alarm"
 
 
-def test_scenes_have_objects_of_their_size_and_are_the_same_for_a_seed(tmp_path: Path, tiny_data: Path) -> None:
-    config = make_config(tiny_data, tmp_path)
-    settings = config.validation.model_copy(update={"generated": 12, "normal": 2})
-    data = load_data(config)
-    made, again = (generate_scenes(data, settings, 0) for _ in range(2))
+def test_scenes_have_objects_of_their_size_and_are_the_same_for_a_seed(tiny_run_data: RunData) -> None:
+    settings = tiny_run_data.samples.config.validation.model_copy(update={"generated": 12, "normal": 2})
+    made, again = (generate_scenes(tiny_run_data, settings, 0) for _ in range(2))
     assert [item.size for item in made] == ["small", "medium", "large"] * 4 + ["", ""]
     assert all(np.array_equal(one.image, two.image) for one, two in zip(made, again, strict=True))
     for item in made:
@@ -67,8 +69,8 @@ def test_scenes_have_objects_of_their_size_and_are_the_same_for_a_seed(tmp_path:
         assert (item.objects[item.truth == 1] > 0).all()
 
 
-def test_the_choice_is_the_mean_of_miou_and_ap_by_size(tmp_path: Path, tiny_data: Path) -> None:
-    figures = make_trainer(make_config(tiny_data, tmp_path)).validate()
+def test_the_choice_is_the_mean_of_miou_and_ap_by_size(trained: tuple[Trainer, ModelBundle]) -> None:
+    figures = trained[0].validate()
     wanted = [figures["miou/val"], *(figures[f"ap/{size}"] for size in SIZES if f"ap/{size}" in figures)]
     assert figures["choice"] == pytest.approx(float(np.mean(wanted)))
 
@@ -78,6 +80,5 @@ def test_a_set_of_one_class_has_no_miou(tmp_path: Path, tiny_data: Path) -> None
     plain = {"sets": [one], "pixels": 64 * 96, "generated": 0, "normal": 0}
     config = make_config(tiny_data, tmp_path, validation=plain)
     data = load_data(config)
-    text = make_text(data)
-    learner = make_learner(config, text, data.table.classes).eval()
-    assert validate(learner, data, config.validation, text, []) == {"choice": 0.0}
+    learner = DenseLearner(config, data, make_text(data)).eval()
+    assert validate(learner, data, config.validation, []) == {"choice": 0.0}

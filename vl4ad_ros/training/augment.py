@@ -8,6 +8,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
+from torchvision.transforms import v2
 
 from vl4ad_ros.training.config import Augment
 from vl4ad_ros.training.label_tables import IGNORE
@@ -24,20 +26,9 @@ def log_uniform(random: Random, low: float, high: float) -> float:
 def crop_window(
     image: UInt8, rows: UInt8, size: tuple[int, int], scale: tuple[float, float], augment: Augment, random: Random
 ) -> tuple[UInt8, UInt8]:
-    """A randomly zoomed, turned, mirrored and shifted window of a frame.
+    """A randomly zoomed (within `scale`), turned, mirrored and shifted window of a frame, at `size` (rows, columns).
 
     What lies outside the frame is mirrored in the picture and without supervision in the rows.
-
-    Args:
-        image: [h,w,3].
-        rows: [h,w].
-        size: rows and columns of the result.
-        scale: range of the zoom.
-        augment: settings.
-        random: generator.
-
-    Returns:
-        Picture and rows at `size`.
     """
     height, width = size
     source_height, source_width = rows.shape
@@ -90,35 +81,6 @@ def take_style(image: UInt8, other: UInt8, strength: float) -> UInt8:
     return cv2.cvtColor(cv2.LUT(lab, table), cv2.COLOR_LAB2RGB).astype(np.uint8)
 
 
-def _curve(random: Random) -> UInt8:
-    """Lookup table of a random brightness, contrast and gamma change."""
-    levels = np.arange(256, dtype=np.float32) / 255
-    levels = levels ** log_uniform(random, 0.65, 1.5)
-    levels = (levels - 0.5) * random.uniform(0.7, 1.3) + 0.5 + random.uniform(-0.12, 0.12)
-    return np.clip(levels * 255, 0, 255).astype(np.uint8)
-
-
-def _colour(image: UInt8, random: Random) -> UInt8:
-    image = cv2.LUT(image, _curve(random)).astype(np.uint8)
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-    hue = (np.arange(256) + int(random.integers(-9, 10))) % 180
-    saturation = np.clip(np.arange(256) * random.uniform(0.4, 1.6), 0, 255)
-    table = np.stack([hue, saturation, np.arange(256)], 1).astype(np.uint8)[None]
-    image = cv2.cvtColor(cv2.LUT(hsv, table), cv2.COLOR_HSV2RGB).astype(np.uint8)
-    # Colour of the light: gain of each channel.
-    gains = np.clip(np.arange(256)[:, None] * random.uniform(0.85, 1.15, 3), 0, 255).astype(np.uint8)[None]
-    return cv2.LUT(image, gains).astype(np.uint8)
-
-
-def _soften(image: UInt8, random: Random) -> UInt8:
-    height, width = image.shape[:2]
-    if random.random() < 0.5:
-        return cv2.GaussianBlur(image, (0, 0), random.uniform(0.4, 1.6)).astype(np.uint8)
-    factor = random.uniform(0.4, 0.9)
-    small = cv2.resize(image, (int(width * factor), int(height * factor)), interpolation=cv2.INTER_AREA)
-    return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
-
-
 def _fog(image: UInt8, random: Random) -> UInt8:
     """A veil that is thicker towards a horizon."""
     height = image.shape[0]
@@ -168,20 +130,21 @@ def photometry(image: UInt8, augment: Augment, random: Random) -> UInt8:
         image = _stain(image.copy(), random)
     if random.random() < augment.shade:
         image = _shade(image, random)
-    if random.random() < augment.colour:
-        image = _colour(image, random)
     if random.random() < augment.fog:
         image = _fog(image, random)
-    if random.random() < augment.grey:
-        image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.uint8)
-    if random.random() < augment.blur:
-        image = _soften(image, random)
     if random.random() < augment.noise:
-        noise = random.standard_normal((image.shape[0], image.shape[1], 1), dtype=np.float32)
-        if random.random() < 0.5:
-            noise = random.standard_normal(image.shape, dtype=np.float32)
+        channels = int(random.choice((1, 3)))
+        noise = random.standard_normal((*image.shape[:2], channels), dtype=np.float32)
         image = np.clip(image + noise * random.uniform(2, 14), 0, 255).astype(np.uint8)
-    if random.random() < augment.jpeg:
-        _, coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(25, 85))])
-        image = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), dtype=np.uint8)
-    return image
+    camera = v2.Compose(
+        [
+            v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.6, 0.05)], augment.colour),
+            v2.RandomGrayscale(augment.grey),
+            v2.RandomApply([v2.GaussianBlur(7, (0.4, 1.6))], augment.blur),
+            v2.RandomApply([v2.JPEG((25, 85))], augment.jpeg),
+        ]
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(random.integers(1 << 31)))
+        changed = camera(torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))))
+    return np.ascontiguousarray(changed.numpy().transpose(1, 2, 0))

@@ -8,10 +8,17 @@ from typing import Any
 
 import torch
 
+from vl4ad_ros.io.checked import validate
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.files import atomic_write
+from vl4ad_ros.training.config import TrainConfig
 
 LAST, BEST = "last.pt", "best.pt"
 FORMAT = "vl4ad_ros.training/1"
+
+FREE = ("output", "data_root", "workers", "checkpoint_minutes", "validation", "export")
+FREE_RATES = ("steps", "cooldown")
+"""Sections of the configuration, and keys of its optimizer, that may change on resume."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +47,10 @@ class Checkpoint:
     setup: dict[str, Any]
     window: dict[str, list[float]] = field(default_factory=dict)
 
-
-def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write a checkpoint so that a kill at any time leaves a whole file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    torch.save({"format": FORMAT, **vars(checkpoint)}, part)
-    part.replace(path)
+    def save(self, path: Path) -> None:
+        """Write it so that a kill at any time leaves a whole file."""
+        with atomic_write(path) as part:
+            torch.save({"format": FORMAT, **vars(self)}, part)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -62,3 +66,25 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise Vl4adError(f"{path} is not a training checkpoint of this version")
     return Checkpoint(**content)
+
+
+def fixed_setup(config: TrainConfig) -> dict[str, Any]:
+    """What must be the same on resume: all that changes samples, network or losses; not steps, times and paths."""
+    return config.model_dump(mode="json", exclude={**dict.fromkeys(FREE, True), "optimizer": set(FREE_RATES)})
+
+
+def check_setup(config: TrainConfig, setup: dict[str, Any], path: Path) -> None:
+    """Compare a run's settings with those of a checkpoint; keys that are newer than it have their defaults.
+
+    Raises:
+        Vl4adError: names the first section that differs.
+    """
+    own = config.model_dump(mode="json")
+    rates = {name: own["optimizer"][name] for name in FREE_RATES}
+    stored = {name: own[name] for name in FREE} | setup | {"optimizer": setup["optimizer"] | rates}
+    now, before = fixed_setup(config), fixed_setup(validate(TrainConfig, stored, path))
+    changed = [key for key in now if now[key] != before[key]]
+    if changed:
+        raise Vl4adError(
+            f"{path} was made with other settings of '{changed[0]}'; use another 'output', or delete the checkpoint"
+        )

@@ -8,26 +8,26 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from vl4ad_ros.io.checked import validate as check
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.resources import prompt_yaml
-from vl4ad_ros.prompts.encoders import create_encoder
-from vl4ad_ros.prompts.schema import PromptSet, load_prompt_set
+from vl4ad_ros.prompts.compile import assemble, concept_texts
+from vl4ad_ros.prompts.encoders import TextEncoder, create_encoder
+from vl4ad_ros.prompts.schema import load_prompt_set
 from vl4ad_ros.runtime.bundle import ModelBundle
-from vl4ad_ros.training.config import TrainConfig, load_config
+from vl4ad_ros.runtime.prompt_tensors import pack
+from vl4ad_ros.training.config import Export, TrainConfig, load_config
 from vl4ad_ros.training.data import RunData, load_data
-from vl4ad_ros.training.fill import fill_unlabelled
-from vl4ad_ros.training.frames import lone_labels
-from vl4ad_ros.training.learner import DenseLearner
+from vl4ad_ros.training.dense_learner import DenseLearner
+from vl4ad_ros.training.export import export_best
+from vl4ad_ros.training.learner import encoder_weights_file
+from vl4ad_ros.training.learners import Learner, make_learner
 from vl4ad_ros.training.loop import Trainer
-from vl4ad_ros.training.objective import make_learner
-from vl4ad_ros.training.preflight import check_export, check_labels, check_network
 from vl4ad_ros.training.processes import Group, join_group
 from vl4ad_ros.training.report import RunReport
-from vl4ad_ros.training.start import load_start
-from vl4ad_ros.training.text import embed_texts
+from vl4ad_ros.training.start import fill_unlabelled, load_start
+from vl4ad_ros.training.text import LIMITS, embed_texts
 
 START_PICTURES = 16
 """Samples from which the start network's batch norms take their statistics."""
@@ -57,36 +57,38 @@ def choose_device(name: str, group: Group) -> torch.device:
     if name == "auto":
         name = f"cuda:{group.local_rank}" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
+        return torch.zeros(1, device=torch.device(name)).device
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise Vl4adError(f"--device {name}: {reason} (expected auto, cpu or cuda:N)") from error
-    return device
 
 
 def configured(options: TrainOptions) -> TrainConfig:
     """The file's configuration with the overrides, checked again."""
     plain = load_config(options.config).model_dump(mode="json")
     for name in ("data_root", "output"):
-        value = getattr(options, name)
-        if value is not None:
-            plain[name] = str(value)
+        plain[name] = str(getattr(options, name) or plain[name])
     if options.steps is not None:
         plain["optimizer"]["steps"] = options.steps
     return check(TrainConfig, plain, options.config)
 
 
 def train(options: TrainOptions) -> Iterator[str]:
-    """Run the training; yields lines for people.
+    """Run the training; yields lines for people, from the first process alone.
 
     Raises:
         Vl4adError: configuration, data or an existing checkpoint are wrong.
     """
+    group = join_group()
+    for line in _train(options, group):
+        if group.rank == 0:
+            yield line
+
+
+def _train(options: TrainOptions, group: Group) -> Iterator[str]:
     config = configured(options)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    group = join_group()
     if config.batch < group.size:
         raise Vl4adError(f"batch: {group.size} processes need at least one sample each, got {config.batch}")
     encoder = create_encoder(config.text_encoder, config.text_encoder_weights)
@@ -94,62 +96,96 @@ def train(options: TrainOptions) -> Iterator[str]:
     if options.export:
         check_export(config.export, encoder)
     data = load_data(config, config.export.test if options.export else (), encoder)
-    check_labels(config, data)
-    if group.rank == 0:
-        yield from _described(config, data)
+    if config.model.network != "small":
+        from vl4ad_ros.training.mask_learner import check_single_classes
+
+        check_single_classes(data.table)
+    yield from _described(config, data)
     if options.check_only:
         yield "configuration and data are in order"
         return
-    text = embed_texts(data.vocabulary, data.names, encoder, _default_prompts(config))
+    sets = [load_prompt_set(prompt_yaml(name)) for name in config.export.prompt_sets]
+    default = next((item for item in sets if item.name == config.export.default_prompt_set), sets[0])
+    text = embed_texts(data.vocabulary, data.names, encoder, default)
     if not options.export_only:
-        learner = make_learner(config, text, data.table.classes)
-        if config.model.start is not None and isinstance(learner, DenseLearner):
-            bundle = ModelBundle.load(config.model.start)
-            load_start(learner, bundle, _pictures(data))
-            filled = fill_unlabelled(config, data, learner.eval(), bundle.onnx_sha256)
-            if group.rank == 0:
-                yield f"start weights from {config.model.start}; {filled} pixels without a label got one"
-        trainer = Trainer(config, data, text, learner, group, device=choose_device(options.device, group))
+        learner = make_learner(config, data, text)
+        yield from _started(config, data, learner)
+        report = RunReport(config)
+        trainer = Trainer(config, data, text, learner, report, group, choose_device(options.device, group))
         resumed, steps = trainer.resume(), config.optimizer.steps
         if trainer.step >= steps:
-            if group.rank == 0:
-                yield f"nothing left to train: {trainer.step} steps are done, and {steps} are asked for"
-        elif group.rank == 0:
+            yield f"nothing left to train: {trainer.step} steps are done, and {steps} are asked for"
+        else:
             if resumed:
                 yield f"resuming at step {trainer.step} of {steps}"
-            report = RunReport(config, trainer.window)
-            trainer.listener = report.listen
-            report.start(trainer.step)
+            if group.rank == 0:
+                report.start(trainer.step)
             trainer.run()
-            report.close()
-        else:
-            trainer.run()
+            if group.rank == 0:
+                report.close()
     if options.export and group.rank == 0:
-        from vl4ad_ros.training.export import export_best
-
         yield f"bundle written to {export_best(config, data, text)}"
 
 
-def _default_prompts(config: TrainConfig) -> PromptSet:
-    """The prompt set that the bundle will use by default, else the first one."""
-    sets = [load_prompt_set(prompt_yaml(name)) for name in config.export.prompt_sets]
-    return next((item for item in sets if item.name == config.export.default_prompt_set), sets[0])
-
-
-def _pictures(data: RunData) -> Tensor:
-    """Some samples' pictures: RGB [B,3,H,W], 0 to 255."""
-    images = [data.maker.make(index).image for index in range(START_PICTURES)]
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()
+def _started(config: TrainConfig, data: RunData, learner: Learner) -> Iterator[str]:
+    """Give a learner the weights of the bundle that it starts from."""
+    if config.model.start is not None and isinstance(learner, DenseLearner):
+        bundle = ModelBundle.load(config.model.start)
+        images = np.stack([data.samples.scene(index).image for index in range(START_PICTURES)])
+        load_start(learner, bundle, torch.from_numpy(images).permute(0, 3, 1, 2).float())
+        filled = fill_unlabelled(config, data, learner.eval(), bundle.onnx_sha256)
+        yield f"start weights from {config.model.start}; {filled} pixels without a label got one"
 
 
 def _described(config: TrainConfig, data: RunData) -> Iterator[str]:
-    for spec, frames in zip(config.datasets, data.maker.sets, strict=True):
+    train, validation = data.samples.sets, data.validation
+    for spec, frames in zip(config.datasets, train, strict=True):
         yield f"training set {spec.name}: {len(frames)} frames, weight {spec.weight:g}"
-    for spec, frames in zip(config.validation.sets, data.validation, strict=True):
+    for spec, frames in zip(config.validation.sets, validation, strict=True):
         yield f"validation set {spec.name}: {len(frames)} frames"
-    for spec in (*config.datasets, *config.validation.sets):
-        lone = lone_labels(spec, config.data_root)
-        if lone:
-            yield f"note: {len(lone)} label maps of {spec.name} have no picture, the first is {lone[0]}"
+    for spec, frames in zip((*config.datasets, *config.validation.sets), (*train, *validation), strict=True):
+        if frames.lone:
+            yield f"note: {len(frames.lone)} label maps of {spec.name} have no picture, the first is {frames.lone[0]}"
     if data.names:
         yield f"objects: {len(data.names)} names, {len(data.train_names)} of them for training"
+
+
+def check_network(config: TrainConfig, encoder: TextEncoder) -> None:
+    """Look whether there are the network and its start weights, and whether the bundle's input fits it.
+
+    Raises:
+        Vl4adError: names what is missing or does not fit.
+    """
+    model, export = config.model, config.export
+    if model.network == "small":
+        if model.backbone is not None:
+            raise Vl4adError("model.backbone: the network 'small' has no CLIP tower; leave it out")
+        if model.encoder_weights == "imagenet":
+            encoder_weights_file()
+        return
+    from vl4ad_ros.training.mask_learner import network_sizes
+
+    network_sizes(model, encoder.dim)
+    if export.height % 32 or export.width % 32:
+        size = f"{export.height} x {export.width}"
+        raise Vl4adError(f"export.height and export.width of a mask network must be multiples of 32, got {size}")
+
+
+def check_export(export: Export, encoder: TextEncoder) -> None:
+    """Look whether the bundle's prompt sets are there, fit the graph, and have the default one among them.
+
+    Raises:
+        Vl4adError: names the first that is wrong.
+    """
+    names: list[str] = []
+    for given in export.prompt_sets:
+        prompt_set = load_prompt_set(prompt_yaml(given))
+        # Any unit rows: only the sizes matter here, and a large encoder takes minutes for the real ones.
+        rows = np.zeros((len(concept_texts(prompt_set)), encoder.dim), np.float32)
+        rows[:, 0] = 1
+        pack(assemble(prompt_set, rows, encoder.id, ""), LIMITS, 1.0)
+        if prompt_set.name in names:
+            raise Vl4adError(f"export.prompt_sets: two sets have the name '{prompt_set.name}'")
+        names.append(prompt_set.name)
+    if export.default_prompt_set not in names:
+        raise Vl4adError(f"export.default_prompt_set: expected one of {names}, got '{export.default_prompt_set}'")

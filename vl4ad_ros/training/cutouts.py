@@ -1,43 +1,45 @@
-"""Named cut-outs: pictures whose class name is known, freed from their background once and kept in a cache.
+"""Named cut-outs: things whose class name is known, freed from their background.
 
-The pictures carry no masks. GrabCut (Rother et al., 2004), started from the centred rectangle, finds the thing that
-fills the picture; where it finds nothing plausible, an ellipse is used instead, so that every class is seen.
+Pictures without masks are cut out once and kept in a cache: GrabCut (Rother et al., 2004), started from the centred
+rectangle, finds the thing that fills the picture; where it finds nothing plausible, an ellipse is used instead, so that
+every class is seen.
 """
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import json
-import multiprocessing
-import os
 import random
-import socket
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.files import read_npz
+from vl4ad_ros.io.files import sha256_text
 from vl4ad_ros.io.labels import read_label_values
-from vl4ad_ros.io.media import PICTURES, read_picture
+from vl4ad_ros.io.media import read_picture
+from vl4ad_ros.training.config import Objects
+from vl4ad_ros.training.frames import Frames
+from vl4ad_ros.training.reading import list_pictures, read_cache, read_each, write_cache
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
+MIN_SIDE = 20
+"""Least height and width of a thing that is cut out of a labelled frame, pixels."""
 
 UInt8 = npt.NDArray[np.uint8]
+Named = tuple[str, Path]
 
 
 @dataclass(frozen=True)
 class Cutouts:
-    """All cut-outs of a set.
+    """All cut-outs of a run.
 
     Attributes:
-        names: class names, as text.
+        names: class names, as text, sorted.
         classes: index into `names` of each cut-out, int [n].
         pictures: RGBA, uint8 [h,w,4]; alpha is the soft mask.
     """
@@ -50,40 +52,78 @@ class Cutouts:
         """Indices of the cut-outs of one class."""
         return np.flatnonzero(self.classes == index)
 
-    def __add__(self, other: Cutouts) -> Cutouts:
-        """Both sets; what has the same name is one class."""
-        names = tuple(sorted({*self.names, *other.names}))
-        position = {name: index for index, name in enumerate(names)}
-        classes = [position[part.names[index]] for part in (self, other) for index in part.classes]
-        return Cutouts(names, np.array(classes, np.int64), self.pictures + other.pictures)
-
 
 def plain_name(folder: str) -> str:
     """``wood_rabbit``, ``wood-rabbit`` -> ``wood rabbit``: the text of a class."""
     return folder.replace("_", " ").replace("-", " ").strip().lower()
 
 
-def list_pictures(root: Path, per_class: int, exclude: frozenset[str], seed: int) -> list[tuple[str, Path]]:
-    """Pictures of ``root/<class>/*.jpg`` and ``root/<class>.jpg``, at most `per_class` of a class, chosen by seed.
+def load_cutouts(objects: Objects, data_root: Path, cache: Path, seed: int) -> tuple[Cutouts, list[str]]:
+    """Cut-outs of all folders.
+
+    Args:
+        objects: which folders and names.
+        data_root: folder that theirs start from.
+        cache: folder for what GrabCut found.
+        seed: of the choice of pictures.
+
+    Returns:
+        The cut-outs, and one sentence for each picture that cannot be read.
 
     Raises:
-        Vl4adError: there is no picture.
+        Vl4adError: a folder has no pictures, or all are excluded.
     """
-    by_name: dict[str, list[Path]] = {}
-    for path in sorted(root.rglob("*")):
-        if path.suffix.lower() in PICTURES:
-            folder = path.stem if path.parent == root else path.parent.name
-            by_name.setdefault(plain_name(folder), []).append(path)
-    if not by_name:
+    exclude = {plain_name(name) for name in objects.exclude}
+
+    def wanted(pairs: list[Named]) -> list[Named]:
+        return [pair for pair in pairs if pair[0] not in exclude]
+
+    free = [pair for root in objects.roots for pair in _choose(wanted(_named(data_root / root)), objects, seed)]
+    masked = wanted([pair for root in objects.masked for pair in _masked(data_root / root)])
+    if not free and not masked:
+        raise Vl4adError("objects: 'exclude' leaves no name")
+    described = json.dumps([CACHE_VERSION, objects.longest, [str(path) for _, path in free]])
+    file = cache / f"cutouts-{sha256_text(described)[:12]}.npz"
+    pictures, errors = read_cache(file, len(free)), list[str]()
+    if free and pictures is None:
+        pictures, errors = read_each(lambda path: cut_out(read_picture(path), objects.longest), [p for _, p in free])
+        if not errors:
+            write_cache(file, pictures)
+    cut, unreadable = read_each(lambda path: _cut_masked(path, objects.longest), [path for _, path in masked])
+    labels = [name for name, _ in (*free, *masked)]
+    names, classes = np.unique(labels, return_inverse=True)
+    return Cutouts(tuple(names.tolist()), classes, (*(pictures or ()), *cut)), errors + unreadable
+
+
+def _named(root: Path) -> list[Named]:
+    pairs = [(plain_name(p.stem if p.parent == root else p.parent.name), p) for p in list_pictures(root)]
+    if not pairs:
         raise Vl4adError(f"{root}: no named pictures (expected <class>/*.jpg or <class>.jpg)")
-    pairs: list[tuple[str, Path]] = []
-    for name in sorted(by_name):
-        if name in exclude:
-            continue
-        paths = by_name[name]
-        picked = random.Random(f"{seed}-{name}").sample(paths, min(per_class, len(paths)))
-        pairs.extend((name, path) for path in sorted(picked))
     return pairs
+
+
+def _choose(pairs: list[Named], objects: Objects, seed: int) -> list[Named]:
+    """At most `per_class` pictures of each name."""
+    chosen: list[Named] = []
+    for name, group in itertools.groupby(sorted(pairs), lambda pair: pair[0]):
+        own = list(group)
+        chosen += sorted(random.Random(f"{seed}-{name}").sample(own, min(objects.per_class, len(own))))
+    return chosen
+
+
+def _masked(root: Path) -> list[Named]:
+    pairs = [(plain_name(path.stem.split("_")[0]), path) for path in list_pictures(root / "images")]
+    if not pairs or not (root / "labels").is_dir():
+        raise Vl4adError(f"{root}: no cut-outs (expected images/<class>_*.jpg and labels/<same>.png)")
+    return pairs
+
+
+def _cut_masked(path: Path, longest: int) -> UInt8:
+    picture = read_picture(path, as_stored=True)
+    mask = read_label_values(path.parents[1] / "labels" / f"{path.stem}.png") > 0
+    if picture.shape[:2] != mask.shape or not mask.any():
+        raise Vl4adError(f"{path}: its mask is empty or of another size")
+    return _cropped(picture, mask.astype(np.uint8) * 255, longest)
 
 
 def cut_out(picture: UInt8, longest: int) -> UInt8:
@@ -91,203 +131,62 @@ def cut_out(picture: UInt8, longest: int) -> UInt8:
 
     Args:
         picture: RGB uint8 [h,w,3].
-        longest: the longer side of the result before cropping, pixels.
+        longest: the longer side of the picture before it is cut, pixels.
 
     Returns:
         RGBA uint8, cropped to the thing.
     """
     height, width = picture.shape[:2]
     factor = min(1.0, longest / max(height, width))
-    size = (max(8, round(width * factor)), max(8, round(height * factor)))
-    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    height, width = small.shape[:2]
+    width, height = max(8, round(width * factor)), max(8, round(height * factor))
+    small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
     mask = np.zeros((height, width), np.uint8)
-    margin_x, margin_y = max(2, width // 16), max(2, height // 16)
-    rectangle = (margin_x, margin_y, width - 2 * margin_x, height - 2 * margin_y)
-    background, foreground = np.zeros((1, 65)), np.zeros((1, 65))
+    x, y = max(2, width // 16), max(2, height // 16)
     cv2.setRNGSeed(0)
-    cv2.grabCut(small, mask, rectangle, background, foreground, 3, cv2.GC_INIT_WITH_RECT)
+    models = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.grabCut(small, mask, (x, y, width - 2 * x, height - 2 * y), *models, 3, cv2.GC_INIT_WITH_RECT)
     found = np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
     found = cv2.morphologyEx(found, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)).astype(np.uint8)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(found)
-    share = 0.0
+    count, components, stats, _ = cv2.connectedComponentsWithStats(found)
     if count > 1:
-        largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
-        found = (labels == largest).astype(np.uint8)
-        share = float(found.mean())
-    if not 0.08 <= share <= 0.8:
+        found = (components == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))).astype(np.uint8)
+    if not 0.08 <= found.mean() <= 0.8:
         found = np.zeros((height, width), np.uint8)
         cv2.ellipse(found, (width // 2, height // 2), (int(width * 0.36), int(height * 0.36)), 0, 0, 360, 1, -1)
-    alpha = cv2.GaussianBlur((found * 255).astype(np.uint8), (3, 3), 0)
-    rows, columns = np.flatnonzero(found.any(1)), np.flatnonzero(found.any(0))
-    window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return np.ascontiguousarray(np.dstack([small, alpha])[window])
+    return _cropped(small, cv2.GaussianBlur((found * 255).astype(np.uint8), (3, 3), 0).astype(np.uint8), longest)
 
 
-def _cut_file(job: tuple[Path, int]) -> UInt8 | str:
-    """The cut-out, or a sentence."""
-    path, longest = job
-    cv2.setNumThreads(1)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        return f"{path} cannot be read ({error.strerror})"
-    # From memory: where the end of the file is missing, `imread` returns the part that is there.
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    if picture is None:
-        return f"{path} is no image that can be read ({len(data)} bytes)"
-    return cut_out(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).astype(np.uint8), longest)
-
-
-def make_cutouts(
-    roots: list[Path],
-    per_class: int,
-    exclude: frozenset[str],
-    longest: int,
-    seed: int,
-    cache: Path,
-    workers: int = 2,
-) -> tuple[Cutouts, list[str]]:
-    """Cut-outs of all roots, from the cache where it was made with the same settings.
-
-    Returns:
-        The good cut-outs, and one sentence for each picture that cannot be read; only a whole set is kept.
-
-    Raises:
-        Vl4adError: a root has no pictures, or all are excluded.
-    """
-    if not roots:
-        return Cutouts((), np.zeros(0, np.int64), ()), []
-    pairs = [pair for root in roots for pair in list_pictures(root, per_class, exclude, seed)]
-    if not pairs:
-        raise Vl4adError("objects: 'exclude' leaves no name of those in 'roots'")
-    described = json.dumps([CACHE_VERSION, longest, [(name, str(path)) for name, path in pairs]])
-    file = cache / f"cutouts-{hashlib.sha256(described.encode()).hexdigest()[:12]}.npz"
-    kept = _load(file)
-    if kept is not None:
-        return kept, []
-    # Spawned: OpenCV's threads do not survive a fork.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        results = list(pool.map(_cut_file, [(path, longest) for _, path in pairs], chunksize=16))
-    errors = [result for result in results if isinstance(result, str)]
-    good = [(name, result) for (name, _), result in zip(pairs, results, strict=True) if not isinstance(result, str)]
-    names = tuple(sorted({name for name, _ in good}))
-    position = {name: index for index, name in enumerate(names)}
-    cutouts = Cutouts(names, np.array([position[name] for name, _ in good]), tuple(picture for _, picture in good))
-    if good and not errors:
-        _keep(cutouts, file)
-    return cutouts, errors
-
-
-def read_masked(root: Path, longest: int, exclude: frozenset[str]) -> tuple[Cutouts, list[str]]:
-    """Cut-outs with masks of their own: `images/<class>_*.jpg` with `labels/<same>.png`, not 0 where the thing is.
-
-    Returns:
-        The good cut-outs, and one sentence for each that cannot be read.
-
-    Raises:
-        Vl4adError: a folder is missing or empty.
-    """
-    images, labels = root / "images", root / "labels"
-    paths = sorted(path for path in images.glob("*") if path.suffix.lower() in PICTURES)
-    if not paths or not labels.is_dir():
-        raise Vl4adError(f"{root}: no cut-outs (expected images/<class>_*.jpg and labels/<same>.png)")
-    named: list[tuple[str, UInt8]] = []
-    errors: list[str] = []
-    for path in paths:
-        name = plain_name(path.stem.split("_")[0])
-        if name in exclude:
-            continue
-        try:
-            picture, mask = read_picture(path, as_stored=True), read_label_values(labels / f"{path.stem}.png") > 0
-            if picture.shape[:2] != mask.shape or not mask.any():
-                raise Vl4adError(f"{path}: its mask is empty or of another size")
-        except Vl4adError as error:
-            errors.append(str(error))
-            continue
-        named.append((name, rgba(picture, mask, longest)))
-    names = tuple(sorted({name for name, _ in named}))
-    position = {name: index for index, name in enumerate(names)}
-    classes = np.array([position[name] for name, _ in named], np.int64)
-    return Cutouts(names, classes, tuple(picture for _, picture in named)), errors
-
-
-def rgba(picture: UInt8, mask: npt.NDArray[np.bool_], longest: int) -> UInt8:
-    """A thing with its mask, cropped to it, its longer side at most `longest` pixels."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    cut = np.dstack([picture[window], mask[window].astype(np.uint8) * 255])
-    factor = longest / max(cut.shape[:2])
+def _cropped(picture: UInt8, alpha: UInt8, longest: int) -> UInt8:
+    """RGBA of the opaque part, its longer side at most `longest` pixels."""
+    x, y, width, height = cv2.boundingRect((alpha > 127).astype(np.uint8))
+    cut = np.dstack([picture, alpha])[y : y + height, x : x + width].astype(np.uint8)
+    factor = longest / max(height, width)
     if factor < 1:
-        size = (max(1, round(cut.shape[1] * factor)), max(1, round(cut.shape[0] * factor)))
-        cut = cv2.resize(cut, size, interpolation=cv2.INTER_AREA)
-    return np.ascontiguousarray(cut, dtype=np.uint8)
+        size = (max(1, round(width * factor)), max(1, round(height * factor)))
+        cut = cv2.resize(cut, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+    return np.ascontiguousarray(cut)
 
 
-def known_things(
-    images: Sequence[UInt8], rows: Sequence[UInt8], of: tuple[int, ...], longest: int, smallest: int = 20
-) -> list[tuple[UInt8, int]]:
+def known_things(frames: Frames, rows: Sequence[int], longest: int) -> list[tuple[UInt8, int]]:
     """Things of the classes, cut out of labelled frames: whole components that do not touch the frame's edge.
 
     Args:
-        images: RGB frames.
-        rows: their label rows.
-        of: rows whose components are things.
+        frames: labelled frames.
+        rows: rows of the label table whose components are things.
         longest: longer side of a cut-out, pixels.
-        smallest: least height and width, pixels.
 
     Returns:
         RGBA with the row of the label.
     """
     things: list[tuple[UInt8, int]] = []
-    for image, label in zip(images, rows, strict=True):
+    for image, label in zip(frames.images, frames.rows, strict=True):
         height, width = label.shape
-        for row in of:
-            if not (label == row).any():
-                continue
+        for row in sorted(set(rows) & set(np.unique(label).tolist())):
             count, components, stats, _ = cv2.connectedComponentsWithStats((label == row).astype(np.uint8))
             for index in range(1, count):
                 x, y, w, h, area = (int(value) for value in stats[index])
                 inside = x > 1 and y > 1 and x + w < width - 1 and y + h < height - 1
-                if inside and smallest <= min(w, h) >= max(w, h) / 4 and area > 0.5 * w * h:
-                    window = np.s_[y : y + h, x : x + w]
-                    things.append((rgba(image[window], components[window] == index, longest), row))
+                if inside and MIN_SIDE <= min(w, h) >= max(w, h) / 4 and area > 0.5 * w * h:
+                    mask = (components[y : y + h, x : x + w] == index).astype(np.uint8) * 255
+                    things.append((_cropped(image[y : y + h, x : x + w], mask, longest), row))
     return things
-
-
-def _keep(cutouts: Cutouts, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # Under a name of this process's own: others of the run may write the same file, and a kill leaves no half one.
-    part = file.with_suffix(f".{socket.gethostname()}-{os.getpid()}.part")
-    try:
-        with part.open("wb") as stream:
-            np.savez(
-                stream,
-                names=np.array(cutouts.names),
-                classes=cutouts.classes,
-                shapes=np.array([picture.shape[:2] for picture in cutouts.pictures]),
-                pixels=np.concatenate([picture.reshape(-1) for picture in cutouts.pictures]),
-            )
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _load(file: Path) -> Cutouts | None:
-    """The kept cut-outs; None where there are none, or the file is damaged and has to be made again."""
-    try:
-        return _unpack(read_npz(file, ("names", "classes", "shapes", "pixels")))
-    except (Vl4adError, ValueError):
-        return None
-
-
-def _unpack(stored: dict[str, npt.NDArray[Any]]) -> Cutouts:
-    names = tuple(str(name) for name in stored["names"])
-    shapes, pixels = stored["shapes"], stored["pixels"]
-    ends = np.cumsum(shapes[:, 0] * shapes[:, 1] * 4)
-    starts = np.concatenate([[0], ends[:-1]])
-    pictures = tuple(
-        pixels[start:end].reshape(height, width, 4)
-        for start, end, (height, width) in zip(starts, ends, shapes, strict=True)
-    )
-    return Cutouts(names, stored["classes"], pictures)

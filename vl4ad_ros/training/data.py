@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.media import PICTURES, read_picture
+from vl4ad_ros.io.media import read_picture
 from vl4ad_ros.io.resources import prompt_yaml
 from vl4ad_ros.prompts.compile import embed_concepts
 from vl4ad_ros.prompts.encoders import TextEncoder
 from vl4ad_ros.prompts.schema import PromptSet, load_prompt_set
 from vl4ad_ros.training.config import DataSet, Objects, TrainConfig
-from vl4ad_ros.training.cutouts import Cutouts, known_things, make_cutouts, plain_name, read_masked
-from vl4ad_ros.training.frames import Frames, load_frames, refuse
-from vl4ad_ros.training.label_tables import LabelTable, built_in_ignore, built_in_table, make_label_table
-from vl4ad_ros.training.scenes import ObjectPaster, Things
-from vl4ad_ros.training.stream import SampleMaker
+from vl4ad_ros.training.cutouts import Cutouts, UInt8, known_things, load_cutouts, plain_name
+from vl4ad_ros.training.frames import Frames, load_frames
+from vl4ad_ros.training.label_tables import LabelTable, make_label_table
+from vl4ad_ros.training.reading import list_pictures, read_each, refuse
+from vl4ad_ros.training.scenes import ObjectPaster
+from vl4ad_ros.training.stream import SampleStream
 
 GROUND = ("road", "sidewalk", "terrain")
 """Classes of the vocabulary that objects are put on, where it has them."""
@@ -29,7 +27,7 @@ GROUND = ("road", "sidewalk", "terrain")
 THINGS = ("person", "rider", "car", "truck", "bus", "motorcycle", "bicycle", "traffic sign", "traffic light")
 """Classes whose members are cut out of the training frames and put in elsewhere, with their own label."""
 
-LEAST_SIDE = 700
+MIN_SIDE = 700
 """Shorter side of frames that are good enough to cut things out of them, pixels."""
 
 
@@ -39,8 +37,8 @@ class RunData:
 
     Attributes:
         vocabulary: the classes.
-        table: label table of all training and validation sets.
-        maker: makes training samples.
+        table: label table of all training and validation sets, in this order.
+        samples: makes training samples.
         validation: frames of each validation set, in the order of the configuration.
         names: names of all objects, as text; empty without objects.
         train_names: indices of the names that training may use.
@@ -49,36 +47,11 @@ class RunData:
 
     vocabulary: PromptSet
     table: LabelTable
-    maker: SampleMaker
+    samples: SampleStream
     validation: tuple[Frames, ...]
-    names: tuple[str, ...]
-    train_names: tuple[int, ...]
-    test_paster: ObjectPaster | None
-
-    def all_concepts(self) -> Tensor:
-        """All concepts of each class, as rows of the embedded vocabulary: int64 [K,L], padded by the first one."""
-        columns = self.vocabulary.columns()
-        length = max(len(concepts) for concepts in columns.values())
-        rows: list[list[int]] = []
-        start = 0
-        for concepts in columns.values():
-            own = list(range(start, start + len(concepts)))
-            rows.append(own + own[:1] * (length - len(own)))
-            start += len(concepts)
-        return torch.tensor(rows)
-
-
-def table_of(data: DataSet) -> dict[int, tuple[str, ...]]:
-    """Label value -> classes of a set."""
-    if data.classes is None:
-        return built_in_table(data.layout, data.labels)
-    return {int(value): (names,) if isinstance(names, str) else tuple(names) for value, names in data.classes.items()}
-
-
-def ignored(data: DataSet) -> frozenset[int]:
-    """Label values of a set that carry no supervision."""
-    own = built_in_ignore(data.layout, data.labels) if data.classes is None else frozenset()
-    return own | frozenset(data.ignore)
+    names: tuple[str, ...] = ()
+    train_names: tuple[int, ...] = ()
+    test_paster: ObjectPaster | None = None
 
 
 def load_data(config: TrainConfig, also: Sequence[DataSet] = (), encoder: TextEncoder | None = None) -> RunData:
@@ -94,82 +67,47 @@ def load_data(config: TrainConfig, also: Sequence[DataSet] = (), encoder: TextEn
     """
     vocabulary = load_prompt_set(prompt_yaml(config.vocabulary))
     classes = tuple(vocabulary.columns())
-    _check_object_roots(config)
-    sets = [*config.datasets, *config.validation.sets]
-    table = label_table(classes, sets)
-    frames: list[Frames] = []
-    errors: list[str] = []
-    for index, data in enumerate(sets):
-        most = None if index < len(config.datasets) else config.validation.most
-        loaded, wrong = load_frames(data, config.data_root, table.lookup[index], table.known[index], most)
-        frames.append(loaded)
-        errors.extend(wrong)
-    others = label_table(classes, also)
-    for index, data in enumerate(also):
-        errors.extend(load_frames(data, config.data_root, others.lookup[index], others.known[index])[1])
-    cutouts = None
-    if config.objects is not None:
-        cutouts, unreadable = _cutouts(config.objects, config)
-        errors.extend(unreadable)
-    refuse(errors)
-    train, validation = tuple(frames[: len(config.datasets)]), tuple(frames[len(config.datasets) :])
-    if config.objects is None or cutouts is None:
-        return RunData(vocabulary, table, SampleMaker(config, train, None), validation, (), (), None)
-    held_out = _held_out(config.objects, cutouts, config.seed)
-    trained = np.setdiff1d(
-        np.arange(len(cutouts.names)), [*held_out, *_near(config.objects, cutouts, held_out, encoder)]
-    )
-    ground = _rows_within(table, GROUND)
-    textures = tuple(
-        read_picture(path, as_stored=True)
-        for root in config.objects.textures
-        for path in sorted((config.data_root / root).rglob("*"))
-        if path.suffix.lower() in PICTURES
-    )
-    known = [
-        thing
-        for part in train
-        if len(part) and min(part.images[0].shape[:2]) >= LEAST_SIDE
-        for thing in known_things(part.images, part.rows, _rows_within(table, THINGS), config.objects.longest)
-    ]
-    things = Things(cutouts, trained, textures, tuple(known))
+    table = make_label_table(classes, [*config.datasets, *config.validation.sets])
+    train, errors = _load_sets(config, config.datasets, table.lookup)
+    most, lookups = config.validation.most, table.lookup[len(train) :]
+    validation, wrong = _load_sets(config, config.validation.sets, lookups, most)
+    errors += wrong + _load_sets(config, also, make_label_table(classes, also).lookup)[1]
+    objects = config.objects
+    if objects is None:
+        refuse(errors)
+        return RunData(vocabulary, table, SampleStream(config, train, None), validation)
+    cutouts, wrong = load_cutouts(objects, config.data_root, config.output / "cache", config.seed)
+    textures, faulty = _textures(config, objects)
+    refuse(errors + wrong + faulty)
+    held_out = _held_out(objects, cutouts, config.seed)
+    trained = np.setdiff1d(np.arange(len(cutouts.names)), [*held_out, *_near(objects, cutouts, held_out, encoder)])
+    ground, things = table.rows_within(GROUND), table.rows_within(THINGS)
+    sharp = [frames for frames in train if len(frames) and min(frames.images[0].shape[:2]) >= MIN_SIDE]
+    known = [thing for frames in sharp for thing in known_things(frames, things, objects.longest)]
+    paster = ObjectPaster(objects, cutouts, trained, table.void, ground, textures, known)
     return RunData(
         vocabulary,
         table,
-        SampleMaker(config, train, ObjectPaster(things, config.objects, table.void, ground)),
+        SampleStream(config, train, paster),
         validation,
         cutouts.names,
-        tuple(int(index) for index in trained),
-        ObjectPaster(Things(cutouts, held_out), config.objects, table.void, ground),
+        tuple(trained.tolist()),
+        ObjectPaster(objects, cutouts, held_out, table.void, ground),
     )
 
 
-def label_table(classes: tuple[str, ...], sets: Sequence[DataSet]) -> LabelTable:
-    """The joint table of some sets.
-
-    Raises:
-        Vl4adError: a set names a class that the vocabulary lacks.
-    """
-    return make_label_table(classes, [(data.name, table_of(data), ignored(data)) for data in sets])
+def _load_sets(
+    config: TrainConfig, sets: Sequence[DataSet], lookups: Sequence[UInt8], most: int | None = None
+) -> tuple[tuple[Frames, ...], list[str]]:
+    loaded = [load_frames(data, config.data_root, lookup, most) for data, lookup in zip(sets, lookups, strict=False)]
+    return tuple(frames for frames, _ in loaded), [error for _, errors in loaded for error in errors]
 
 
-def _check_object_roots(config: TrainConfig) -> None:
-    objects = config.objects
-    roots = [*objects.roots, *objects.masked, *objects.textures] if objects is not None else []
-    missing = [str(config.data_root / root) for root in roots if not (config.data_root / root).is_dir()]
-    if missing:
-        raise Vl4adError(f"objects: the folder {missing[0]} does not exist")
-
-
-def _cutouts(objects: Objects, config: TrainConfig) -> tuple[Cutouts, list[str]]:
-    exclude = frozenset(plain_name(name) for name in objects.exclude)
-    roots = [config.data_root / root for root in objects.roots]
-    cache = Path(config.output) / "cache"
-    cutouts, errors = make_cutouts(roots, objects.per_class, exclude, objects.longest, config.seed, cache)
-    for root in objects.masked:
-        more, unreadable = read_masked(config.data_root / root, objects.longest, exclude)
-        cutouts, errors = cutouts + more, errors + unreadable
-    return cutouts, errors
+def _textures(config: TrainConfig, objects: Objects) -> tuple[list[UInt8], list[str]]:
+    paths = [path for root in objects.textures for path in list_pictures(config.data_root / root)]
+    if objects.textures and not paths:
+        raise Vl4adError(f"objects.textures: no pictures in {config.data_root / objects.textures[0]}")
+    return read_each(lambda path: read_picture(path, as_stored=True), paths)
 
 
 def _held_out(objects: Objects, cutouts: Cutouts, seed: int) -> np.ndarray:
@@ -190,10 +128,3 @@ def _near(objects: Objects, cutouts: Cutouts, held_out: np.ndarray, encoder: Tex
         return np.zeros(0, np.int64)
     rows = embed_concepts(list(cutouts.names), ["{}"], encoder)
     return np.flatnonzero((rows @ rows[held_out].T).max(1) >= objects.near)
-
-
-def _rows_within(table: LabelTable, names: tuple[str, ...]) -> tuple[int, ...]:
-    """Rows of the table that stand for nothing but some of these classes."""
-    classes = {table.classes.index(name) for name in names if name in table.classes}
-    members = (set(np.flatnonzero(table.rows[row]).tolist()) for row in range(table.void))
-    return tuple(row for row, inside in enumerate(members) if classes and inside <= classes)

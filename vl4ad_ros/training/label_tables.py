@@ -1,64 +1,46 @@
-"""The label tables of known layouts, and the table that maps every set's labels to the vocabulary."""
+"""The labels of known layouts, and the table that maps every set's labels to the vocabulary."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from vl4ad_ros.io.errors import Vl4adError
 
-CITYSCAPES_TRAIN_IDS = (
+if TYPE_CHECKING:
+    from vl4ad_ros.training.config import DataSet
+
+CITYSCAPES = (
     "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain",
     "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
 )  # fmt: skip
-CITYSCAPES_LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 """`labelIds` value of each train id (cityscapesScripts, labels.py)."""
 
-CAMVID = {
-    0: ("sky",),
-    1: ("building", "wall"),
-    2: ("pole",),
-    3: ("road",),
-    4: ("sidewalk",),
-    5: ("vegetation", "terrain"),
-    6: ("traffic sign", "traffic light"),
-    7: ("fence",),
-    8: ("car", "truck", "bus", "train"),
-    9: ("person",),
-    10: ("rider", "bicycle", "motorcycle"),
-}
-"""SegNet's 11 classes of CamVid; each merges several of the original 32 (Badrinarayanan et al., 2015)."""
+# SegNet's 11 classes; each merges several of the original 32 (Badrinarayanan et al., 2015).
+CAMVID = (
+    ("sky",), ("building", "wall"), ("pole",), ("road",), ("sidewalk",), ("vegetation", "terrain"),
+    ("traffic sign", "traffic light"), ("fence",), ("car", "truck", "bus", "train"), ("person",),
+    ("rider", "bicycle", "motorcycle"),
+)  # fmt: skip
 
-CITYSCAPES_LICENCE_PLATE = 255
-"""`labelIds` value -1 in eight bits."""
-
-BUILT_IN_TABLES = ("camvid", "cityscapes")
 IGNORE = 255
 """Row index of pixels without supervision."""
 
-
-def built_in_table(layout: str, kind: str) -> dict[int, tuple[str, ...]]:
-    """Label value -> classes of a layout.
-
-    Args:
-        layout: `camvid` or `cityscapes`.
-        kind: for Cityscapes `labelIds` or `labelTrainIds`.
-    """
-    if layout == "camvid":
-        return dict(CAMVID)
-    values = CITYSCAPES_LABEL_IDS if kind == "labelIds" else tuple(range(len(CITYSCAPES_TRAIN_IDS)))
-    return {value: (name,) for value, name in zip(values, CITYSCAPES_TRAIN_IDS, strict=True)}
-
-
-def built_in_ignore(layout: str, kind: str) -> frozenset[int]:
-    """Label values of a layout that are in none of its classes; arguments as of `built_in_table`."""
-    if layout == "camvid":
-        return frozenset({11, 255})
-    if kind == "labelTrainIds":
-        return frozenset({255})
-    return frozenset(range(34)) - frozenset(CITYSCAPES_LABEL_IDS) | {CITYSCAPES_LICENCE_PLATE}
+# Label value -> classes, and the values that are in none of them; 255 is also the licence plate's -1 in eight bits.
+Labels = tuple[dict[int, tuple[str, ...]], frozenset[int]]
+BUILT_IN: dict[tuple[str, str], Labels] = {
+    ("cityscapes", "labelIds"): (
+        {value: (name,) for value, name in zip(CITYSCAPES_IDS, CITYSCAPES, strict=True)},
+        frozenset({*range(34), 255}) - frozenset(CITYSCAPES_IDS),
+    ),
+    ("cityscapes", "labelTrainIds"): ({value: (name,) for value, name in enumerate(CITYSCAPES)}, frozenset({255})),
+    ("camvid", "labelIds"): (dict(enumerate(CAMVID)), frozenset({11, 255})),
+}
 
 
 @dataclass(frozen=True)
@@ -71,55 +53,53 @@ class LabelTable:
     Attributes:
         classes: the vocabulary's class names, K.
         rows: bool [R,K]; the last row, `void`, is all false.
-        lookup: per set: uint8 [256], label value -> row, 255 for labels that are ignored.
-        known: per set: the label values that are mapped or ignored on purpose.
-        labels: per set: (label value, row) of its classes in the order of their values.
+        lookup: per set: uint8 [256], label value -> row, 255 for labels without supervision.
     """
 
     classes: tuple[str, ...]
     rows: npt.NDArray[np.bool_]
     lookup: tuple[npt.NDArray[np.uint8], ...]
-    known: tuple[frozenset[int], ...]
-    labels: tuple[tuple[tuple[int, int], ...], ...]
 
     @property
     def void(self) -> int:
         """The row of things outside the vocabulary."""
         return len(self.rows) - 1
 
+    def rows_of_set(self, index: int) -> list[int]:
+        """The rows that the labels of a set stand for."""
+        return [row for row in np.unique(self.lookup[index]).tolist() if row != IGNORE]
 
-def make_label_table(
-    classes: tuple[str, ...], sets: list[tuple[str, dict[int, tuple[str, ...]], frozenset[int]]]
-) -> LabelTable:
-    """Join the sets' tables.
+    def rows_within(self, names: Sequence[str]) -> tuple[int, ...]:
+        """Rows that stand for nothing but some of these classes."""
+        inside = np.isin(self.classes, names)
+        return tuple(row for row in range(self.void) if not self.rows[row][~inside].any())
 
-    Args:
-        classes: the vocabulary's class names.
-        sets: per set its name, label value -> classes, and ignored label values.
+    def single_rows(self) -> npt.NDArray[np.uint8]:
+        """The row that stands for each class alone, uint8 [K]; IGNORE where there is none."""
+        single = np.full(len(self.classes), IGNORE, np.uint8)
+        for row in np.flatnonzero(self.rows.sum(1) == 1):
+            single[self.rows[row].argmax()] = row
+        return single
+
+
+def make_label_table(classes: tuple[str, ...], sets: Sequence[DataSet]) -> LabelTable:
+    """Join the tables of some sets.
 
     Raises:
-        Vl4adError: a table names a class that the vocabulary lacks.
+        Vl4adError: a set names a class that the vocabulary lacks.
     """
-    position = {name: index for index, name in enumerate(classes)}
-    rows: dict[tuple[int, ...], int] = {}
-    lookups, knowns, labels = [], [], []
-    for set_name, table, ignore in sets:
+    rows: dict[frozenset[str], int] = {}
+    lookups = []
+    for data in sets:
         lookup = np.full(256, IGNORE, np.uint8)
-        own: list[tuple[int, int]] = []
-        for value in sorted(table):
-            unknown = [name for name in table[value] if name not in position]
+        for value, names in sorted(data.label_classes().items()):
+            unknown = [name for name in names if name not in classes]
             if unknown:
                 raise Vl4adError(
-                    f"data set '{set_name}' maps label {value} to the unknown class '{unknown[0]}'; "
+                    f"data set '{data.name}' maps label {value} to the unknown class '{unknown[0]}'; "
                     f"the vocabulary has {', '.join(classes)}"
                 )
-            key = tuple(sorted(position[name] for name in table[value]))
-            lookup[value] = rows.setdefault(key, len(rows))
-            own.append((value, int(lookup[value])))
+            lookup[value] = rows.setdefault(frozenset(names), len(rows))
         lookups.append(lookup)
-        knowns.append(frozenset(table) | ignore)
-        labels.append(tuple(own))
-    matrix = np.zeros((len(rows) + 1, len(classes)), bool)
-    for key, index in rows.items():
-        matrix[index, list(key)] = True
-    return LabelTable(classes, matrix, tuple(lookups), tuple(knowns), tuple(labels))
+    members = [[name in row for name in classes] for row in rows] + [[False] * len(classes)]
+    return LabelTable(classes, np.array(members), tuple(lookups))

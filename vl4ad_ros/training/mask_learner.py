@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import Mask2FormerConfig
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerLoss
@@ -15,19 +18,21 @@ from vl4ad_ros.network.checkpoint import CONFIG as NETWORK_CONFIG
 from vl4ad_ros.network.checkpoint import load_config as load_network_config
 from vl4ad_ros.network.checkpoint import load_network
 from vl4ad_ros.network.config import NetworkConfig
-from vl4ad_ros.network.head import Prediction
 from vl4ad_ros.network.lite_encoder import load_encoder_weights
 from vl4ad_ros.network.model import VL4ADNetwork
-from vl4ad_ros.training.config import MaskLosses, Model
+from vl4ad_ros.prompts.encoders import class_encoder_id
+from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
+from vl4ad_ros.training.config import Model, TrainConfig
+from vl4ad_ros.training.data import RunData
 from vl4ad_ros.training.label_tables import IGNORE, LabelTable
-from vl4ad_ros.training.learner import encoder_weights_file
-from vl4ad_ros.training.losses import Term
+from vl4ad_ros.training.learner import Term, Terms, encoder_weights_file, twin_prompts
+from vl4ad_ros.training.stream import Sample
 from vl4ad_ros.training.text import TextTable
 
 UNCLAIMED = -20.0
 """Mask logit that stands at pixels without a label: whatever is sampled there costs nothing and has no gradient."""
 
-LEAST = 1e-6
+MIN_PROBABILITY = 1e-6
 """Probabilities are kept above this before their logarithm is taken."""
 
 
@@ -35,38 +40,51 @@ class MaskLearner(nn.Module):
     """A mask network with its classifier; only the head is trained.
 
     Args:
-        model: settings; `network` is a preset or the folder of a network.
+        config: the run; `model.network` is a preset or the folder of a network.
+        data: its label table.
         text: frozen texts.
-        classes: the vocabulary's class names, for the linear head.
+        pretrained: whether to load the image tower's weights where the configuration asks for them.
+
+    Raises:
+        Vl4adError: the network is of another text space, its weights do not fit, or a label stands for several classes.
     """
 
-    def __init__(self, model: Model, text: TextTable, classes: tuple[str, ...]) -> None:
+    concepts: Tensor
+
+    def __init__(self, config: TrainConfig, data: RunData, text: TextTable, pretrained: bool = True) -> None:
+        model, classes = config.model, data.table.classes
         super().__init__()
-        config = network_sizes(model, text.concepts.shape[1])
-        linear = model.head == "linear"
-        if linear:
-            config = config.model_copy(update={"head": config.head.model_copy(update={"classes": classes})})
+        check_single_classes(data.table)
+        self.text, self.linear = text, model.head == "linear"
+        self.table, self.weights = data.table, config.mask_losses
+        sizes = network_sizes(model, text.concepts.shape[1])
+        if self.linear:
+            sizes = sizes.model_copy(update={"head": sizes.head.model_copy(update={"classes": classes})})
         stored = is_stored(model)
-        self.network = load_network(model.network) if stored and not linear else VL4ADNetwork(config)
+        self.network = load_network(model.network) if stored and not self.linear else VL4ADNetwork(sizes)
         tower = self.network.backbone
-        if isinstance(tower, LiteBackbone) and not stored and model.encoder_weights == "imagenet":
+        if pretrained and isinstance(tower, LiteBackbone) and not stored and model.encoder_weights == "imagenet":
             load_encoder_weights(tower.encoder, encoder_weights_file())
-        if model.backbone is not None and isinstance(tower, ClipBackbone):
+        if pretrained and model.backbone is not None and isinstance(tower, ClipBackbone):
             load_tower(tower, model.backbone)
         # The vision-only twin's "text" is the identity: one row per class.
-        concepts = torch.eye(len(classes)) if linear else text.concepts
-        self.register_buffer("concepts", concepts, persistent=False)
-        self.linear = linear
-        self.concepts: Tensor
+        self.register_buffer("concepts", torch.eye(len(classes)) if self.linear else text.concepts, persistent=False)
+        # Mask2Former's loss with matching; the weights also weigh the matching costs.
+        settings = Mask2FormerConfig(
+            num_labels=len(classes),
+            class_weight=self.weights.classes,
+            mask_weight=self.weights.mask,
+            dice_weight=self.weights.dice,
+            no_object_weight=self.weights.no_object,
+            train_num_points=self.weights.points,
+        )
+        # In a list, so that its buffers are no part of the learner's state.
+        self._criterion = [Mask2FormerLoss(settings, {})]
 
     @property
     def temperature(self) -> float:
         """The learned T."""
         return self.network.temperature
-
-    def _class_logits(self, prediction: Prediction, class_concepts: Tensor) -> Tensor:
-        table = torch.arange(len(self.concepts))[:, None] if self.linear else class_concepts
-        return self.network.head.class_logits(prediction, self.concepts, table.to(self.concepts.device))
 
     def forward(self, image: Tensor, class_concepts: Tensor, auxiliary: bool = False) -> list[tuple[Tensor, Tensor]]:
         """Mask logits and class logits (void last) of the last layer, with `auxiliary` of all layers.
@@ -79,16 +97,64 @@ class MaskLearner(nn.Module):
         Returns:
             Pairs of [B,N,H/4,W/4] and [B,N,K+1], the last layer's last.
         """
-        features = self.network.features(image.permute(0, 2, 3, 1))
-        predictions = self.network.heads(features, auxiliary)
-        return [(prediction.mask_logits, self._class_logits(prediction, class_concepts)) for prediction in predictions]
+        table = torch.arange(len(self.concepts), device=image.device)[:, None] if self.linear else class_concepts
+        predictions = self.network.heads(self.network.features(image.permute(0, 2, 3, 1)), auxiliary)
+        return [(p.mask_logits, self.network.head.class_logits(p, self.concepts, table)) for p in predictions]
 
     def dense_logits(self, image: Tensor, class_concepts: Tensor) -> Tensor:
         """Return log S of each class, and of what no class claims: [B,K+1,H/4,W/4]."""
         masks, logits = self(image, class_concepts)[-1]
         support = torch.einsum("bnk,bnhw->bkhw", logits.softmax(-1)[..., :-1], masks.sigmoid())
         rest = 1 - support.amax(1, keepdim=True)
-        return torch.cat([support, rest], dim=1).clamp(min=LEAST).log()
+        return torch.cat([support, rest], dim=1).clamp(min=MIN_PROBABILITY).log()
+
+    def terms(self, sample: Sample, class_concepts: Tensor) -> Terms:
+        """Sums over decoder layers; each process's mean counts by its number of pictures.
+
+        Pixels without a label, a sample's mirrored border among them, take no part: not in the matching, not in the
+        masks.
+        """
+        image, rows = sample[:2]
+        ignored = (rows == IGNORE)[:, None]
+        predictions = [
+            (masks.float().masked_fill(ignored, UNCLAIMED), logits.float())
+            for masks, logits in self(image, class_concepts, auxiliary=True)
+        ]
+        masks, classes = segments(rows, self.table)
+        earlier = [{"masks_queries_logits": m, "class_queries_logits": c} for m, c in predictions[:-1]]
+        last_masks, last_classes = predictions[-1]
+        losses = self._criterion[0].to(image.device)(last_masks, last_classes, masks, classes, earlier)
+        weights = {"cross_entropy": self.weights.classes, "mask": self.weights.mask, "dice": self.weights.dice}
+        count = torch.tensor(float(len(image)), device=image.device)
+        terms: Terms = {}
+        for name, weight in weights.items():
+            total = torch.stack([value for key, value in losses.items() if key.startswith(f"loss_{name}")]).sum()
+            terms[name] = (weight, Term(total * count, count))
+        if self.weights.outlier:
+            outlier = outlier_term(last_masks, last_classes, rows == self.table.void, self.weights.margin)
+            terms["outlier"] = (self.weights.outlier, outlier)
+        return terms
+
+    def graph(self) -> nn.Module:
+        """The network with the graph contract, in evaluation mode."""
+        return self.network.eval()
+
+    def card_fields(self) -> dict[str, Any]:
+        """What the bundle's card says of the network."""
+        sizes = self.network.config
+        return {
+            # Stretched: the positions of its decoders are computed at export.
+            "input": {"resize": "stretch", "mean": sizes.mean, "std": sizes.std},
+            "embedding_dim": sizes.head.text_dim,
+            "num_queries": sizes.head.num_queries,
+            "methods": ["vl4ad"] if self.linear else ["vl4ad", "random_word"],
+        }
+
+    def prompts(self, name: str = "classes") -> CompiledPromptSet:
+        """The prompt set that scores the learner: the texts' default, or the classes under a name."""
+        if not self.linear:
+            return self.text.prompts
+        return twin_prompts(self.text, self.concepts, class_encoder_id(self.text.columns), name)
 
 
 def is_stored(model: Model) -> bool:
@@ -129,14 +195,12 @@ def load_tower(backbone: ClipBackbone, file: Path) -> None:
         Vl4adError: the file holds another tower.
     """
     if file.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
         state = load_file(str(file))
     else:
         state = torch.load(file, map_location="cpu", weights_only=True)
         state = state.get("state_dict", state)
     tower = {key.removeprefix("visual."): value for key, value in state.items() if key.startswith("visual.")}
-    missing = backbone.visual.load_state_dict(tower, strict=False).missing_keys if tower else ["visual.*"]
+    missing = backbone.visual.load_state_dict(tower, strict=False).missing_keys
     if missing:
         raise Vl4adError(f"{file} lacks {len(missing)} weights of the image tower, the first is '{missing[0]}'")
     if "logit_scale" in state:
@@ -144,73 +208,14 @@ def load_tower(backbone: ClipBackbone, file: Path) -> None:
 
 
 def segments(rows: Tensor, table: LabelTable) -> tuple[list[Tensor], list[Tensor]]:
-    """Turn row maps into one mask per class that is there.
-
-    Args:
-        rows: uint8 [B,h,w].
-        table: its rows; each stands for one class, or void.
-
-    Returns:
-        Per picture float masks [n,h,w] and int64 classes [n].
-    """
-    class_of = torch.from_numpy(table.rows.argmax(1))
-    masks, classes = [], []
-    for row_map in rows:
-        present = [row for row in row_map.unique().tolist() if row not in (IGNORE, table.void)]
-        masks.append(torch.stack([(row_map == row).float() for row in present]) if present else _no_mask(row_map))
-        classes.append(class_of[present].to(rows.device))
-    return masks, classes
-
-
-def _no_mask(row_map: Tensor) -> Tensor:
-    return torch.zeros((0, *row_map.shape), device=row_map.device)
-
-
-def make_criterion(settings: MaskLosses, classes: int) -> Mask2FormerLoss:
-    """Mask2Former's loss with matching; the weights also weigh the matching costs."""
-    config = Mask2FormerConfig(
-        num_labels=classes,
-        class_weight=settings.classes,
-        mask_weight=settings.mask,
-        dice_weight=settings.dice,
-        no_object_weight=settings.no_object,
-        train_num_points=settings.points,
-    )
-    return Mask2FormerLoss(config, {})
-
-
-def mask_terms(
-    learner: MaskLearner,
-    criterion: Mask2FormerLoss,
-    settings: MaskLosses,
-    image: Tensor,
-    rows: Tensor,
-    table: LabelTable,
-    class_concepts: Tensor,
-) -> dict[str, tuple[float, Term]]:
-    """The loss terms of a batch, summed over decoder layers; each process's mean counts by its number of pictures.
-
-    Pixels without a label, a sample's mirrored border among them, take no part: not in the matching, not in the masks.
-    """
-    ignored = (rows == IGNORE)[:, None]
-    predictions = [
-        (masks.float().masked_fill(ignored, UNCLAIMED), logits.float())
-        for masks, logits in learner(image, class_concepts, auxiliary=True)
+    """Turn row maps uint8 [B,h,w] into one mask per class that is there: per picture float [n,h,w] and int64 [n]."""
+    class_of = torch.from_numpy(table.rows.argmax(1)).to(rows.device)
+    present = [[row for row in row_map.unique().tolist() if row not in (IGNORE, table.void)] for row_map in rows]
+    masks = [
+        (row_map == torch.tensor(own, device=rows.device)[:, None, None]).float()
+        for row_map, own in zip(rows, present, strict=True)
     ]
-    masks, classes = segments(rows, table)
-    earlier = [{"masks_queries_logits": m, "class_queries_logits": c} for m, c in predictions[:-1]]
-    last_masks, last_classes = predictions[-1]
-    losses = criterion(last_masks, last_classes, masks, classes, earlier)
-    weights = {"cross_entropy": settings.classes, "mask": settings.mask, "dice": settings.dice}
-    count = torch.tensor(float(len(image)), device=image.device)
-    terms: dict[str, tuple[float, Term]] = {}
-    for name, weight in weights.items():
-        total = torch.stack([value for key, value in losses.items() if key.startswith(f"loss_{name}")]).sum()
-        terms[name] = (weight, Term(total * count, count))
-    if settings.outlier:
-        outlier = outlier_term(last_masks, last_classes, rows == table.void, settings.margin)
-        terms["outlier"] = (settings.outlier, outlier)
-    return terms
+    return masks, [class_of[own] for own in present]
 
 
 def outlier_term(mask_logits: Tensor, class_logits: Tensor, outside: Tensor, margin: float) -> Term:
@@ -233,10 +238,10 @@ def check_single_classes(table: LabelTable) -> None:
     Raises:
         Vl4adError: names such a label's classes.
     """
-    for row in range(table.void):
-        members = [name for name, inside in zip(table.classes, table.rows[row], strict=True) if inside]
-        if len(members) > 1:
+    for row in table.rows:
+        if row.sum() > 1:
+            members = ", ".join(np.array(table.classes)[row])
             raise Vl4adError(
-                f"A label stands for several classes ({', '.join(members)}), which mask networks cannot learn from: "
+                f"A label stands for several classes ({members}), which mask networks cannot learn from: "
                 "give the vocabulary one class for it, or train the network 'small'."
             )

@@ -1,4 +1,4 @@
-"""What a run tells while it goes: a progress line, a curve file and its picture, TensorBoard."""
+"""The progress of a run: a progress bar, a curve file and its picture, TensorBoard."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import json
 import os
 import sys
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 from vl4ad_ros.evaluation.charts import Chart, Series, draw_charts
+from vl4ad_ros.io.files import write_text
 from vl4ad_ros.training.config import TrainConfig
 
 CURVE_FILE = "curve.jsonl"
@@ -19,30 +21,27 @@ CURVE_EVERY = 10
 
 
 class RunReport:
-    """Listens to a trainer.
+    """Takes a run's figures.
 
-    Args:
-        config: the run.
-        window: where the figures since the last line are kept: the trainer's, which is part of its checkpoints.
+    Attributes:
+        window: the figures since the last line of the curve; part of checkpoints, so that a resumed curve is the same.
     """
 
-    def __init__(self, config: TrainConfig, window: dict[str, list[float]]) -> None:
-        self._config = config
-        self._window = window
+    def __init__(self, config: TrainConfig) -> None:
+        self.window: dict[str, list[float]] = {}
+        self._steps, self._output = config.optimizer.steps, config.output
         self._bar: Any = None
         self._board: Any = None
 
     def start(self, step: int) -> None:
-        """Open the progress bar (on a terminal) and the log files."""
+        """Open the progress bar and TensorBoard's log."""
         from torch.utils.tensorboard import SummaryWriter
         from tqdm import tqdm
 
-        self._config.output.mkdir(parents=True, exist_ok=True)
-        steps = self._config.optimizer.steps
         # A log file gets a line a minute instead of ten a second.
         interval = 0.5 if sys.stderr.isatty() else 60.0
-        self._bar = tqdm(total=steps, initial=step, unit="step", mininterval=interval, dynamic_ncols=True)
-        self._board = SummaryWriter(str(self._config.output / "tensorboard"))
+        self._bar = tqdm(total=self._steps, initial=step, unit="step", mininterval=interval, dynamic_ncols=True)
+        self._board = SummaryWriter(str(self._output / "tensorboard"))
 
     def listen(self, step: int, figures: dict[str, float]) -> None:
         """Take the figures of a step or of a validation."""
@@ -50,22 +49,20 @@ class RunReport:
             self._write(step, figures)
             return
         for name, value in figures.items():
-            self._window.setdefault(name, []).append(value)
+            self.window.setdefault(name, []).append(value)
         if self._bar is not None:
             self._bar.update(step - self._bar.n)
-        if step % CURVE_EVERY == 0 or step == self._config.optimizer.steps:
-            means = {name: sum(values) / len(values) for name, values in self._window.items()}
-            self._write(step, means)
-            if self._bar is not None:
-                self._bar.set_postfix(loss=f"{means['loss']:.3f}", refresh=False)
+            self._bar.set_postfix(loss=f"{figures['loss']:.3f}", refresh=False)
+        if step % CURVE_EVERY == 0 or step == self._steps:
+            self._write(step, {name: sum(values) / len(values) for name, values in self.window.items()})
         # A last step in mid-window keeps its figures: the run may be lengthened.
         if step % CURVE_EVERY == 0:
-            self._window.clear()
+            self.window.clear()
 
     def _write(self, step: int, figures: dict[str, float]) -> None:
         line = json.dumps({"step": step, "time": round(time.time(), 1), **{k: round(v, 5) for k, v in figures.items()}})
-        self._config.output.mkdir(parents=True, exist_ok=True)
-        with (self._config.output / CURVE_FILE).open("ab+") as file:
+        self._output.mkdir(parents=True, exist_ok=True)
+        with (self._output / CURVE_FILE).open("ab+") as file:
             # A kill may have left half a line; what follows must not hang on to it.
             if file.tell():
                 file.seek(-1, os.SEEK_END)
@@ -76,19 +73,10 @@ class RunReport:
                 self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Close bar and logs, and draw the curve."""
-        if self._bar is not None:
-            self._bar.close()
-        if self._board is not None:
-            self._board.close()
-        (self._config.output / CURVE_PICTURE).write_text(draw_curve(self._config.output / CURVE_FILE), encoding="utf-8")
-
-
-def _parsed(line: bytes) -> dict[str, Any]:
-    try:
-        return dict(json.loads(line))
-    except (ValueError, TypeError):
-        return {}
+        """Close bar and log, and draw the curve."""
+        self._bar.close()
+        self._board.close()
+        write_text(self._output / CURVE_PICTURE, draw_curve(self._output / CURVE_FILE))
 
 
 def draw_curve(path: Path) -> str:
@@ -101,18 +89,24 @@ def draw_curve(path: Path) -> str:
     Returns:
         An SVG document.
     """
-    lines = [line for line in map(_parsed, path.read_bytes().splitlines()) if line]
-    validations = {line["step"]: line for line in lines if "choice" in line}
-    losses = {line["step"]: line for line in lines if "loss" in line}
+    series: dict[str, dict[int, float]] = defaultdict(dict)
+    for line in path.read_bytes().splitlines():
+        try:
+            figures = json.loads(line)
+        except ValueError:
+            continue
+        for name, value in figures.items():
+            series[name][figures["step"]] = value
 
-    def series(table: dict[int, dict[str, float]], name: str, factor: float, dots: bool) -> Series:
-        steps = sorted(step for step, line in table.items() if name in line)
-        return Series(name, steps, [factor * table[step][name] for step in steps], dots=dots)
+    def lines(starts: tuple[str, ...], factor: float, dots: bool) -> list[Series]:
+        return [
+            Series(name, sorted(values), [factor * values[step] for step in sorted(values)], dots=dots)
+            for name, values in sorted(series.items())
+            if name.startswith(starts)
+        ]
 
-    def names(table: dict[int, dict[str, float]], *starts: str) -> list[str]:
-        return sorted({name for line in table.values() for name in line if name.startswith(starts)})
-
-    left = Chart([series(losses, name, 1, False) for name in names(losses, "loss")], "step", "loss")
-    measured = [series(validations, name, 100, True) for name in names(validations, "miou/", "generated/")]
-    right = [Chart(measured, "step", "percent", y_range=(0, 100))] if measured else []
-    return draw_charts([left, *right]) + "\n"
+    charts = [Chart(lines(("loss",), 1, False), "step", "loss")]
+    measured = lines(("miou/", "ap/"), 100, True)
+    if measured:
+        charts.append(Chart(measured, "step", "percent", y_range=(0, 100)))
+    return draw_charts(charts) + "\n"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -44,25 +46,7 @@ class Scene:
         return Scene(image.copy(), rows.copy(), np.full(rows.shape, NO_NAME, np.int16), np.zeros(rows.shape, np.uint8))
 
 
-@dataclass(frozen=True)
-class Things:
-    """What can be put in.
-
-    Attributes:
-        cutouts: named cut-outs.
-        allowed: indices of the names that may be used.
-        textures: RGB surfaces of shapes without a name; empty: those of the cut-outs.
-        known: RGBA of things of the classes, with the row of their label.
-    """
-
-    cutouts: Cutouts
-    allowed: npt.NDArray[np.int64]
-    textures: tuple[UInt8, ...] = ()
-    known: tuple[tuple[UInt8, int], ...] = ()
-
-
-@dataclass(frozen=True)
-class Spot:
+class Spot(NamedTuple):
     """Where a thing stands (its lower middle) and how high it is, pixels."""
 
     y: int
@@ -82,28 +66,33 @@ class ObjectPaster:
     """Puts things into scenes.
 
     Attributes:
-        things: what there is.
         settings: how many, how large, where.
+        cutouts: named cut-outs.
+        allowed: indices of the names that may be used.
         void: row of things outside the vocabulary.
         ground: rows that things stand on.
+        textures: RGB surfaces of shapes without a name; empty: those of the cut-outs.
+        known: RGBA of things of the classes, with the row of their label.
     """
 
-    things: Things
     settings: Objects
+    cutouts: Cutouts
+    allowed: npt.NDArray[np.int64]
     void: int
-    ground: tuple[int, ...] = field(default=())
+    ground: tuple[int, ...] = ()
+    textures: Sequence[UInt8] = ()
+    known: Sequence[tuple[UInt8, int]] = ()
 
     def paste(self, scene: Scene, random: Random) -> Scene:
-        """The scene with one to `most` things."""
-        scene = Scene(scene.image.copy(), scene.rows.copy(), scene.names.copy(), scene.objects.copy())
+        """Draw one to `most` things into a scene; returns it."""
         horizon = horizon_row(scene.rows, self.ground)
         for number in range(1, int(random.integers(1, self.settings.most + 1)) + 1):
             kind = random.random()
-            known = bool(self.things.known) and kind < self.settings.known
+            known = bool(self.known) and kind < self.settings.known
             spot = self._spot(scene.rows, horizon, KNOWN_METRES if known else self.settings.metres, random)
             name, row = NO_NAME, self.void
             if known:
-                picture, row = self.things.known[int(random.integers(len(self.things.known)))]
+                picture, row = self.known[int(random.integers(len(self.known)))]
             elif kind > 1 - self.settings.nameless:
                 picture = self._shape(spot.height, random)
             else:
@@ -136,8 +125,8 @@ class ObjectPaster:
     def _cutout(self, height: float, random: Random) -> tuple[UInt8, int]:
         """RGBA of a named cut-out, if there is one large enough among a few, and its name."""
         for _ in range(TRIES):
-            name = int(random.choice(self.things.allowed))
-            picture = self.things.cutouts.pictures[int(random.choice(self.things.cutouts.of_class(name)))]
+            name = int(random.choice(self.allowed))
+            picture = self.cutouts.pictures[int(random.choice(self.cutouts.of_class(name)))]
             if picture.shape[0] >= height:
                 break
         return picture, name
@@ -146,8 +135,8 @@ class ObjectPaster:
         """RGBA of a shape with a texture, at its own size."""
         tall = max(4, round(height))
         size = (tall, max(4, round(tall * log_uniform(random, 0.4, 2.5))))
-        if self.things.textures:
-            texture = self.things.textures[int(random.integers(len(self.things.textures)))]
+        if self.textures:
+            texture = self.textures[int(random.integers(len(self.textures)))]
         else:
             texture = self._cutout(height, random)[0][..., :3]
         zoom = log_uniform(random, 0.1, 1.0)
@@ -188,13 +177,13 @@ def _place(scene: Scene, picture: UInt8, spot: Spot, label: tuple[int, int, int]
     region = scene.image[y0:y1, x0:x1]
     colours = _light_like(part, region, random)
     # What is a few pixels high must not be washed away.
-    most = 1.2 * min(1.0, object_height / 24)
+    strongest = 1.2 * min(1.0, object_height / 24)
     if random.random() < 0.5:
-        colours = cv2.GaussianBlur(colours, (0, 0), random.uniform(0.25, 1.0) * most).astype(np.uint8)
+        colours = cv2.GaussianBlur(colours, (0, 0), random.uniform(0.25, 1.0) * strongest).astype(np.uint8)
     alpha = part[..., 3].astype(np.float32) / np.float32(255)
     edge = random.random()
     if edge < 0.6:
-        alpha = cv2.GaussianBlur(alpha, (0, 0), random.uniform(0.25, 1.0) * most).astype(np.float32)
+        alpha = cv2.GaussianBlur(alpha, (0, 0), random.uniform(0.25, 1.0) * strongest).astype(np.float32)
     elif edge < 0.75:
         alpha = (alpha > 0.5).astype(np.float32)
     mixed = region + alpha[..., None] * (colours.astype(np.float32) - region)

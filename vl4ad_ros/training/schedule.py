@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from vl4ad_ros.training.config import Optimizer
-from vl4ad_ros.training.objective import Learner
 
 
 def rate_factor(step: int, settings: Optimizer) -> float:
@@ -21,50 +20,31 @@ def rate_factor(step: int, settings: Optimizer) -> float:
     return min(1.0, up, down)
 
 
-def make_optimizer(learner: Learner, settings: Optimizer) -> torch.optim.AdamW:
+def make_optimizer(learner: nn.Module, settings: Optimizer) -> torch.optim.AdamW:
     """AdamW; the encoder has its own rate, vectors and biases no weight decay."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in learner.named_parameters():
         if parameter.requires_grad:
             key = (name.startswith("network.encoder."), parameter.ndim > 1)
             groups.setdefault(key, []).append(parameter)
+    rates = {True: settings.encoder_rate, False: settings.rate}
+    decays = {True: settings.weight_decay, False: 0.0}
     return torch.optim.AdamW(
         [
-            {
-                "params": parameters,
-                "lr": settings.encoder_rate if encoder else settings.rate,
-                "base_rate": settings.encoder_rate if encoder else settings.rate,
-                "weight_decay": settings.weight_decay if matrix else 0.0,
-            }
-            for (encoder, matrix), parameters in sorted(groups.items())
+            {"params": groups[key], "lr": rates[key[0]], "base_rate": rates[key[0]], "weight_decay": decays[key[1]]}
+            for key in sorted(groups)
         ]
     )
 
 
-def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Scale every group's own rate."""
-    for group in optimizer.param_groups:
-        group["lr"] = group["base_rate"] * factor
+def make_average(learner: nn.Module, decay: float) -> AveragedModel:
+    """The exponential moving average of a learner's weights and statistics, in evaluation mode.
 
-
-class Averaged:
-    """Exponential moving average of a learner's weights and statistics.
-
-    Attributes:
-        learner: the averaged copy, in evaluation mode.
+    It moves faster in the first steps, when there is little to average.
     """
 
-    def __init__(self, learner: Learner, decay: float) -> None:
-        self.learner = copy.deepcopy(learner).eval().requires_grad_(False)
-        self._decay = decay
+    def move(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        share = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
+        return averaged.lerp(current, share) if averaged.is_floating_point() else current
 
-    @torch.no_grad()
-    def update(self, learner: Learner, step: int) -> None:
-        """Move towards the learner; faster in the first steps, when there is little to average."""
-        decay = min(self._decay, (1 + step) / (10 + step))
-        own, new = self.learner.state_dict(), learner.state_dict()
-        for name, value in own.items():
-            if value.dtype.is_floating_point:
-                value.lerp_(new[name], 1 - decay)
-            else:
-                value.copy_(new[name])
+    return AveragedModel(learner, avg_fn=move, use_buffers=True).eval().requires_grad_(False)

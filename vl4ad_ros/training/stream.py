@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vl4ad_ros.training.augment import Random, blob, crop_window, photometry, take_style
+from vl4ad_ros.training.augment import Random, UInt8, blob, crop_window, photometry, take_style
 from vl4ad_ros.training.config import TrainConfig
 from vl4ad_ros.training.frames import Frames
 from vl4ad_ros.training.scenes import ObjectPaster, Scene
@@ -25,8 +25,11 @@ Sample = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class SampleMaker:
-    """Makes samples from frames and objects.
+class SampleStream(Dataset[Sample]):
+    """Samples by number.
+
+    As tensors a sample is the picture uint8 [3,h,w], rows uint8 [h/4,w/4], their weights float32 [h/4,w/4] and names
+    int16 [h/8,w/8].
 
     Attributes:
         config: the run.
@@ -38,10 +41,18 @@ class SampleMaker:
     sets: tuple[Frames, ...]
     paster: ObjectPaster | None
 
-    def make(self, index: int) -> Scene:
-        """Sample number `index`."""
+    def __getitem__(self, index: int) -> Sample:
+        cv2.setNumThreads(0)
+        scene = self.scene(index)
+        weights = object_weights(_middle(scene.objects, ROW_STRIDE), self.config.losses.object_pixels)
+        image, rows = np.ascontiguousarray(scene.image.transpose(2, 0, 1)), _middle(scene.rows, ROW_STRIDE)
+        names = _middle(scene.names, NAME_STRIDE)
+        return torch.from_numpy(image), torch.from_numpy(rows), torch.from_numpy(weights), torch.from_numpy(names)
+
+    def scene(self, index: int) -> Scene:
+        """Sample number `index` at its full size."""
         random = np.random.default_rng([self.config.seed, index])
-        augment = self.config.augment
+        augment, objects = self.config.augment, self.config.objects
         image, rows = self._window(random)
         if random.random() < augment.mix:
             other, other_rows = self._window(random)
@@ -58,46 +69,19 @@ class SampleMaker:
             frames = self.sets[int(random.integers(len(self.sets)))]
             image = take_style(image, frames.images[int(random.integers(len(frames)))], random.uniform(0.3, 1.0))
         scene = Scene.of(image, rows)
-        objects = self.config.objects
         if self.paster is not None and objects is not None and random.random() < objects.probability:
-            scene = self.paster.paste(scene, random)
+            self.paster.paste(scene, random)
         return replace(scene, image=photometry(scene.image, augment, random))
 
-    def _window(self, random: Random) -> tuple[np.ndarray, np.ndarray]:
+    def _window(self, random: Random) -> tuple[UInt8, UInt8]:
         weights = np.array([data.weight for data in self.config.datasets])
         which = int(random.choice(len(weights), p=weights / weights.sum()))
-        frames, data = self.sets[which], self.config.datasets[which]
+        frames, scale = self.sets[which], self.config.datasets[which].scale
         pick = int(random.integers(len(frames)))
-        return crop_window(
-            frames.images[pick], frames.rows[pick], self.config.crop, data.scale, self.config.augment, random
-        )
+        return crop_window(frames.images[pick], frames.rows[pick], self.config.crop, scale, self.config.augment, random)
 
 
-class SampleStream(Dataset[Sample]):
-    """Samples by number, as tensors.
-
-    A sample is the picture uint8 [3,h,w], rows uint8 [h/4,w/4], their weights float32 [h/4,w/4] and names int16
-    [h/8,w/8].
-    """
-
-    def __init__(self, maker: SampleMaker) -> None:
-        self._maker = maker
-
-    def __len__(self) -> int:
-        return self._maker.config.batch * self._maker.config.optimizer.steps
-
-    def __getitem__(self, index: int) -> Sample:
-        cv2.setNumThreads(0)
-        scene = self._maker.make(index)
-        rows, objects = every(scene.rows, ROW_STRIDE), every(scene.objects, ROW_STRIDE)
-        weights = object_weights(objects, self._maker.config.losses.object_pixels)
-        image = np.ascontiguousarray(scene.image.transpose(2, 0, 1))
-        arrays = (image, rows, weights, every(scene.names, NAME_STRIDE))
-        first, second, third, fourth = (torch.from_numpy(array) for array in arrays)
-        return first, second, third, fourth
-
-
-def every(values: np.ndarray, stride: int) -> np.ndarray:
+def _middle(values: np.ndarray, stride: int) -> np.ndarray:
     """The middle of each `stride` x `stride` cell."""
     return np.ascontiguousarray(values[stride // 2 :: stride, stride // 2 :: stride])
 

@@ -24,22 +24,17 @@ class TextTable:
 
     Attributes:
         concepts: [P,D], unit rows.
-        concept_class: int64 [P], class of each concept.
+        members: rows of `concepts` of each of the K classes.
         names: [N,D], unit rows, of the objects' names; N may be 0.
         columns: names of the K classes.
         prompts: the prompt set with which generated scenes are scored.
     """
 
     concepts: Tensor
-    concept_class: Tensor
+    members: tuple[list[int], ...]
     names: Tensor
     columns: tuple[str, ...]
     prompts: CompiledPromptSet
-
-    @property
-    def classes(self) -> int:
-        """K."""
-        return len(self.columns)
 
     def class_concepts(self, random: np.random.Generator | None = None) -> Tensor:
         """int64 [K,L]: rows of `concepts` of each class, padded by repeating one.
@@ -47,12 +42,13 @@ class TextTable:
         Args:
             random: leaves a random part of each class's concepts out (concept dropout); None: takes all.
         """
-        columns: list[list[int]] = []
-        for index in range(self.classes):
-            rows = torch.nonzero(self.concept_class == index).flatten().tolist()
-            if random is not None and len(rows) > 1:
-                rows = sorted(random.choice(rows, int(random.integers(1, len(rows) + 1)), replace=False).tolist())
-            columns.append(rows)
+        columns = list(self.members)
+        if random is not None:
+            counts = [int(random.integers(1, len(rows) + 1)) for rows in columns]
+            columns = [
+                sorted(random.choice(rows, count, replace=False).tolist())
+                for rows, count in zip(columns, counts, strict=True)
+            ]
         length = max(len(rows) for rows in columns)
         return torch.tensor([rows + rows[:1] * (length - len(rows)) for rows in columns])
 
@@ -72,7 +68,7 @@ def embed_texts(
     rows = embed_concepts(list(names), vocabulary.template_texts(), encoder) if names else np.zeros((0, encoder.dim))
     return TextTable(
         torch.from_numpy(np.array(compiled.embeddings)),
-        torch.from_numpy(np.array(compiled.concept_column)).long(),
+        tuple(np.flatnonzero(compiled.concept_column == column).tolist() for column in range(compiled.num_id)),
         torch.from_numpy(np.asarray(rows, np.float32)),
         compiled.columns[: compiled.num_id],
         compiled if prompts is None else compile_prompt_set(prompts, encoder),

@@ -13,18 +13,17 @@ from torch import Tensor
 
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
 from vl4ad_ros.network.onnx_export import run_torch
-from vl4ad_ros.network.small import SmallDetector
+from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.frames import upsample
-from vl4ad_ros.runtime.prompt_tensors import PromptTensors, pack
+from vl4ad_ros.runtime.prompt_tensors import pack
 from vl4ad_ros.training.augment import UInt8
 from vl4ad_ros.training.config import Validation
 from vl4ad_ros.training.data import RunData
 from vl4ad_ros.training.frames import Frames
 from vl4ad_ros.training.label_tables import IGNORE, LabelTable
-from vl4ad_ros.training.mask_learner import MaskLearner
-from vl4ad_ros.training.objective import Learner
-from vl4ad_ros.training.text import LIMITS, TextTable
-from vl4ad_ros.training.twin import prompts_of
+from vl4ad_ros.training.learners import Learner
+from vl4ad_ros.training.text import LIMITS
 from vl4ad_ros.training.validation_scenes import SIZES, ValidationScene
 
 ALARMS_PER_FRAME = 0.1
@@ -36,38 +35,32 @@ LEVELS = np.linspace(0.02, 0.995, 79)
 Map = npt.NDArray[np.float32]
 
 
-def working_size(height: int, width: int, pixels: int) -> tuple[int, int]:
-    """Rows and columns, multiples of 32, of about `pixels`, with the frame's aspect."""
-    factor = (pixels / (height * width)) ** 0.5
-    return max(64, round(height * factor / 32) * 32), max(64, round(width * factor / 32) * 32)
-
-
-def _resized(image: UInt8, pixels: int) -> UInt8:
-    height, width = working_size(image.shape[0], image.shape[1], pixels)
+def resized(image: UInt8, pixels: int) -> UInt8:
+    """A picture with about `pixels` pixels, its aspect, and sides that are multiples of 32."""
+    factor = (pixels / (image.shape[0] * image.shape[1])) ** 0.5
+    height, width = (max(64, round(side * factor / 32) * 32) for side in image.shape[:2])
     way = cv2.INTER_AREA if height < image.shape[0] else cv2.INTER_LINEAR
     return cv2.resize(image, (width, height), interpolation=way).astype(np.uint8)
 
 
 @torch.no_grad()
-def logits_of(learner: Learner, image: UInt8, pixels: int, class_concepts: Tensor) -> Tensor:
-    """Logits [K+1,h,w] of one picture at the working size."""
-    tensor = torch.from_numpy(_resized(image, pixels)).permute(2, 0, 1)[None].float()
+def logits_of(learner: Learner, image: UInt8, pixels: int) -> Tensor:
+    """Logits [K+1,h,w] of one picture, seen at an area of `pixels`."""
     device = learner.concepts.device
-    tensor = tensor.to(device).contiguous(memory_format=torch.channels_last)
-    return learner.dense_logits(tensor, class_concepts.to(device))[0].float().cpu()
+    tensor = torch.from_numpy(resized(image, pixels)).permute(2, 0, 1)[None].float().to(device)
+    class_concepts = learner.text.class_concepts().to(device)
+    return learner.dense_logits(tensor.contiguous(memory_format=torch.channels_last), class_concepts)[0].float().cpu()
 
 
-def mean_iou(
-    learner: Learner, frames: Frames, table: LabelTable, which: int, pixels: int, class_concepts: Tensor
-) -> float:
-    """Return the mIoU over the set's own labels; a label's probability is the sum over its classes."""
-    rows = [row for _, row in table.labels[which]]
+def mean_iou(learner: Learner, frames: Frames, table: LabelTable, index: int, pixels: int) -> float:
+    """Return the mIoU over the own labels of the table's set `index`; a label's probability is that of its classes."""
+    rows = table.rows_of_set(index)
     members = torch.from_numpy(table.rows[rows]).float()
     confusion = np.zeros((len(rows), len(rows)), np.int64)
     position = np.full(256, IGNORE, np.uint8)
     position[rows] = np.arange(len(rows), dtype=np.uint8)
     for image, target in zip(frames.images, frames.rows, strict=True):
-        logits = logits_of(learner, image, pixels, class_concepts)[None, :-1]
+        logits = logits_of(learner, image, pixels)[None, :-1]
         size = (target.shape[0], target.shape[1])
         probability = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)[0].softmax(0)
         predicted = torch.einsum("rk,khw->rhw", members, probability).argmax(0).numpy()
@@ -78,20 +71,6 @@ def mean_iou(
     union = confusion.sum(0) + confusion.sum(1) - np.diag(confusion)
     present = confusion.sum(1) > 0
     return float((np.diag(confusion)[present] / np.maximum(union[present], 1)).mean())
-
-
-def uncertainty(learner: Learner, image: UInt8, pixels: int, prompts: PromptTensors) -> Map:
-    """Eq. 2 as the exported bundle publishes it, at the map's own resolution.
-
-    Args:
-        learner: in evaluation mode.
-        image: RGB [H,W,3].
-        pixels: area at which it is seen.
-        prompts: the packed prompt set.
-    """
-    network = learner.network if isinstance(learner, MaskLearner) else SmallDetector(learner.network, learner.void)
-    raw = run_torch(network.eval(), _resized(image, pixels)[None], prompts)[0]
-    return np.asarray(np.clip(1 + raw, 0, 1), dtype=np.float32)
 
 
 def labelled_part(u: Map, scene: ValidationScene) -> Map:
@@ -111,9 +90,9 @@ def alarm_level(maps: Sequence[Map], per_frame: float = ALARMS_PER_FRAME) -> flo
 
 def recall(scene: ValidationScene, u: Map, level: float) -> tuple[int, int]:
     """Objects with a pixel at or above a threshold, and all objects of a scene."""
-    numbers = [number for number in np.unique(scene.objects) if number]
     full = upsample(u, *scene.objects.shape)
-    return sum(bool((full[scene.objects == number] >= level).any()) for number in numbers), len(numbers)
+    there = np.unique(scene.objects[scene.objects > 0])
+    return len(np.intersect1d(there, scene.objects[full >= level])), len(there)
 
 
 def scene_figures(maps: Sequence[Map], scenes: Sequence[ValidationScene]) -> dict[str, float]:
@@ -148,24 +127,46 @@ def scene_figures(maps: Sequence[Map], scenes: Sequence[ValidationScene]) -> dic
 
 
 def validate(
-    learner: Learner, data: RunData, settings: Validation, text: TextTable, scenes: Sequence[ValidationScene]
+    learner: Learner, data: RunData, settings: Validation, scenes: Sequence[ValidationScene]
 ) -> dict[str, float]:
     """All validation figures of a learner in evaluation mode.
 
     Returns:
         `miou/<set>`, what `scene_figures` gives, and `choice`: the mean of the mean mIoU and of the AP of each size.
     """
-    class_concepts = data.all_concepts()
     first = len(data.table.lookup) - len(data.validation)
     results: dict[str, float] = {}
-    for index, (spec, frames) in enumerate(zip(settings.sets, data.validation, strict=True)):
+    for index, (spec, frames) in enumerate(zip(settings.sets, data.validation, strict=True), start=first):
         # A set of one label has no mIoU worth the name.
-        if len({row for _, row in data.table.labels[first + index]}) > 1:
-            which = first + index
-            results[f"miou/{spec.name}"] = mean_iou(learner, frames, data.table, which, settings.pixels, class_concepts)
+        if len(data.table.rows_of_set(index)) > 1:
+            results[f"miou/{spec.name}"] = mean_iou(learner, frames, data.table, index, settings.pixels)
+    # Eq. 2 as the exported bundle publishes it, at the map's own resolution.
+    prompts, graph = pack(learner.prompts(), LIMITS, learner.temperature), learner.graph()
+    raw = [run_torch(graph, resized(scene.image, settings.pixels)[None], prompts)[0] for scene in scenes]
+    figures = scene_figures([np.clip(1 + u, 0, 1) for u in raw], scenes)
     choice = [float(np.mean(list(results.values())))] if results else []
-    prompts = pack(prompts_of(learner, text), LIMITS, learner.temperature)
-    maps = [uncertainty(learner, scene.image, settings.pixels, prompts) for scene in scenes]
-    figures = scene_figures(maps, scenes)
     choice += [value for name, value in figures.items() if name.startswith("ap/")]
     return results | figures | {"choice": float(np.mean(choice)) if choice else 0.0}
+
+
+def choose_threshold(bundle: ModelBundle, scenes: Sequence[ValidationScene]) -> tuple[float, float]:
+    """Threshold on the published uncertainty with the largest pixel F1, or higher where that gives too many alarms.
+
+    Args:
+        bundle: the exported bundle.
+        scenes: generated scenes.
+
+    Returns:
+        Threshold, 0 to 1, and its F1.
+    """
+    detector = Detector.open(bundle.path)
+    prompts, metrics, normal = detector.prompts(), PixelMetrics(), []
+    for scene in scenes:
+        if scene.size:
+            metrics.add(detector.detect(scene.image, prompts), scene.truth)
+        else:
+            normal.append(labelled_part(detector.detect(scene.image, prompts, "mask"), scene))
+    detector.close()
+    result = metrics.result()
+    level = max(result.best_f1_threshold, alarm_level(normal) if normal else 0.0)
+    return float(np.clip(round(level, 3), 0.0, 1.0)), result.best_f1

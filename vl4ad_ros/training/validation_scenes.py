@@ -16,7 +16,7 @@ SIZES = {"small": (6, 24), "medium": (24, 64), "large": (64, 250)}
 """Heights of objects in pixels at a width of `REFERENCE_WIDTH`."""
 
 REFERENCE_WIDTH = 1280
-MOST_OBJECTS = 3
+MAX_OBJECTS = 3
 
 
 @dataclass(frozen=True)
@@ -44,28 +44,24 @@ def generate_scenes(data: RunData, settings: Validation, seed: int) -> list[Vali
         settings: how many.
         seed: of the choice.
     """
+
+    def finished(size: str, scene: Scene) -> ValidationScene:
+        truth = np.where(scene.rows == IGNORE, IGNORE, scene.rows == data.table.void).astype(np.uint8)
+        return ValidationScene(size, scene.image, truth, scene.objects)
+
     scenes = []
     for index in range(settings.generated if data.test_paster is not None else 0):
+        assert data.test_paster is not None
         frames = data.validation[index % len(data.validation)]
         random = np.random.default_rng([seed, 2, index])
         pick = int(random.integers(len(frames)))
         size = tuple(SIZES)[index // len(data.validation) % len(SIZES)]
         unit = frames.rows[pick].shape[1] / REFERENCE_WIDTH
-        low, high = (unit * bound for bound in SIZES[size])
-        assert data.test_paster is not None
-        chosen = data.test_paster.settings.model_copy(
-            update={"size": (low, high), "most": MOST_OBJECTS, "known": 0, "nameless": 0}
-        )
-        scene = replace(data.test_paster, settings=chosen).paste(
-            Scene.of(frames.images[pick], frames.rows[pick]), random
-        )
-        scenes.append(_scene(size, scene, data.table.void))
+        heights = tuple(unit * bound for bound in SIZES[size])
+        changes = {"size": heights, "most": MAX_OBJECTS, "known": 0, "nameless": 0}
+        paster = replace(data.test_paster, settings=data.test_paster.settings.model_copy(update=changes))
+        scenes.append(finished(size, paster.paste(Scene.of(frames.images[pick], frames.rows[pick]), random)))
     frames = data.validation[0]
     for pick in np.unique(np.linspace(0, len(frames) - 1, min(settings.normal, len(frames))).round().astype(int)):
-        scenes.append(_scene("", Scene.of(frames.images[pick], frames.rows[pick]), data.table.void))
+        scenes.append(finished("", Scene.of(frames.images[pick], frames.rows[pick])))
     return scenes
-
-
-def _scene(size: str, scene: Scene, void: int) -> ValidationScene:
-    truth = np.where(scene.rows == IGNORE, np.uint8(255), (scene.rows == void).astype(np.uint8))
-    return ValidationScene(size, scene.image, truth.astype(np.uint8), scene.objects)

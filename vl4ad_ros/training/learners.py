@@ -1,0 +1,38 @@
+"""The learner of a configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+import torch
+
+from vl4ad_ros.training.config import TrainConfig
+from vl4ad_ros.training.data import RunData
+from vl4ad_ros.training.dense_learner import DenseLearner
+from vl4ad_ros.training.text import TextTable
+
+if TYPE_CHECKING:
+    from vl4ad_ros.training.mask_learner import MaskLearner
+
+Learner: TypeAlias = "DenseLearner | MaskLearner"
+
+
+def make_learner(config: TrainConfig, data: RunData, text: TextTable, pretrained: bool = True) -> Learner:
+    """A learner with start weights that follow from the seed.
+
+    Args:
+        config: the run.
+        data: its label table and names.
+        text: frozen texts.
+        pretrained: False skips the pretrained weights, for a checkpoint that is about to be loaded.
+
+    Raises:
+        Vl4adError: the network does not exist, or does not fit the text or the labels.
+    """
+    torch.manual_seed(config.seed)
+    if config.model.network == "small":
+        return DenseLearner(config, data, text, pretrained)
+    # Here, since transformers takes seconds to load.
+    from vl4ad_ros.training.mask_learner import MaskLearner
+
+    return MaskLearner(config, data, text, pretrained)
