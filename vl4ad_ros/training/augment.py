@@ -5,6 +5,8 @@ All pictures are RGB uint8; all randomness comes from the given generator.
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -55,18 +57,28 @@ def crop_window(
     return out.astype(np.uint8), out_rows.astype(np.uint8)
 
 
-def blob(random: Random, size: tuple[int, int], roughness: float = 0.35) -> UInt8:
-    """A random round shape that fills its box: uint8 mask [h,w], 0 or 255."""
-    height, width = size
+def blob_outline(random: Random, size: tuple[int, int], roughness: float = 0.35) -> npt.NDArray[np.float64]:
+    """Corners [n,2] of a random round shape that fills a box of this height and width."""
     angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     radius = np.ones_like(angles)
     for wave in range(1, 5):
         radius += roughness / wave * np.sin(wave * angles + random.uniform(0, 2 * np.pi)) * random.random()
     radius /= radius.max()
-    points = np.stack([width / 2 * (1 + radius * np.cos(angles)), height / 2 * (1 + radius * np.sin(angles))], 1)
-    mask = np.zeros((height, width), np.uint8)
-    cv2.fillPoly(mask, [points.astype(np.int32)], 255)
-    return mask
+    return np.stack([np.cos(angles), np.sin(angles)], 1) * radius[:, None] * [size[1] / 2, size[0] / 2]
+
+
+def blob(random: Random, size: tuple[int, int], roughness: float = 0.35) -> UInt8:
+    """A random round shape that fills its box: uint8 mask [h,w], 0 or 255."""
+    mask = np.zeros(size, np.uint8)
+    corners = blob_outline(random, size, roughness) + np.array(size)[::-1] / 2
+    return cv2.fillPoly(mask, [corners.astype(np.int32)], 255).astype(np.uint8)
+
+
+def soft_polygon(shape: tuple[int, ...], corners: npt.NDArray[Any], softness: float) -> npt.NDArray[np.float32]:
+    """A filled polygon with soft edges: float32 [h,w], 0 to 1."""
+    mask = np.zeros(shape[:2], np.float32)
+    cv2.fillPoly(mask, [np.asarray(corners).astype(np.int32)], 1.0)
+    return cv2.GaussianBlur(mask, (0, 0), softness).astype(np.float32)
 
 
 def take_style(image: UInt8, other: UInt8, strength: float) -> UInt8:
@@ -95,39 +107,32 @@ def _fog(image: UInt8, random: Random) -> UInt8:
 def _shade(image: UInt8, random: Random) -> UInt8:
     """A cast shadow with a random outline; labels stay what they are."""
     height, width = image.shape[:2]
-    mask = np.zeros((height // 4, width // 4), np.uint8)
-    points = random.uniform(-0.2, 1.2, (int(random.integers(3, 6)), 2)) * [width // 4, height // 4]
-    cv2.fillPoly(mask, [points.astype(np.int32)], 255)
-    soft = cv2.GaussianBlur(mask, (0, 0), random.uniform(0.4, 3.0))
-    depth = cv2.resize(soft, (width, height)).astype(np.float32) * (random.uniform(0.25, 0.6) / 255)
-    return (image * (1 - depth)[..., None]).astype(np.uint8)
+    corners = random.uniform(-0.2, 1.2, (int(random.integers(3, 6)), 2)) * [width, height]
+    depth = soft_polygon(image.shape, corners, random.uniform(1.6, 12.0)) * np.float32(random.uniform(0.25, 0.6))
+    return np.asarray(image * (1 - depth)[..., None], dtype=np.uint8)
 
 
 def _stain(image: UInt8, random: Random) -> UInt8:
     """Flat marks: patches and paint on the road, tar, dirt on the lens; labels stay what they are."""
     height, width = image.shape[:2]
     for _ in range(int(random.integers(1, 5))):
-        wide = int(log_uniform(random, 8, width / 2))
-        size = (max(3, int(wide * log_uniform(random, 0.08, 0.8))), wide)
-        mask = blob(random, size) if random.random() < 0.6 else np.full(size, 255, np.uint8)
-        turn = cv2.getRotationMatrix2D((wide / 2, size[0] / 2), random.uniform(-40, 40), 1.0)
-        mask = cv2.warpAffine(mask, turn, (wide, size[0])).astype(np.uint8)
-        y, x = int(random.uniform(0.2, 1) * height), int(random.uniform(-0.1, 1) * width)
-        y0, y1, x0, x1 = max(0, y), min(height, y + size[0]), max(0, x), min(width, x + wide)
-        if y1 <= y0 or x1 <= x0:
-            continue
-        soft = cv2.GaussianBlur(mask[y0 - y : y1 - y, x0 - x : x1 - x], (0, 0), log_uniform(random, 0.3, 6.0))
-        depth = soft.astype(np.float32)[..., None] * (random.uniform(0.1, 0.6) / 255)
+        wide = log_uniform(random, 8, width / 2)
+        size = (max(3, int(wide * log_uniform(random, 0.08, 0.8))), int(wide))
+        corners = cv2.boxPoints(((0, 0), (size[1], size[0]), 0))
+        if random.random() < 0.6:
+            corners = blob_outline(random, size).astype(np.float32)
+        centre = (random.uniform(0, 1) * width, random.uniform(0.2, 1) * height)
+        turned = cv2.transform(corners[None], cv2.getRotationMatrix2D((0, 0), random.uniform(-40, 40), 1.0))[0] + centre
+        depth = soft_polygon(image.shape, turned, log_uniform(random, 0.3, 6.0)) * np.float32(random.uniform(0.1, 0.6))
         tone = random.uniform(0, 255) + random.uniform(-20, 20, 3).astype(np.float32)
-        region = image[y0:y1, x0:x1]
-        image[y0:y1, x0:x1] = np.clip(region + depth * (tone - region), 0, 255).astype(np.uint8)
+        image = np.clip(image + depth[..., None] * (tone - image), 0, 255).astype(np.uint8)
     return image
 
 
 def photometry(image: UInt8, augment: Augment, random: Random) -> UInt8:
     """Light, weather, camera: everything that changes values and not places."""
     if random.random() < augment.stain:
-        image = _stain(image.copy(), random)
+        image = _stain(image, random)
     if random.random() < augment.shade:
         image = _shade(image, random)
     if random.random() < augment.fog:

@@ -61,12 +61,6 @@ def plain_name(folder: str) -> str:
 def load_cutouts(objects: Objects, data_root: Path, cache: Path, seed: int) -> tuple[Cutouts, list[str]]:
     """Cut-outs of all folders.
 
-    Args:
-        objects: which folders and names.
-        data_root: folder that theirs start from.
-        cache: folder for what GrabCut found.
-        seed: of the choice of pictures.
-
     Returns:
         The cut-outs, and one sentence for each picture that cannot be read.
 
@@ -127,15 +121,7 @@ def _cut_masked(path: Path, longest: int) -> UInt8:
 
 
 def cut_out(picture: UInt8, longest: int) -> UInt8:
-    """Free the central thing of a picture.
-
-    Args:
-        picture: RGB uint8 [h,w,3].
-        longest: the longer side of the picture before it is cut, pixels.
-
-    Returns:
-        RGBA uint8, cropped to the thing.
-    """
+    """The central thing of an RGB picture as RGBA, cropped to it; the picture's longer side is `longest` before."""
     height, width = picture.shape[:2]
     factor = min(1.0, longest / max(height, width))
     width, height = max(8, round(width * factor)), max(8, round(height * factor))
@@ -168,15 +154,9 @@ def _cropped(picture: UInt8, alpha: UInt8, longest: int) -> UInt8:
 
 
 def known_things(frames: Frames, rows: Sequence[int], longest: int) -> list[tuple[UInt8, int]]:
-    """Things of the classes, cut out of labelled frames: whole components that do not touch the frame's edge.
+    """Things of some rows of the label table: whole components that do not touch the frame's edge.
 
-    Args:
-        frames: labelled frames.
-        rows: rows of the label table whose components are things.
-        longest: longer side of a cut-out, pixels.
-
-    Returns:
-        RGBA with the row of the label.
+    Returns RGBA, its longer side at most `longest` pixels, and the row.
     """
     things: list[tuple[UInt8, int]] = []
     for image, label in zip(frames.images, frames.rows, strict=True):

@@ -33,11 +33,8 @@ MASKED = -1e4
 class DenseLearner(nn.Module):
     """A dense network with its classifier.
 
-    Args:
-        config: the run.
-        data: its label table and names.
-        text: frozen texts; with `head: linear`, only their number of classes and width are used.
-        pretrained: whether to load the encoder's ImageNet weights where the configuration asks for them.
+    Of the texts, `head: linear` uses only the number of classes and the width. `pretrained` loads the encoder's
+    ImageNet weights where the configuration asks for them.
     """
 
     def __init__(self, config: TrainConfig, data: RunData, text: TextTable, pretrained: bool = True) -> None:
@@ -112,15 +109,9 @@ class DenseLearner(nn.Module):
         return terms
 
     def name_term(self, embedding: Tensor, logits: Tensor, rows: Tensor, names: Tensor) -> Term:
-        """Objects by name, among all trained names and all classes.
+        """Objects by name, among all trained names and all classes; known pixels take part with their classes.
 
-        In-distribution pixels take part with their classes.
-
-        Args:
-            embedding: [B,h,w,d].
-            logits: [B,h,w,K+1].
-            rows: uint8 [B,2h,2w].
-            names: int16 [B,h,w], -1: none.
+        The map is [B,h,w,d], the logits [B,h,w,K+1], rows uint8 [B,2h,2w], names int16 [B,h,w], -1: none.
         """
         own = names >= 0
         row = rows[:, ::2, ::2].long()

@@ -31,15 +31,9 @@ from vl4ad_ros.training.validation_scenes import generate_scenes
 
 
 def export_best(config: TrainConfig, data: RunData, text: TextTable) -> Path:
-    """Write the bundle of a run's best checkpoint into `output/bundle`.
+    """Write the bundle of a run's best checkpoint into `output/bundle`, the folder that is returned.
 
-    Args:
-        config: the run.
-        data: its data; the mask's threshold is chosen on scenes generated from the validation frames.
-        text: its texts.
-
-    Returns:
-        The bundle's folder.
+    The mask's threshold is chosen on scenes generated from the validation frames.
 
     Raises:
         Vl4adError: there is no checkpoint, or the exported graph differs from the network.

@@ -91,13 +91,7 @@ def read_frame(pair: FramePair, known: frozenset[int]) -> tuple[UInt8, UInt8]:
 
 
 def load_frames(data: DataSet, data_root: Path, lookup: UInt8, most: int | None = None) -> tuple[Frames, list[str]]:
-    """Read a set into memory, no larger than its `max_side`.
-
-    Args:
-        data: the set.
-        data_root: folder that its root starts from.
-        lookup: uint8 [256], label value -> row.
-        most: at most so many frames, evenly spaced.
+    """Read a set into memory, no larger than its `max_side`, at most `most` frames, evenly spaced.
 
     Returns:
         The good frames, and one sentence for each bad one.

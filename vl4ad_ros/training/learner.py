@@ -35,14 +35,7 @@ Terms = dict[str, tuple[float, Term]]
 
 
 def twin_prompts(text: TextTable, vectors: Tensor, encoder_id: str, name: str) -> CompiledPromptSet:
-    """The prompt set of a vision-only twin: its class vectors [K,D], unit rows, in place of texts.
-
-    Args:
-        text: names the classes.
-        vectors: one a class.
-        encoder_id: of the text encoder that they stand for.
-        name: of the set.
-    """
+    """The prompt set of a vision-only twin: its class vectors [K,D], unit rows, in place of texts."""
     classes = PromptSet(name="classes", classes={column: [column] for column in text.columns})
     compiled = assemble(classes, vectors.detach().cpu().numpy().copy(), encoder_id, "")
     return replace(compiled, name=name, description="Learned class vectors of the vision-only twin; no text")

@@ -18,13 +18,7 @@ Learner: TypeAlias = "DenseLearner | MaskLearner"
 
 
 def make_learner(config: TrainConfig, data: RunData, text: TextTable, pretrained: bool = True) -> Learner:
-    """A learner with start weights that follow from the seed.
-
-    Args:
-        config: the run.
-        data: its label table and names.
-        text: frozen texts.
-        pretrained: False skips the pretrained weights, for a checkpoint that is about to be loaded.
+    """A learner with start weights that follow from the seed; a checkpoint that is about to be loaded needs no others.
 
     Raises:
         Vl4adError: the network does not exist, or does not fit the text or the labels.

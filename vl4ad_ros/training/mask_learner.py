@@ -39,11 +39,7 @@ MIN_PROBABILITY = 1e-6
 class MaskLearner(nn.Module):
     """A mask network with its classifier; only the head is trained.
 
-    Args:
-        config: the run; `model.network` is a preset or the folder of a network.
-        data: its label table.
-        text: frozen texts.
-        pretrained: whether to load the image tower's weights where the configuration asks for them.
+    `pretrained` loads the image tower's weights where the configuration asks for them.
 
     Raises:
         Vl4adError: the network is of another text space, its weights do not fit, or a label stands for several classes.
@@ -87,15 +83,9 @@ class MaskLearner(nn.Module):
         return self.network.temperature
 
     def forward(self, image: Tensor, class_concepts: Tensor, auxiliary: bool = False) -> list[tuple[Tensor, Tensor]]:
-        """Mask logits and class logits (void last) of the last layer, with `auxiliary` of all layers.
+        """Mask logits and class logits (void last) of the last layer, with `auxiliary` of all layers in order.
 
-        Args:
-            image: RGB [B,3,H,W], 0 to 255.
-            class_concepts: int64 [K,L]; not used by the linear head.
-            auxiliary: whether to predict after every decoder layer.
-
-        Returns:
-            Pairs of [B,N,H/4,W/4] and [B,N,K+1], the last layer's last.
+        The image is RGB [B,3,H,W], 0 to 255, the concepts int64 [K,L]; pairs of [B,N,H/4,W/4] and [B,N,K+1].
         """
         table = torch.arange(len(self.concepts), device=image.device)[:, None] if self.linear else class_concepts
         predictions = self.network.heads(self.network.features(image.permute(0, 2, 3, 1)), auxiliary)
@@ -165,10 +155,6 @@ def is_stored(model: Model) -> bool:
 def network_sizes(model: Model, text_dim: int) -> NetworkConfig:
     """The sizes of the network that the settings name, which is then sure to fit the text and the backbone's file.
 
-    Args:
-        model: settings; `network` is a preset or the folder of a network.
-        text_dim: D of the text encoder.
-
     Raises:
         Vl4adError: there is no such network, it is of another text space, or the backbone's file does not fit.
     """
@@ -219,13 +205,9 @@ def segments(rows: Tensor, table: LabelTable) -> tuple[list[Tensor], list[Tensor
 
 
 def outlier_term(mask_logits: Tensor, class_logits: Tensor, outside: Tensor, margin: float) -> Term:
-    """RbA's squared hinge: no class may claim pixels that are outside all of them.
+    """RbA's squared hinge: no class may claim pixels that are outside all of them (bool [B,h,w]).
 
-    Args:
-        mask_logits: [B,N,h,w].
-        class_logits: [B,N,K+1], void last.
-        outside: bool [B,h,w].
-        margin: see `config.MaskLosses.margin`.
+    The mask logits are [B,N,h,w], the class logits [B,N,K+1], void last.
     """
     support = torch.einsum("bnk,bnhw->bhwk", class_logits.softmax(-1)[..., :-1], mask_logits.sigmoid())
     rejected = -support[outside].tanh().sum(-1)

@@ -80,14 +80,9 @@ class RunReport:
 
 
 def draw_curve(path: Path) -> str:
-    """Draw a curve file: the losses on the left, the validation figures (in percent) on the right.
+    """Draw a curve file as SVG: the losses on the left, the validation figures (in percent) on the right.
 
-    Args:
-        path: `curve.jsonl` of a run. Where a resumed run went over steps again, the later lines count; half a line, as
-            a kill leaves it, counts as none.
-
-    Returns:
-        An SVG document.
+    Where a resumed run went over steps again, the later lines count; half a line, as a kill leaves it, counts as none.
     """
     series: dict[str, dict[int, float]] = defaultdict(dict)
     for line in path.read_bytes().splitlines():

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vl4ad_ros.training.augment import Random, UInt8, blob, log_uniform
+from vl4ad_ros.training.augment import Random, UInt8, blob, log_uniform, soft_polygon
 from vl4ad_ros.training.config import Objects
 from vl4ad_ros.training.cutouts import Cutouts
 
@@ -197,17 +197,10 @@ def _place(scene: Scene, picture: UInt8, spot: Spot, label: tuple[int, int, int]
 
 def _contact_shadow(image: UInt8, foot_y: int, foot_x: int, object_width: int, random: Random) -> None:
     """Darken the ground under an object's foot."""
-    height, width = image.shape[:2]
-    half = int(object_width * random.uniform(0.4, 0.8))
-    flat = max(2, int(object_width * random.uniform(0.05, 0.2)))
-    y0, y1 = max(0, foot_y - 2 * flat), min(height, foot_y + 2 * flat)
-    x0, x1 = max(0, foot_x - half), min(width, foot_x + half)
-    if y1 <= y0 or x1 <= x0:
-        return
-    ys, xs = np.mgrid[y0:y1, x0:x1]
-    distance = ((ys - foot_y) / (1.6 * flat)) ** 2 + ((xs - foot_x) / max(1, half)) ** 2
-    depth = random.uniform(0.2, 0.65) * np.clip(1 - distance, 0, 1)
-    image[y0:y1, x0:x1] = (image[y0:y1, x0:x1] * (1 - depth[..., None])).astype(np.uint8)
+    half, flat = object_width * random.uniform(0.4, 0.8), max(2, object_width * random.uniform(0.05, 0.2))
+    outline = np.array(cv2.ellipse2Poly((foot_x, foot_y), (int(half), int(flat)), 0, 0, 360, 15))
+    shadow = soft_polygon(image.shape[:2], outline, flat / 2) * random.uniform(0.2, 0.65)
+    image[:] = (image * (1 - shadow[..., None])).astype(np.uint8)
 
 
 def _light_like(part: UInt8, region: UInt8, random: Random) -> UInt8:

@@ -33,12 +33,7 @@ FOLDED = "_bias"
 
 
 def load_start(learner: DenseLearner, bundle: ModelBundle, pictures: Tensor) -> None:
-    """Fill a learner with a bundle's weights.
-
-    Args:
-        learner: a dense learner with a text head.
-        bundle: its network has the same shapes.
-        pictures: RGB [B,3,H,W], 0 to 255, from which batch norms take their statistics.
+    """Fill a learner with a bundle's weights; batch norms take their statistics from pictures [B,3,H,W], 0 to 255.
 
     Raises:
         Vl4adError: the bundle's network has other shapes or another text space.
@@ -96,14 +91,7 @@ def _settle(norm: nn.Module, inputs: tuple[Tensor]) -> None:
 def fill_unlabelled(config: TrainConfig, data: RunData, learner: Learner, source: str) -> int:
     """Give unlabelled pixels of the sets with `fill` < 1 the class that the network is sure of; in place.
 
-    Args:
-        config: the run; what was found is kept in its cache.
-        data: its frames, whose rows are changed.
-        learner: the network at the run's start, in evaluation mode.
-        source: identifies the network.
-
-    Returns:
-        Number of pixels that got a label.
+    What was found is kept in the run's cache; `source` identifies the network. Returns the number of such pixels.
     """
     single, pixels = data.table.single_rows(), config.validation.pixels
 

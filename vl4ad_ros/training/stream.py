@@ -89,12 +89,7 @@ def _middle(values: np.ndarray, stride: int) -> np.ndarray:
 def object_weights(objects: np.ndarray, pixels: float) -> np.ndarray:
     """Weights with which an object counts as `pixels` pixels, whatever its size; 1 elsewhere, and everywhere at 0.
 
-    Args:
-        objects: uint8 [h,w], number of the object, 0: none.
-        pixels: see `config.Losses.object_pixels`.
-
-    Returns:
-        float32 [h,w].
+    Objects are uint8 [h,w], the number of the object, 0: none; weights float32 [h,w].
     """
     counts = np.bincount(objects.reshape(-1), minlength=256).astype(np.float32)
     weight = np.clip(pixels / np.maximum(counts, 1), 1 / LARGEST_WEIGHT, LARGEST_WEIGHT) if pixels else np.ones(256)

@@ -37,11 +37,7 @@ class TextTable:
     prompts: CompiledPromptSet
 
     def class_concepts(self, random: np.random.Generator | None = None) -> Tensor:
-        """int64 [K,L]: rows of `concepts` of each class, padded by repeating one.
-
-        Args:
-            random: leaves a random part of each class's concepts out (concept dropout); None: takes all.
-        """
+        """int64 [K,L]: rows of `concepts` of each class, padded by repeating one; `random` leaves some out."""
         columns = list(self.members)
         if random is not None:
             counts = [int(random.integers(1, len(rows) + 1)) for rows in columns]
@@ -58,11 +54,7 @@ def embed_texts(
 ) -> TextTable:
     """Embed the vocabulary's concepts and the objects' names, both with the vocabulary's templates.
 
-    Args:
-        vocabulary: classes with concepts.
-        names: of the objects.
-        encoder: the text encoder.
-        prompts: the set with which generated scenes are scored; None: the vocabulary.
+    `prompts` is the set with which generated scenes are scored; None: the vocabulary.
     """
     compiled = compile_prompt_set(vocabulary, encoder)
     rows = embed_concepts(list(names), vocabulary.template_texts(), encoder) if names else np.zeros((0, encoder.dim))

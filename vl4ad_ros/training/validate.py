@@ -96,11 +96,7 @@ def recall(scene: ValidationScene, u: Map, level: float) -> tuple[int, int]:
 
 
 def scene_figures(maps: Sequence[Map], scenes: Sequence[ValidationScene]) -> dict[str, float]:
-    """Figures of the generated scenes by the size of their objects.
-
-    Args:
-        maps: uncertainty of each scene.
-        scenes: with and without objects.
+    """Figures of the generated scenes, by the size of their objects, from the uncertainty of each scene.
 
     Returns:
         `ap/SIZE` and `fpr95/SIZE` over labelled pixels; with frames without objects `alarms/level`, the threshold with
@@ -151,10 +147,6 @@ def validate(
 
 def choose_threshold(bundle: ModelBundle, scenes: Sequence[ValidationScene]) -> tuple[float, float]:
     """Threshold on the published uncertainty with the largest pixel F1, or higher where that gives too many alarms.
-
-    Args:
-        bundle: the exported bundle.
-        scenes: generated scenes.
 
     Returns:
         Threshold, 0 to 1, and its F1.

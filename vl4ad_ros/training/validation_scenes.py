@@ -37,13 +37,7 @@ class ValidationScene:
 
 
 def generate_scenes(data: RunData, settings: Validation, seed: int) -> list[ValidationScene]:
-    """Scenes with objects, evenly of each size, and without; the same for a seed.
-
-    Args:
-        data: validation frames and held-out objects.
-        settings: how many.
-        seed: of the choice.
-    """
+    """Scenes with held-out objects, evenly of each size, and without; the same for a seed."""
 
     def finished(size: str, scene: Scene) -> ValidationScene:
         truth = np.where(scene.rows == IGNORE, IGNORE, scene.rows == data.table.void).astype(np.uint8)
