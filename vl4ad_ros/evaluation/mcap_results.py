@@ -38,14 +38,6 @@ def write_mcap(
     Topics: `/evaluation/image`, `/evaluation/overlay` (JPEG), `/evaluation/mask`, `/evaluation/label` (PNG; labels as
     stored: 0, 1, 255), and `/evaluation/{ap,fpr95,mask_share,latency_ms}` (std_msgs/Float32, for plots).
 
-    Args:
-        folder: The new bag's folder.
-        source: The frames.
-        predictor: What predicts.
-        threshold: Of the mask.
-        records: Records of the frames to write.
-        progress: Called with 1 after each frame.
-
     Raises:
         Vl4adError: If the folder exists or cannot be written.
     """

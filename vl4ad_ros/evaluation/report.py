@@ -19,12 +19,7 @@ WIDE = 9.0
 
 
 def write_report(path: Path, result: EvaluationResult) -> None:
-    """Write the report; it needs no other file and no network.
-
-    Args:
-        path: The HTML file; its folder is made.
-        result: What to report.
-    """
+    """Write the report, an HTML file that needs no other file and no network."""
     # Every value is escaped; charts are ours and marked so.
     environment = Environment(
         loader=PackageLoader("vl4ad_ros.evaluation", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True

@@ -120,11 +120,7 @@ def summarise_run(
 
 
 def _image_figures(records: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return how well the image scores separate frames with anomalies from those without; None if one kind is missing.
-
-    Args:
-        records: Of the labelled frames.
-    """
+    """Return how well the image scores separate frames with anomalies from others; None if one kind is missing."""
     scores = np.array([record["image_score"] for record in records], np.float64)
     figures = exact_result(scores, np.array([record["positives"] > 0 for record in records], np.uint8))
     if not (figures.positives and figures.negatives):

@@ -12,18 +12,9 @@ from vl4ad_ros.io.errors import Vl4adError
 
 
 def write_submission(folder: Path, source: DatasetSource, spec: PredictorSpec, method: str) -> int:
-    """Run the detector on all images of a data set, labelled or not, and write its maps.
+    """Run the detector on all images of a data set, labelled or not, and write its maps; return their number.
 
     Each file holds one data set `value`: float16 [H, W], higher = more anomalous.
-
-    Args:
-        folder: Where `anomaly_p/` is made.
-        source: The data set.
-        spec: How to open the detector.
-        method: Name of the method.
-
-    Returns:
-        The number of files: the images that could be read.
 
     Raises:
         Vl4adError: If the data set is not one of SegmentMeIfYouCan's, or h5py is missing.

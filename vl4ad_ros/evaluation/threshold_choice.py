@@ -26,11 +26,8 @@ EVENT_GAP_S = 1.0
 def alarm_level(uncertainty: NDArray[np.float32], min_segment: int) -> float:
     """Return the highest threshold at which a frame still has an alarm, to within 1/4096; 1 only with an alarm at 1.
 
-    An alarm is a connected component (8 neighbours) of at least `min_segment` pixels with uncertainty >= threshold.
-
-    Args:
-        uncertainty: float32 [H, W] in [0, 1].
-        min_segment: Pixels.
+    An alarm is a connected component (8 neighbours) of at least `min_segment` pixels with uncertainty >= threshold;
+    the uncertainty is float32 [H, W] in [0, 1].
     """
 
     def alarms(threshold: float) -> bool:
@@ -51,7 +48,7 @@ def alarm_level(uncertainty: NDArray[np.float32], min_segment: int) -> float:
 
 @dataclass(frozen=True)
 class Choice:
-    """A threshold, the share of `frames` with an alarm at it, and the alarm events (None where the way is unknown)."""
+    """A threshold, the share of `frames` with an alarm at it, and its alarm events (per km: None where unknown)."""
 
     threshold: float
     alarm_share: float
