@@ -97,3 +97,13 @@ def test_commands_of_the_pages_are_run_by_a_test_or_listed() -> None:
             else:
                 call = re.escape(shown.split()[0])
             assert re.search(call, tests), f"{page.name}: no test runs {shown}"
+
+
+ROOMS = "vl4ad_ros|test|config|scripts|docker|io|runtime|network|nodes|random_word"
+FILE = re.compile(rf"(?<!/)\b(?:{ROOMS})/[\w/.-]+\.(?:py|ya?ml|sh|xml|json)\b")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_files_that_the_pages_name_exist(page: Path) -> None:
+    for name in FILE.findall(page.read_text(encoding="utf-8")):
+        assert (ROOT / name).exists() or (ROOT / "vl4ad_ros" / name).exists(), f"{page.name}: {name}"
