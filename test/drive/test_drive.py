@@ -7,18 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vl4ad_ros.drive.anomalies import ANOMALIES
 from vl4ad_ros.drive.camera import Camera
-from vl4ad_ros.drive.quads import Air, Frame, Quad, Texture
+from vl4ad_ros.drive.catalogue import anomaly, catalogue
+from vl4ad_ros.drive.paint import Texture
+from vl4ad_ros.drive.quads import Frame, Quad
 from vl4ad_ros.drive.record import IMAGE_TOPIC, INFO_TOPIC, LABEL_TOPIC, START_NS, record
 from vl4ad_ros.drive.render import ANOMALY, NORMAL, SPEED, VOID, Drive
-from vl4ad_ros.drive.road import LANES, Road
-from vl4ad_ros.drive.weather import WEATHERS, Forecast
+from vl4ad_ros.drive.road import FREE_STRETCH, LANES, Road
+from vl4ad_ros.drive.weather import Forecast, weathers
 from vl4ad_ros.drive.world import World
 from vl4ad_ros.io.bag_reader import BagReader
 from vl4ad_ros.io.errors import Vl4adError
 
-CLEAR = Air(np.ones(3, np.float32), np.zeros(3, np.float32), 0.0)
+CLEAR = {"light": np.ones(3, np.float32), "horizon": np.zeros(3, np.float32), "fog": np.float32(0)}
 
 
 def plain(colour: tuple[float, float, float], size: int = 64) -> Texture:
@@ -40,25 +41,25 @@ def test_a_wall_covers_the_pixels_that_the_pinhole_model_says() -> None:
     frame = Frame(camera)
     frame.draw(wall(10.0, 4.0, 3.0, plain((1, 0, 0))), CLEAR, anomaly=True)
     # Focal length 180: 4 m at 10 m are 72 columns around 99.5; 3 m are 54 rows around 49.5.
-    rows, columns = np.nonzero(frame.anomaly > 0.5)
+    rows, columns = np.nonzero(frame.truth[..., 0] > 0.5)
     assert (columns.min(), columns.max() + 1) == (pytest.approx(64, abs=1), pytest.approx(136, abs=1))
     assert (rows.min(), rows.max() + 1) == (pytest.approx(23, abs=1), pytest.approx(77, abs=1))
-    assert frame.anomaly.sum() == pytest.approx(72 * 54, rel=0.02)
+    assert frame.truth[..., 0].sum() == pytest.approx(72 * 54, rel=0.02)
     assert np.allclose(frame.rgb[50, 100], (1, 0, 0), atol=1e-2)
 
 
 def test_what_stands_in_front_hides_the_anomaly() -> None:
     frame = Frame(Camera(200, 100, (0.0, 1.5, 0.0)))
     frame.draw(wall(20.0, 2.0, 3.0, plain((1, 0, 0))), CLEAR, anomaly=True)
-    seen = frame.anomaly.sum()
+    seen = frame.truth[..., 0].sum()
     frame.draw(wall(10.0, 4.0, 3.0, plain((0, 1, 0)), left=-2.0), CLEAR)  # Covers its left half.
-    assert frame.anomaly.sum() == pytest.approx(seen / 2, rel=0.08)
+    assert frame.truth[..., 0].sum() == pytest.approx(seen / 2, rel=0.08)
 
 
 def test_what_is_behind_the_camera_is_not_drawn() -> None:
     frame = Frame(Camera(200, 100, (0.0, 1.5, 0.0)))
     frame.draw(wall(-5.0, 4.0, 3.0, plain((1, 1, 1))), CLEAR, anomaly=True)
-    assert frame.anomaly.max() == 0
+    assert frame.truth[..., 0].max() == 0
     along = Quad(np.array([2.0, 0.0, -5.0]), np.array([0.0, 0.0, 30.0]), np.array([0.0, 3.0, 0.0]), plain((1, 1, 1)))
     frame.draw(along, CLEAR)  # Begins behind the camera, on its right: the left half stays free.
     assert frame.rgb[:, :99].max() == 0
@@ -66,7 +67,7 @@ def test_what_is_behind_the_camera_is_not_drawn() -> None:
 
 
 def test_haze_takes_over_with_distance() -> None:
-    haze = Air(np.ones(3, np.float32), np.full(3, 0.5, np.float32), 0.05)
+    haze = CLEAR | {"horizon": np.full(3, 0.5, np.float32), "fog": np.float32(0.05)}
     colours = []
     for distance in (5.0, 20.0, 80.0):
         frame = Frame(Camera(200, 100, (0.0, 1.5, 0.0)))
@@ -96,8 +97,9 @@ def test_frames_have_labels_on_the_things_that_are_there(drive: Drive) -> None:
             if thing.anomaly:
                 centre = float(drive.world.road.centre(np.array([thing.z], np.float32))[0])
                 foot = np.array([centre + thing.x, 0.0, thing.z])
-                column, row, depth = camera.project(foot)
+                column, row, depth = camera.projection @ (foot - np.asarray(camera.position))
                 if depth > 0.5:
+                    column, row = column / depth, row / depth
                     reach = camera.focal * 2.6 / depth
                     top, left = max(int(row - reach), 0), max(int(column - reach), 0)
                     labelled[top : max(int(row + reach), 0), left : max(int(column + reach), 0)] = True
@@ -128,9 +130,18 @@ def test_the_camera_moves_along_the_road_and_passes_anomalies_in_the_other_lane(
         assert {road.driven(float(place)), road.anomaly_lane(index)} == set(LANES)
 
 
-@pytest.mark.parametrize("name", ANOMALIES)
+def test_a_long_drive_has_stretches_without_anomalies() -> None:
+    drive = Drive(seed=1, frames=300, width=192, height=108, rate=10.0)
+    places = drive.world.road.places
+    before = float(places[np.argmax(np.diff(places))])
+    assert np.diff(places).max() > FREE_STRETCH
+    free = drive.frame(round((before + 20) / SPEED * drive.rate))
+    assert not (free.label == ANOMALY).any()
+
+
+@pytest.mark.parametrize("name", catalogue()["anomalies"])
 def test_every_anomaly_has_texture_and_stands_on_the_ground(name: str) -> None:
-    quads = ANOMALIES[name](np.random.default_rng(1))
+    quads = anomaly(name, np.random.default_rng(1))
     assert min(float(quad.origin[1]) for quad in quads) == 0
     assert 0.2 < max(float(quad.origin[1] + quad.up[1]) for quad in quads) < 2.5
     for quad in quads:
@@ -143,9 +154,9 @@ def test_the_weather_goes_through_different_ones_smoothly() -> None:
     forecast = Forecast(np.random.default_rng(0))
     assert len(set(forecast.names)) == 4
     moments = [forecast.at(share) for share in np.linspace(0, 1, 301)]
-    assert moments[0] == WEATHERS[forecast.names[0]]
-    assert moments[-1] == WEATHERS[forecast.names[-1]]
-    steps = [abs(a.light[0] - b.light[0]) for a, b in pairwise(moments)]
+    for moment, name in ((moments[0], forecast.names[0]), (moments[-1], forecast.names[-1])):
+        assert all(np.array_equal(moment[key], value) for key, value in weathers()[name].items())
+    steps = [abs(a["light"][0] - b["light"][0]) for a, b in pairwise(moments)]
     assert max(steps) < 0.03
 
 

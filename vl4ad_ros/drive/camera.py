@@ -8,22 +8,16 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.drive.noise import Float
+from vl4ad_ros.drive.paint import Float
 
 FOCAL_PER_WIDTH = 0.9  # About 58 degrees across.
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera at one moment.
+    """A camera at one moment: columns, rows, position, and angles in radians.
 
-    Attributes:
-        width: Columns.
-        height: Rows.
-        position: X, Y, Z.
-        yaw: Heading, positive to the right of Z, radians.
-        pitch: Positive downwards, radians.
-        roll: Positive clockwise, radians.
+    Yaw is positive to the right of Z, pitch downwards, roll clockwise.
     """
 
     width: int
@@ -41,10 +35,9 @@ class Camera:
     @cached_property
     def rotation(self) -> NDArray[np.float64]:
         """World to camera (right, down, forward), [3, 3]."""
-        forward = np.array(
-            [np.sin(self.yaw) * np.cos(self.pitch), -np.sin(self.pitch), np.cos(self.yaw) * np.cos(self.pitch)]
-        )
-        right = np.array([np.cos(self.yaw), 0.0, -np.sin(self.yaw)])
+        level = np.array([np.sin(self.yaw), 0.0, np.cos(self.yaw)])
+        forward = level * np.cos(self.pitch) - np.array([0.0, np.sin(self.pitch), 0.0])
+        right = np.array([level[2], 0.0, -level[0]])
         down = np.cross(right, forward)
         c, s = np.cos(self.roll), np.sin(self.roll)
         return np.stack([c * right + s * down, c * down - s * right, forward])
@@ -52,20 +45,16 @@ class Camera:
     @cached_property
     def projection(self) -> NDArray[np.float64]:
         """From directions in the world to homogeneous pixels, [3, 3]."""
-        intrinsic = np.array(
-            [[self.focal, 0, (self.width - 1) / 2], [0, self.focal, (self.height - 1) / 2], [0, 0, 1]], dtype=np.float64
-        )
-        return np.asarray(intrinsic @ self.rotation)
+        middle = (self.width - 1) / 2, (self.height - 1) / 2
+        return np.array([[self.focal, 0, middle[0]], [0, self.focal, middle[1]], [0, 0, 1]]) @ self.rotation
 
-    def project(self, point: NDArray[np.float64]) -> tuple[float, float, float]:
-        """Return column, row and depth of a point."""
-        u, v, w = self.projection @ (point - np.asarray(self.position))
-        return float(u / w), float(v / w), float(w)
+    def depth(self, point: NDArray[np.float64]) -> float:
+        """Return a point's distance along the camera's axis, metres."""
+        return float(self.rotation[2] @ (point - np.asarray(self.position)))
 
     def rays(self, first_row: int = 0) -> Float:
         """Return each pixel's direction in the world from a row downwards, [rows, width, 3]; the forward part is 1."""
         columns = (np.arange(self.width, dtype=np.float32) - (self.width - 1) / 2) / self.focal
         rows = (np.arange(first_row, self.height, dtype=np.float32) - (self.height - 1) / 2) / self.focal
         right, down, forward = self.rotation.astype(np.float32)
-        directions = columns[None, :, None] * right + rows[:, None, None] * down + forward
-        return np.asarray(directions, dtype=np.float32)
+        return np.asarray(columns[None, :, None] * right + rows[:, None, None] * down + forward, dtype=np.float32)

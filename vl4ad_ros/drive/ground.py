@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from vl4ad_ros.drive.camera import Camera
-from vl4ad_ros.drive.noise import Float, Random, clouds, ramp
+from vl4ad_ros.drive.paint import Float, Random, blend, clouds, ramp
 from vl4ad_ros.drive.road import BAY, LEFT_EDGE, RIGHT_EDGE, Road
 from vl4ad_ros.drive.sky import horizon_row
-from vl4ad_ros.drive.weather import Weather, colour
+from vl4ad_ros.drive.weather import Weather
 
 _FAR = 420.0
 _TILE = 512
@@ -30,13 +33,10 @@ class Ground:
         self._phase = float(random.uniform(0, 9))
         self._tone = float(random.uniform(0.37, 0.45))
 
-    def _sample(self, tile: Float, x: Float, z: Float, metres: float) -> Float:
-        scale = _TILE / metres
-        sampled = cv2.remap(
-            tile, np.asarray((x * scale) % _TILE), np.asarray((z * scale) % _TILE), cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_WRAP,
-        )  # fmt: skip
-        return np.asarray(sampled, dtype=np.float32)
+    def _sample(self, tile: Float, x: NDArray[Any], z: NDArray[Any], metres: float) -> Float:
+        column, row = (np.asarray(value * (_TILE / metres) % _TILE, dtype=np.float32) for value in (x, z))
+        sampled: Float = cv2.remap(tile, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)  # type: ignore[assignment]
+        return sampled
 
     def paint(self, rgb: Float, camera: Camera, weather: Weather) -> None:
         """Paint the ground into the rows of a picture below the horizon."""
@@ -53,11 +53,8 @@ class Ground:
         ]
         footprint = distance / np.float32(camera.focal)
         ground = self._surface(x, z, distance, footprint, noises, weather)
-        lit = ground * colour(weather.light)
-        clear = np.exp(-weather.fog * distance)[..., None]
-        painted = lit * clear + colour(weather.horizon) * (1 - clear)
-        view = rgb[first:]
-        view[below] = painted[below]
+        clear = np.asarray(np.exp(-weather["fog"] * distance), dtype=np.float32)
+        rgb[first:][below] = blend(weather["horizon"], ground * weather["light"], clear)[below]
 
     def _surface(
         self, x: Float, z: Float, distance: Float, footprint: Float, noises: list[Float], weather: Weather
@@ -69,22 +66,20 @@ class Ground:
         paving = _mix((0.40, 0.39, 0.38), (0.60, 0.58, 0.55), 0.5 + 0.45 * fine + 0.5 * middle + 0.4 * coarse)
         joints = np.minimum(np.abs((x % 0.6) - 0.3), np.abs((z % 0.6) - 0.3))
         paving *= (1 - 0.25 * ramp(-joints, -0.02, -0.005) * np.clip(1.5 - distance / 12, 0, 1))[..., None]
-        side = verge * (1 - urban[..., None]) + paving * urban[..., None]
+        side = blend(verge, paving, urban)
         wobble = 0.35 * (1 - urban) * (middle + 0.4 * fine)
         gravel = _mix((0.30, 0.27, 0.23), (0.58, 0.54, 0.47), 0.5 + 0.9 * fine + 0.4 * middle)
         edge = RIGHT_EDGE + BAY * urban
-        rough = _inside(x + wobble, LEFT_EDGE - 0.5, edge + 0.5, footprint) * (1 - urban)
-        side = side * (1 - rough[..., None]) + gravel * rough[..., None]
-        kerb = (_inside(x, LEFT_EDGE - 0.16, LEFT_EDGE, footprint) + _inside(x, edge, edge + 0.16, footprint)) * urban
-        side = side * (1 - kerb[..., None]) + 0.62 * kerb[..., None]
+        side = blend(side, gravel, _inside(x + wobble, LEFT_EDGE - 0.5, edge + 0.5, footprint) * (1 - urban))
+        kerb = _inside(x, LEFT_EDGE - 0.16, LEFT_EDGE, footprint) + _inside(x, edge, edge + 0.16, footprint)
+        side = blend(side, (0.62, 0.62, 0.62), kerb * urban)
         road = self._asphalt(x, z, distance, footprint, noises)
-        on_road = _inside(x + 0.25 * wobble, LEFT_EDGE, edge, footprint)[..., None]
-        if weather.wet > 0:
+        if weather["wet"] > 0:
             glancing = np.clip(distance / 45, 0, 1) ** 1.5
             puddles = ramp(coarse + 0.6 * middle, -0.05, 0.25)
-            mirror = (weather.wet * (0.12 + 0.42 * glancing) * (0.55 + 0.45 * puddles))[..., None]
-            road = road * (1 - 0.38 * weather.wet) * (1 - mirror) + colour(weather.horizon) * mirror
-        return np.asarray(side * (1 - on_road) + road * on_road, dtype=np.float32)
+            mirror = weather["wet"] * (0.12 + 0.42 * glancing) * (0.55 + 0.45 * puddles)
+            road = blend(road * (1 - 0.38 * weather["wet"]), weather["horizon"], mirror)
+        return blend(side, road, _inside(x + 0.25 * wobble, LEFT_EDGE, edge, footprint))
 
     def _asphalt(self, x: Float, z: Float, distance: Float, footprint: Float, noises: list[Float]) -> Float:
         """Return the colours of the carriageway with its cracks, wheel tracks and markings."""
@@ -96,7 +91,7 @@ class Ground:
             tone -= 0.03 * np.exp(-(((x - lane) / 0.35) ** 2)) * np.clip(0.5 + 2 * middle, 0, 1)  # Oil.
         cracks = self._sample(self._cracks, x, z, 9.0) * np.clip(1.6 - distance / 22, 0, 1)
         tone -= 0.12 * cracks * ramp(coarse, -0.05, 0.2)
-        patch = ramp(self._sample(self._noise[2], _step(x, 1.7), _step(z, 6.0), 61.0), 0.70, 0.74)
+        patch = ramp(self._sample(self._noise[2], np.round(x / 1.7) * 1.7, np.round(z / 6) * 6, 61.0), 0.70, 0.74)
         tone = tone - 0.05 * patch
         along = footprint * distance / np.float32(1.5)
         paint = np.zeros_like(tone)
@@ -107,8 +102,7 @@ class Ground:
                 line = line * np.clip((_DASH / 2 - np.abs(phase - _DASH / 2)) / np.maximum(along, 0.02) + 0.5, 0, 1)
             paint = np.maximum(paint, line)
         paint = paint * np.clip(0.90 + 0.7 * fine + 0.8 * middle, 0.35, 0.95)
-        grey = np.asarray(tone, dtype=np.float32)[..., None] * np.array((1.0, 0.995, 0.985), dtype=np.float32)
-        return np.asarray(grey * (1 - paint[..., None]) + np.float32(0.80) * paint[..., None], dtype=np.float32)
+        return blend(tone[..., None] * np.array((1.0, 0.995, 0.985)), (0.8, 0.8, 0.8), paint)
 
 
 def _inside(x: Float, low: float | Float, high: float | Float, footprint: Float) -> Float:
@@ -117,10 +111,6 @@ def _inside(x: Float, low: float | Float, high: float | Float, footprint: Float)
     left = np.clip((x - low) / width + 0.5, 0, 1)
     right = np.clip((high - x) / width + 0.5, 0, 1)
     return np.asarray(np.clip(left + right - 1, 0, 1), dtype=np.float32)
-
-
-def _step(value: Float, size: float) -> Float:
-    return np.asarray(np.round(value / size) * size, dtype=np.float32)
 
 
 def _mix(dark: tuple[float, ...], bright: tuple[float, ...], share: Float) -> Float:

@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.drive.camera import Camera
-from vl4ad_ros.drive.noise import Float
+from vl4ad_ros.drive.paint import Float, Texture
 
 _NEAR = 0.4  # Metres: what is nearer is cut away.
 Vector = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Texture:
-    """Colours in [0, 1] with coverage: `rgb` [H, W, 3], `alpha` [H, W]."""
-
-    rgb: Float
-    alpha: Float
-
-    @cached_property
-    def levels(self) -> list[NDArray[np.uint8]]:
-        """Premultiplied RGBA, each level half the size of the one before."""
-        rgba = np.dstack([np.clip(self.rgb, 0, 1) * self.alpha[..., None], self.alpha])
-        levels = [np.asarray(np.round(rgba * 255), dtype=np.uint8)]
-        while min(levels[-1].shape[:2]) > 4:
-            levels.append(np.asarray(cv2.pyrDown(levels[-1]), dtype=np.uint8))
-        return levels
-
-    def mirrored(self) -> Texture:
-        """Return the texture with left and right swapped."""
-        return Texture(np.ascontiguousarray(self.rgb[:, ::-1]), np.ascontiguousarray(self.alpha[:, ::-1]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,20 +38,12 @@ class Quad:
     shadow: bool = False
     one_sided: bool = False
 
-
-@dataclass(frozen=True, eq=False)
-class Air:
-    """Light and haze between the camera and things.
-
-    Attributes:
-        light: Colour that things are lit with.
-        fog: Colour of the haze.
-        density: Its extinction, per metre.
-    """
-
-    light: Float
-    fog: Float
-    density: float
+    def moved(self, position: Vector, turn: float = 0.0) -> Quad:
+        """Return the quad turned about Y by an angle, then moved."""
+        c, s = np.cos(turn), np.sin(turn)
+        rotation = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+        corner = position + rotation @ self.origin
+        return replace(self, origin=corner, right=rotation @ self.right, up=rotation @ self.up)
 
 
 class Frame:
@@ -82,25 +52,16 @@ class Frame:
     Attributes:
         camera: The camera.
         rgb: float32 [H, W, 3].
-        anomaly: Coverage by anomalies, float32 [H, W].
-        unsure: Coverage by anomalies too small to be judged.
+        truth: Coverage by anomalies, and by those too small to be judged, float32 [H, W, 2].
     """
 
     def __init__(self, camera: Camera) -> None:
         self.camera = camera
         self.rgb: Float = np.zeros((camera.height, camera.width, 3), dtype=np.float32)
-        self.anomaly: Float = np.zeros((camera.height, camera.width), dtype=np.float32)
-        self.unsure: Float = np.zeros((camera.height, camera.width), dtype=np.float32)
+        self.truth: Float = np.zeros((camera.height, camera.width, 2), dtype=np.float32)
 
-    def draw(self, quad: Quad, air: Air, anomaly: bool = False, small: bool = False) -> None:
-        """Draw a quad over what is there.
-
-        Args:
-            quad: The quad.
-            air: Light and haze.
-            anomaly: Whether it is part of an anomaly.
-            small: Whether that anomaly is too small to be judged.
-        """
+    def draw(self, quad: Quad, weather: Mapping[str, Float], anomaly: bool = False, small: bool = False) -> None:
+        """Draw a quad over what is there, in the weather's `light` and haze; an anomaly's also into the truth."""
         camera = self.camera
         to_camera = np.stack([quad.right, quad.up, quad.origin - np.asarray(camera.position)], axis=1)
         if quad.one_sided and np.dot(np.cross(quad.right, quad.up), to_camera[:, 2]) <= 0:
@@ -123,14 +84,13 @@ class Frame:
             self.rgb[view] *= 1 - alpha * np.float32(quad.light)
             return
         distance = float(np.linalg.norm(to_camera[:, 2] + (quad.right + quad.up) / 2))
-        clear = float(np.exp(-air.density * distance))
+        clear = float(np.exp(-weather["fog"] * distance))
         self.rgb[view] *= 1 - alpha
-        self.rgb[view] += patch[..., :3] * (air.light * (quad.light * clear)) + alpha * (air.fog * (1 - clear))
-        cover = alpha[..., 0]
-        for buffer, hit in ((self.anomaly, anomaly and not small), (self.unsure, anomaly and small)):
-            buffer[view] *= 1 - cover
-            if hit:
-                buffer[view] += cover
+        self.rgb[view] += patch[..., :3] * (weather["light"] * (quad.light * clear))
+        self.rgb[view] += alpha * (weather["horizon"] * (1 - clear))
+        self.truth[view] *= 1 - alpha
+        if anomaly:
+            self.truth[view][..., int(small)] += alpha[..., 0]
 
     def _warp(
         self, quad: Quad, homography: Vector, corners: Vector, box: tuple[int, int, int, int], clipped: bool
@@ -160,12 +120,9 @@ def _clip(depth: Vector) -> Vector:
     """Cut the unit square (s, t) where its depth, depth . (s, t, 1), is below `_NEAR`; return the polygon left."""
     square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], dtype=np.float64)
     distances = square @ depth[:2] + depth[2] - _NEAR
-    if (distances > 0).all():
-        return square
     kept: list[Vector] = []
-    for here, there, first, second in zip(
-        square, np.roll(square, -1, 0), distances, np.roll(distances, -1), strict=True
-    ):
+    for index in range(4):
+        here, there, first, second = square[index - 1], square[index], distances[index - 1], distances[index]
         if first > 0:
             kept.append(here)
         if (first > 0) != (second > 0):
@@ -173,19 +130,26 @@ def _clip(depth: Vector) -> Vector:
     return np.array(kept)
 
 
+def picture(texture: Texture, height: float, along: bool = False) -> list[Quad]:
+    """Return an upright picture of a height in metres that faces -Z, or stands along Z."""
+    width = height * texture.alpha.shape[1] / texture.alpha.shape[0]
+    right = np.array([0, 0, width]) if along else np.array([width, 0, 0])
+    return [Quad(-right / 2, right, np.array([0, height, 0.0]), texture)]
+
+
 def box(
-    size: Sequence[float], front: Texture, side: Texture, top: Texture | None = None, lift: float = 0.0
+    size: Sequence[float], front: Texture, side: Texture, top: Texture | None = None, ahead: float = 0.0
 ) -> list[Quad]:
     """Return the faces of a box (width, height, length) that stands on the ground with its front towards -Z."""
-    width, height, length = size
-    x, y = width / 2, lift
-    right, up, along = np.array([width, 0, 0]), np.array([0, height, 0]), np.array([0, 0, length])
+    x, height, z = size[0] / 2, size[1], size[2] / 2
+    right, up, along = np.array([2 * x, 0, 0]), np.array([0, height, 0]), np.array([0, 0, 2 * z])
+    low, high = np.array([-x, 0, ahead - z]), np.array([x, 0, ahead + z])
     faces = [
-        Quad(np.array([-x, y, -length / 2]), right, up, front, 1.0, one_sided=True),
-        Quad(np.array([x, y, length / 2]), -right, up, front, 0.8, one_sided=True),
-        Quad(np.array([x, y, -length / 2]), along, up, side, 0.82, one_sided=True),
-        Quad(np.array([-x, y, length / 2]), -along, up, side.mirrored(), 0.9, one_sided=True),
+        Quad(low, right, up, front, 1.0, one_sided=True),
+        Quad(high, -right, up, front, 0.8, one_sided=True),
+        Quad(low + right, along, up, side, 0.82, one_sided=True),
+        Quad(high - right, -along, up, side.mirrored(), 0.9, one_sided=True),
     ]
     if top is not None:
-        faces.append(Quad(np.array([-x, y + height, -length / 2]), right, along, top, 1.15, one_sided=True))
+        faces.append(Quad(low + up, right, along, top, 1.15, one_sided=True))
     return faces

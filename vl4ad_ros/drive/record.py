@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -13,45 +14,36 @@ from vl4ad_ros.drive.camera import FOCAL_PER_WIDTH
 from vl4ad_ros.drive.render import Drive, DriveFrame
 from vl4ad_ros.io.bag_writer import BagWriter
 
-IMAGE_TOPIC = "/camera/image_raw"
-INFO_TOPIC = "/camera/camera_info"
-LABEL_TOPIC = "/camera/label"
+IMAGE_TOPIC, INFO_TOPIC, LABEL_TOPIC = "/camera/image_raw", "/camera/camera_info", "/camera/label"
 FRAME_ID = "camera"
 # A fixed date, so that the same seed writes the same bag: 2026-01-01 00:00:00 UTC.
 START_NS = 1_767_225_600_000_000_000
 
-_drive: Drive | None = None
 
-
-def _prepare(seed: int, frames: int, width: int, height: int, rate: float) -> None:
-    global _drive
+@cache
+def _drive(*numbers: float) -> Drive:
     cv2.setNumThreads(1)
-    _drive = Drive(seed, frames, width, height, rate)
+    return Drive(*numbers)  # type: ignore[arg-type]
 
 
-def _draw(index: int) -> DriveFrame:
-    assert _drive is not None
-    return _drive.frame(index)
+def _draw(numbers: tuple[float, ...], index: int) -> DriveFrame:
+    return _drive(*numbers).frame(index)
 
 
 def draw_all(drive: Drive, jobs: int) -> Iterator[DriveFrame]:
     """Yield the frames of a drive in order, drawn by several processes."""
     if jobs == 1:
-        yield from (drive.frame(index) for index in range(drive.frames))
+        yield from map(drive.frame, range(drive.frames))
         return
-    settings = (drive.seed, drive.frames, drive.width, drive.height, drive.rate)
-    with ProcessPoolExecutor(jobs, get_context("spawn"), _prepare, settings) as pool:
-        yield from pool.map(_draw, range(drive.frames), chunksize=2)
+    draw = partial(_draw, (drive.seed, drive.frames, drive.width, drive.height, drive.rate))
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        yield from pool.map(draw, range(drive.frames), chunksize=2)
 
 
 def record(drive: Drive, path: str | Path, jobs: int = 1, progress: Callable[[int], object] | None = None) -> None:
-    """Write a drive as a rosbag2 in MCAP with image, camera_info and label topics.
+    """Write a drive, drawn by `jobs` processes, as a rosbag2 in MCAP with image, camera_info and label topics.
 
-    Args:
-        drive: The drive.
-        path: The bag's folder; it must not exist.
-        jobs: Processes that draw.
-        progress: Called with the number of frames written, after each.
+    `progress` is called with the number of frames written, after each.
 
     Raises:
         Vl4adError: If the folder exists or cannot be written.

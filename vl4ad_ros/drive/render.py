@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -11,10 +12,10 @@ from numpy.typing import NDArray
 
 from vl4ad_ros.drive.camera import Camera
 from vl4ad_ros.drive.ground import Ground
-from vl4ad_ros.drive.noise import Float, ramp, soften
-from vl4ad_ros.drive.quads import Air, Frame, Quad, Texture, Vector
+from vl4ad_ros.drive.paint import Float, Texture, ramp, soften
+from vl4ad_ros.drive.quads import Frame, Quad, Vector
 from vl4ad_ros.drive.sky import Sky
-from vl4ad_ros.drive.weather import Forecast, Weather, colour
+from vl4ad_ros.drive.weather import Forecast, Weather
 from vl4ad_ros.drive.world import AHEAD, BEHIND, Thing, World, build
 from vl4ad_ros.io.errors import Vl4adError
 
@@ -26,30 +27,15 @@ _JUDGED = 0.025
 _SHADOWS = 90.0  # Beyond, shadows are not drawn, metres.
 
 
-@dataclass(frozen=True)
-class DriveFrame:
-    """A frame.
-
-    Attributes:
-        image: RGB, uint8 [H, W, 3].
-        label: uint8 [H, W]: 0 normal, 1 anomaly, 255 void (edges of anomalies, anomalies too far to be judged).
-        weather: Name of the weather that it is closest to.
-    """
+class DriveFrame(NamedTuple):
+    """An RGB image uint8 [H, W, 3] and its label uint8 [H, W]; the edges of anomalies, and far ones, are void."""
 
     image: NDArray[np.uint8]
     label: NDArray[np.uint8]
 
 
 class Drive:
-    """A drive along a procedural road, deterministic by seed.
-
-    Attributes:
-        seed: The seed.
-        frames: Number of frames.
-        width: Columns of a frame.
-        height: Rows of a frame.
-        rate: Frames per second.
-    """
+    """A drive of some frames, `rate` a second, along a procedural road; all of it follows from the seed."""
 
     def __init__(self, seed: int, frames: int, width: int = 960, height: int = 540, rate: float = 10.0) -> None:
         """Check the numbers; the world is built with the first frame.
@@ -78,12 +64,8 @@ class Drive:
         return build(self._streams[0], self.frames / self.rate * SPEED)
 
     @cached_property
-    def _sky(self) -> Sky:
-        return Sky(self._streams[1])
-
-    @cached_property
-    def _ground(self) -> Ground:
-        return Ground(self._streams[2], self.world.road)
+    def _backdrop(self) -> tuple[Sky, Ground]:
+        return Sky(self._streams[1]), Ground(self._streams[2], self.world.road)
 
     @property
     def weathers(self) -> list[str]:
@@ -108,95 +90,74 @@ class Drive:
         seconds, camera = index / self.rate, self.camera(index)
         weather = self._forecast.at(index / max(self.frames - 1, 1))
         frame = Frame(camera)
-        self._sky.paint(frame.rgb, camera, weather, seconds)
-        self._ground.paint(frame.rgb, camera, weather)
-        air = Air(colour(weather.light), colour(weather.horizon), weather.fog)
+        sky, ground = self._backdrop
+        sky.paint(frame.rgb, camera, weather, seconds)
+        ground.paint(frame.rgb, camera, weather)
         placed = [(thing, *self._place(thing, seconds, camera)) for thing in self.world.things]
-        depths = [float(camera.rotation[2] @ (position - np.asarray(camera.position))) for _, position, _ in placed]
-        order = [i for i in np.argsort(depths)[::-1] if self._matters(self.world.things[i], depths[i], camera)]
+        depths = [camera.depth(position) for _, position, _ in placed]
+        order = [i for i in np.argsort(depths)[::-1] if _matters(self.world.things[i], depths[i], camera)]
         for i in order:
             if depths[i] < _SHADOWS:
-                self._shade(frame, air, weather, *placed[i])
+                self._shade(frame, weather, *placed[i])
         for i in order:
             thing, position, turn = placed[i]
             small = camera.focal * thing.height / max(depths[i], 0.1) < _JUDGED * self.height
-            for quad in sorted(thing.quads, key=lambda q: -_depth(camera, position, turn, q)):
-                frame.draw(_moved(quad, position, turn), air, thing.anomaly, small)
-        image = self._develop(frame.rgb, weather, index)
-        return DriveFrame(image, _label(frame))
-
-    def _matters(self, thing: Thing, depth: float, camera: Camera) -> bool:
-        """Return whether a thing may be seen: it is not behind the camera, too far or too small."""
-        nearest = 0.3 if thing.flat else -BEHIND
-        smallest = 7 if thing.kind == "grass" else 2
-        return nearest < depth < AHEAD and camera.focal * thing.height > smallest * depth
+            faces = [quad.moved(position, turn) for quad in thing.quads]
+            for face in sorted(faces, key=lambda face: -camera.depth(face.origin + (face.right + face.up) / 2)):
+                frame.draw(face, weather, thing.anomaly, small)
+        return DriveFrame(self._develop(frame.rgb, weather, index), _label(frame.truth))
 
     def _place(self, thing: Thing, seconds: float, camera: Camera) -> tuple[Vector, float]:
         """Return where a thing is and how it is turned."""
-        road, x = self.world.road, thing.x
-        z = thing.z + thing.speed * seconds
+        road, z = self.world.road, thing.z + thing.speed * seconds
+        x = thing.x + thing.stroll * np.sin(1.1 * seconds + thing.z)
         if thing.leads:
             z = camera.position[2] + thing.z + 3.0 * np.sin(seconds / 2.7 + thing.z)
             x = road.driven(z)
-        if thing.stroll:
-            x += thing.stroll * np.sin(1.1 * seconds + thing.z)
         centre = float(road.centre(np.array([z], dtype=np.float32))[0])
         return np.array([centre + x, 0.0, z]), camera.yaw if thing.flat else road.heading(z)
 
-    def _shade(self, frame: Frame, air: Air, weather: Weather, thing: Thing, position: Vector, turn: float) -> None:
+    def _shade(self, frame: Frame, weather: Weather, thing: Thing, position: Vector, turn: float) -> None:
         """Draw the shadows of a thing on the ground."""
-        if weather.sun > 0.05 and thing.flat and thing.kind != "grass":
+        if weather["sun"] > 0.05 and thing.flat and thing.kind != "grass":
             (quad,) = thing.quads
-            height, sun = quad.up[1], self._sun
-            up = np.array([sun[0] * height, 0.0, sun[1] * height])
-            cast = Quad(quad.origin, quad.right, up, quad.texture, 0.5 * weather.sun, shadow=True)
-            frame.draw(Quad(position + quad.origin, quad.right, cast.up, cast.texture, cast.light, shadow=True), air)
+            up = quad.up[1] * np.array([self._sun[0], 0.0, self._sun[1]])
+            frame.draw(replace(quad, up=up, light=float(weather["sun"]) / 2, shadow=True).moved(position), weather)
         width, length = thing.footprint
         if width:
-            corner = np.array([-0.62 * width, 0.0, -0.62 * length])
             right, ahead = np.array([1.24 * width, 0.0, 0.0]), np.array([0.0, 0.0, 1.24 * length])
-            strength = 0.45 + 0.3 * (1 - weather.sun)
-            frame.draw(_moved(Quad(corner, right, ahead, self._blot, strength, shadow=True), position, turn), air)
+            strength = 0.75 - 0.3 * float(weather["sun"])
+            blot = Quad(-(right + ahead) / 2, right, ahead, self._blot, strength, shadow=True)
+            frame.draw(blot.moved(position, turn), weather)
 
     def _develop(self, rgb: Float, weather: Weather, index: int) -> NDArray[np.uint8]:
         """Turn light into a picture: rain, lens, noise of the sensor."""
         random = np.random.default_rng((self.seed, index))
-        if weather.rain > 0.05:
+        if weather["rain"] > 0.05:
             streaks = np.zeros(rgb.shape[:2], dtype=np.uint8)
-            for x, y, size in random.uniform((0, 0, 0.3), (self.width, self.height, 1), (round(500 * weather.rain), 3)):
+            drops = round(500 * float(weather["rain"]))
+            for x, y, size in random.uniform((0, 0, 0.3), (self.width, self.height, 1), (drops, 3)):
                 end = (round(x + 3 * size), round(y + 34 * size * self.height / 540))
                 cv2.line(streaks, (round(x), round(y)), end, 70, 1, cv2.LINE_AA)
             rain = soften(np.asarray(streaks / 255, dtype=np.float32), 0.7)[..., None]
-            rgb = np.asarray(rgb * (1 - rain) + colour(weather.horizon) * rain, dtype=np.float32)
-        rows = np.linspace(-1, 1, self.height, dtype=np.float32)[:, None]
-        columns = np.linspace(-1, 1, self.width, dtype=np.float32)[None, :]
-        vignette = 1.02 - 0.13 * (rows * rows + columns * columns)
-        lit = np.asarray(rgb * vignette[..., None], dtype=np.float32)
-        developed = np.clip(soften(lit, 0.55 * self.height / 540 + 0.05), 0, 1)
+            rgb = np.asarray(rgb * (1 - rain) + weather["horizon"] * rain, dtype=np.float32)
+        rows, columns = np.linspace(-1, 1, self.height) ** 2, np.linspace(-1, 1, self.width) ** 2
+        vignette = (1.02 - 0.13 * (rows[:, None] + columns)).astype(np.float32)
+        developed = np.clip(soften(rgb * vignette[..., None], 0.55 * self.height / 540 + 0.05), 0, 1)
         developed += 0.10 * (developed - 0.5) * (1 - 4 * (developed - 0.5) ** 2)  # A little contrast.
         top, left = random.integers(0, 64, 2)
-        noise = self._grain[top : top + self.height, left : left + self.width] * np.float32(weather.grain * 1.6)
+        noise = self._grain[top : top + self.height, left : left + self.width] * np.float32(weather["grain"] * 1.6)
         return np.asarray(np.clip(developed * 255 + noise[..., None] + 0.5, 0, 255), dtype=np.uint8)
 
 
-def _moved(quad: Quad, position: Vector, turn: float) -> Quad:
-    """Return a thing's quad in the world."""
-    c, s = np.cos(turn), np.sin(turn)
-    rotation = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
-    return Quad(
-        position + rotation @ quad.origin, rotation @ quad.right, rotation @ quad.up, quad.texture, quad.light,
-        quad.shadow, quad.one_sided,
-    )  # fmt: skip
+def _matters(thing: Thing, depth: float, camera: Camera) -> bool:
+    """Return whether a thing may be seen: it is not behind the camera, too far or too small."""
+    smallest = 7 if thing.kind == "grass" else 2
+    return (0.3 if thing.flat else -BEHIND) < depth < AHEAD and camera.focal * thing.height > smallest * depth
 
 
-def _depth(camera: Camera, position: Vector, turn: float, quad: Quad) -> float:
-    moved = _moved(quad, position, turn)
-    middle = moved.origin + (moved.right + moved.up) / 2
-    return float(camera.rotation[2] @ (middle - np.asarray(camera.position)))
-
-
-def _label(frame: Frame) -> NDArray[np.uint8]:
-    label = np.full(frame.anomaly.shape, NORMAL, dtype=np.uint8)
-    label[frame.anomaly > 0.5] = ANOMALY
-    label[((frame.anomaly > 0.1) & (frame.anomaly < 0.9)) | (frame.unsure > 0.1)] = VOID
+def _label(truth: Float) -> NDArray[np.uint8]:
+    anomaly, small = truth[..., 0], truth[..., 1]
+    label = np.where(anomaly > 0.5, ANOMALY, NORMAL).astype(np.uint8)
+    label[((anomaly > 0.1) & (anomaly < 0.9)) | (small > 0.1)] = VOID
     return label

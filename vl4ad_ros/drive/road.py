@@ -7,32 +7,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from vl4ad_ros.drive.noise import Float, Random
+from vl4ad_ros.drive.paint import Float, Random
 
 LEFT_EDGE = -3.9
 RIGHT_EDGE = 7.4
 BAY = 2.4  # Width of the parking bay on the right, in town.
 LANES = (1.75, 5.25)
-SPACING = 20.0  # Between places where an anomaly lies and the camera passes it in the other lane.
+# Anomalies lie at places this far apart, metres; after some of them comes a stretch with none in sight.
+SPACING, GROUP, FREE_STRETCH = 20.0, 8, 120.0
 
 
 class Road:
     """A gently winding road through town and country."""
 
     def __init__(self, random: Random, length: float) -> None:
-        self._bends = [(float(random.uniform(2.0, 4.0)), float(random.uniform(38, 60)), float(random.uniform(0, 6.28)))]
-        self._bends.append(
-            (float(random.uniform(5.0, 9.0)), float(random.uniform(95, 140)), float(random.uniform(0, 6.28)))
-        )
-        start = float(random.uniform(25, 60))
-        self._changes: list[float] = []
-        while start < length + 400:
-            self._changes.append(start)
-            start += float(random.uniform(60, 100))
+        self._bends = random.uniform([[2, 38, 0], [5, 95, 0]], [[4, 60, 6.28], [9, 140, 6.28]]).tolist()
+        steps = random.uniform(60, 100, int(length / 60) + 8)
+        self._changes = (random.uniform(25, 60) + np.cumsum(steps) - steps[0]).tolist()
         self._town_first = bool(random.random() < 0.5)
-        places = int(length / SPACING) + 11
         self._lane = int(random.integers(2))
-        self.places = np.arange(1, places) * SPACING + random.uniform(-2, 2, places - 1) + 4
+        index = np.arange(int(length / SPACING) + 10)
+        self.places = (index + 1.2) * SPACING + index // GROUP * FREE_STRETCH + random.uniform(-2, 2, len(index))
 
     def centre(self, z: Float) -> Float:
         """Return X of the centre line."""
@@ -45,11 +40,10 @@ class Road:
     def urban(self, z: Float) -> Float:
         """Return 1 in town, 0 in the country, with a short transition."""
         value = np.full(np.shape(z), float(self._town_first), dtype=np.float32)
-        sign = -1.0 if self._town_first else 1.0
-        for change in self._changes:
-            value = value + np.float32(sign) * np.clip((z - change) / 4 + 0.5, 0, 1).astype(np.float32)
-            sign = -sign
-        return np.asarray(value, dtype=np.float32)
+        for index, change in enumerate(self._changes):
+            sign = -1 if (index % 2 == 0) == self._town_first else 1
+            value += sign * np.clip((z - change) / 4 + 0.5, 0, 1).astype(np.float32)
+        return value
 
     def in_town(self, z: float) -> bool:
         """Return whether a place is in town."""
@@ -62,10 +56,9 @@ class Road:
     def driven(self, z: float) -> float:
         """Return the lateral position of the traffic at z: it passes each anomaly in the other lane."""
         index = int(np.searchsorted(self.places, z))
-        after = LANES[(self._lane + index + 1) % 2]
+        before, after = self.anomaly_lane(index), self.anomaly_lane(index + 1)
         if index == 0:
             return after
-        before = LANES[(self._lane + index) % 2]
-        gap = self.places[index] - self.places[index - 1]
-        t = float(np.clip(((z - self.places[index - 1]) / gap - 0.22) / 0.56, 0, 1))
+        last, following = self.places[index - 1 : index + 1]
+        t = float(np.clip(((z - last) / (following - last) - 0.22) / 0.56, 0, 1))
         return float(before + (after - before) * t * t * (3 - 2 * t))

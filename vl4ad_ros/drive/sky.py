@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 
 from vl4ad_ros.drive.camera import Camera
-from vl4ad_ros.drive.nature import hills
-from vl4ad_ros.drive.noise import Float, Random, clouds, ramp
-from vl4ad_ros.drive.weather import Weather, colour
+from vl4ad_ros.drive.paint import Float, Random, clouds, ramp
+from vl4ad_ros.drive.scenery import hills
+from vl4ad_ros.drive.weather import Weather
 
 _HILL_ANGLE = 0.10  # Elevation of the panorama's upper edge, radians.
 
@@ -29,7 +29,7 @@ class Sky:
         length = np.sqrt((rays * rays).sum(axis=2))
         elevation = np.maximum(rays[..., 1] / length, 0)
         share = np.sqrt(np.clip(elevation / 0.55, 0, 1))[..., None]
-        zenith, horizon = colour(weather.zenith), colour(weather.horizon)
+        zenith, horizon = weather["zenith"], weather["horizon"]
         sky = horizon * (1 - share) + zenith * share
         # A layer of clouds at one height: they crowd together towards the horizon.
         scale = 190.0 / (elevation + 0.07)
@@ -41,26 +41,23 @@ class Sky:
             borderMode=cv2.BORDER_WRAP,
         )
         noise: Float = np.asarray(seen, dtype=np.float32)
-        threshold = 0.86 - 0.72 * weather.cover
-        cover = ramp(noise, threshold - 0.10, threshold + 0.25)
-        cover *= np.clip(0.25 + elevation / 0.10, 0, 1)
+        threshold = 0.86 - 0.72 * float(weather["cover"])
+        cover = ramp(noise, threshold - 0.10, threshold + 0.25) * np.clip(0.25 + elevation / 0.10, 0, 1)
         shade = 1.0 - 0.28 * np.clip((noise - threshold) / 0.4, 0, 1)
-        sky = sky * (1 - cover[..., None]) + colour(weather.cloud) * (shade * cover)[..., None]
+        sky = sky * (1 - cover[..., None]) + weather["cloud"] * (shade * cover)[..., None]
         rgb[:last] = self._behind(sky, rays, elevation, weather)
 
     def _behind(self, sky: Float, rays: Float, elevation: Float, weather: Weather) -> Float:
-        """Paint the hills, faded by the haze, over the sky's lower part."""
+        """Return the sky with the hills, faded by the haze, before its lower part."""
         rows, columns = self._hills.shape[:2]
-        azimuth = np.arctan2(rays[..., 0], rays[..., 2]) / (2 * np.pi) * columns
+        azimuth = np.arctan2(rays[..., 0], rays[..., 2]) / (2 * np.pi) * columns % columns
         row = (1 - elevation / _HILL_ANGLE) * (rows - 1)
-        seen = cv2.remap(
-            self._hills, (azimuth % columns).astype(np.float32), row.astype(np.float32), cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_CONSTANT,
-        )  # fmt: skip
-        clear = float(np.exp(-weather.fog * 450))
-        alpha = seen[..., 3:] * min(1.0, 0.15 + 1.2 * clear)
-        lit = seen[..., :3] * colour(weather.light) * clear + seen[..., 3:] * colour(weather.horizon) * (1 - clear)
-        return np.asarray(sky * (1 - alpha) + lit * min(1.0, 0.15 + 1.2 * clear), dtype=np.float32)
+        seen = cv2.remap(self._hills, azimuth.astype(np.float32), row.astype(np.float32), cv2.INTER_LINEAR)
+        clear = float(np.exp(-weather["fog"] * 450))
+        seen = seen * min(1.0, 0.15 + 1.2 * clear)
+        alpha = seen[..., 3:]
+        hazy = seen[..., :3] * weather["light"] * clear + alpha * weather["horizon"] * (1 - clear)
+        return np.asarray(sky * (1 - alpha) + hazy, dtype=np.float32)
 
 
 def horizon_row(camera: Camera) -> float:
