@@ -266,7 +266,7 @@ def diagnostic_values(diagnostics: list[DiagnosticArray], name: str) -> dict[str
 
 
 def in_diagnostics(diagnostics: list[DiagnosticArray], text: str) -> bool:
-    """Whether a status said so."""
+    """Whether a status has this text."""
     return any(text in status.message for array in diagnostics for status in array.status)
 
 

@@ -16,13 +16,12 @@ from pathlib import Path
 
 import pytest
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
-from ros_harness import EARS, ROOT, Client, environment, parameters, running
+from ros_harness import DETECTOR, EARS, ROOT, Client, environment, parameters, running, wait_heard
 from sensor_msgs.msg import CameraInfo, Image
 
 from vl4ad_ros.nodes.memory import PROFILE_VARIABLES
 from vl4ad_ros.nodes.player import stamp_of
 
-DETECTOR = "vl4ad_ros.nodes.detector"
 LOG = logging.getLogger(__name__)
 DRIVER_S = float(os.environ.get("VL4AD_DRIVER_S", "3"))
 RATE_HZ = 30.0
@@ -67,12 +66,6 @@ def hear_stamps(client: Client, topic: str, message: type = Image, qos: QoSProfi
     return stamps
 
 
-def reliability(client: Client, topic: str, node: str = "detector") -> str:
-    """How a node hears a topic."""
-    found = [i for i in client.node.get_subscriptions_info_by_topic(topic) if i.node_name == node]
-    return str(found[-1].qos_profile.reliability.name) if found else ""
-
-
 # Height, width, reliability, and whether the driver has our Fast DDS profile.
 CAMERAS = {
     "small": (540, 960, "reliable", False),
@@ -95,7 +88,7 @@ def send(
             client.wait("enough maps", lambda: all(len(heard[name]) >= enough for name in names), number / rate + 15)
         LOG.info("maps of %d images: %s", number, {name: len(heard[name]) for name in names})
         for name in names:
-            assert reliability(client, f"/{name}_camera/image_raw") == CAMERAS[name][2].upper()
+            wait_heard(client, ReliabilityPolicy[CAMERAS[name][2].upper()], f"/{name}_camera/image_raw")
 
 
 def test_ordinary_drivers_are_heard(mock_bundle: Path, tmp_path: Path, client: Client) -> None:
@@ -120,7 +113,7 @@ def test_ordinary_drivers_are_heard(mock_bundle: Path, tmp_path: Path, client: C
     assert not names
 
 
-def test_images_lost_in_transport_are_told_with_the_cure(mock_bundle: Path, tmp_path: Path, client: Client) -> None:
+def test_images_lost_in_transport_are_logged_with_the_cure(mock_bundle: Path, tmp_path: Path, client: Client) -> None:
     """A best-effort driver without the profile: its images do not fit into its shared memory."""
     hear_stamps(client, "/detector/uncertainty")
     values = parameters(bundle=str(mock_bundle))
@@ -151,7 +144,7 @@ def test_a_slow_detector_holds_back_neither_driver_nor_others(
             client.wait("the driver's end", log.read_text, DRIVER_S + 60)
             client.wait("all images", lambda: len(images) == number)
             client.wait("a map", lambda: maps)
-            assert reliability(client, "/camera/image_raw") == "RELIABLE"
+            wait_heard(client, ReliabilityPolicy.RELIABLE, "/camera/image_raw")
         seconds = float(log.read_text().split()[3])
     LOG.info("%d images sent at %.1f Hz, %d heard, %d maps", number, number / seconds, len(images), len(maps))
     # Held back, it would have needed a fifth of a second for each.

@@ -111,13 +111,10 @@ def test_a_fault_is_a_sentence_the_node_stays_and_can_be_configured(
     assert "Traceback" not in process.output()
 
 
-@pytest.mark.parametrize(("name", "value"), [("backend", "abacus"), ("cameras", ["a", "a"])])
-def test_a_value_that_is_none_of_its_choices_at_the_start(
-    name: str, value: object, tmp_path: Path, client: Client
-) -> None:
+def test_a_value_that_is_none_of_its_choices_at_the_start(tmp_path: Path, client: Client) -> None:
     diagnostics = client.hear_diagnostics()
-    with running(DETECTOR, tmp_path / "log", *REMAP, *parameters(**{name: value})) as process:
-        client.wait("the fault in the diagnostics", lambda: in_diagnostics(diagnostics, f"{name}: "))
+    with running(DETECTOR, tmp_path / "log", *REMAP, *parameters(backend="abacus")) as process:
+        client.wait("the fault in the diagnostics", lambda: in_diagnostics(diagnostics, "backend: "))
         assert client.state() == "unconfigured"
     assert "Traceback" not in process.output()
 

@@ -42,20 +42,7 @@ TYPES = {
 
 @dataclass(frozen=True)
 class Settings:
-    """How to play.
-
-    Attributes:
-        source: A bag or a video.
-        topic: The bag's image topic; None takes the only one. Of a video: ignored.
-        to: Topic to publish on; None takes the bag's own (a video: `/camera/image_raw`).
-        rate: Speed, 1 = as recorded.
-        clock: Whether to publish /clock from the stamps.
-        loop: Whether to play again and again; stamps go on growing.
-        restamp: Whether stamps become the moment of sending.
-        subscribers: How many subscribers of the images to wait for.
-        timeout_s: How long to wait for them.
-        log: Where to write one JSON line per image: `stamp_ns` and `sent_ns` (this machine's clock, since 1970).
-    """
+    """How to play; the fields are the options of `vl4ad replay`."""
 
     source: Path
     topic: str | None = None

@@ -18,23 +18,14 @@ def camera_info_beside(image: str) -> str:
 
 @dataclass(frozen=True)
 class Topic:
-    """One topic.
-
-    Attributes:
-        direction: `in` or `out`.
-        name: As the node names it; with several cameras, `<camera>/` stands before the last part.
-        types: Its message types, the one that is used without vision_msgs first.
-        qos: Its quality of service.
-        description: For the documentation.
-        needs: What must be there for the topic to be; empty for nothing.
-    """
+    """One topic: its name with several cameras is `~/<camera>/NAME`, its first type the one without vision_msgs."""
 
     direction: str
     name: str
     types: tuple[str, ...]
     qos: str
     description: str
-    needs: str = ""
+    needs: str = ""  # what must be there for the topic to be
 
 
 TOPICS: tuple[Topic, ...] = (
