@@ -16,7 +16,7 @@ from onnx.external_data_helper import set_external_data
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.files import sha256_file
-from vl4ad_ros.io.onnx_files import MESSAGES, external_data
+from vl4ad_ros.io.onnx_files import external_data
 from vl4ad_ros.runtime.bundle import CARD, ModelBundle, write_card
 from vl4ad_ros.runtime.detector import Detector
 
@@ -52,28 +52,6 @@ def node(**attributes: Any) -> onnx.NodeProto:
 
 def graph(*nodes: onnx.NodeProto, **parts: Any) -> onnx.GraphProto:
     return onnx.GraphProto(node=nodes, **parts)
-
-
-def test_every_way_from_a_model_to_a_tensor_is_searched() -> None:
-    """Held against the description of the format that the onnx package carries."""
-    found: dict[str, dict[int, str]] = {}
-    waiting: list[Any] = [onnx.ModelProto.DESCRIPTOR]
-    while waiting:
-        message = waiting.pop()
-        inner = {field.number: field.message_type for field in message.fields if field.message_type is not None}
-        if message.name not in found:
-            found[message.name] = {number: kind.name for number, kind in inner.items()}
-            waiting += inner.values()
-    leads = {"TensorProto"}
-    while more := {name for name, inner in found.items() if leads & set(inner.values())} - leads:
-        leads |= more
-    wanted = {name: {number: kind for number, kind in found[name].items() if kind in leads} for name in leads}
-    wanted["TensorProto"] = {
-        field.number: "StringStringEntryProto"
-        for field in onnx.TensorProto.DESCRIPTOR.fields
-        if field.name == "external_data"
-    }
-    assert wanted == MESSAGES
 
 
 @pytest.mark.parametrize(

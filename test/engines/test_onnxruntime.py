@@ -14,7 +14,7 @@ from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import CARD, ModelBundle, write_card
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.engine import create_engine
-from vl4ad_ros.runtime.frames import FrameState, Job, anomaly_mask, upsample
+from vl4ad_ros.runtime.frames import anomaly_mask, upsample
 
 
 def solid(red: int, green: int, blue: int, height: int = 64, width: int = 96) -> np.ndarray:
@@ -43,15 +43,6 @@ def test_left_half_known_right_half_not(mock_bundle: Path) -> None:
     assert mask[0, -1] == 255
 
 
-def test_batch_equals_single_frames(mock_bundle: Path) -> None:
-    detector = Detector.open(mock_bundle)
-    prompts = detector.prompts("traffic_ood")
-    images = [solid(255, 0, 0), solid(10, 200, 30), solid(0, 0, 255)]
-    batch = detector.process([Job(image) for image in images], FrameState(prompts))
-    for image, result in zip(images, batch, strict=True):
-        np.testing.assert_array_equal(result.uncertainty, detector.detect(image, prompts))
-
-
 def test_scoring_and_temperature_reach_the_graph(mock_bundle: Path) -> None:
     detector = Detector.open(mock_bundle)
     image = solid(255, 0, 0)
@@ -59,14 +50,6 @@ def test_scoring_and_temperature_reach_the_graph(mock_bundle: Path) -> None:
     assert hot[0, 0] == pytest.approx(red_uncertainty(0.1), abs=1e-6)
     logit = detector.detect(image, detector.prompts("traffic", scoring="max_logit"))
     assert logit[0, 0] == pytest.approx(0.0, abs=1e-5)
-
-
-def test_info_names_what_runs(mock_bundle: Path) -> None:
-    detector = Detector.open(mock_bundle)
-    info = detector.engine.info.as_dict()
-    assert info["backend"] == "onnxruntime"
-    assert info["model_sha256"] == detector.bundle.onnx_sha256
-    assert info["library"].startswith("onnxruntime ")
 
 
 def test_keep_aspect_network_size(mock_bundle: Path) -> None:
@@ -93,12 +76,6 @@ def test_what_is_not_there_is_an_error_that_says_how_to_get_it(mock_bundle: Path
 def test_bad_images_are_refused(mock_bundle: Path, image: np.ndarray) -> None:
     with pytest.raises(Vl4adError, match="Expected an RGB image"):
         Detector.open(mock_bundle).preprocess(image)
-
-
-def test_wrong_batches_are_refused(mock_bundle: Path) -> None:
-    detector = Detector.open(mock_bundle)
-    with pytest.raises(Vl4adError, match="takes uint8 images"):
-        detector.engine.infer(np.zeros((1, 64, 96, 4), np.uint8), detector.prompts())
 
 
 def test_corrupt_bundles_are_refused_with_a_sentence(mock_bundle: Path) -> None:

@@ -76,20 +76,18 @@ def test_the_shipped_bundle_builds(library: TensorRtLibrary, tmp_path: Path) -> 
     assert card.engine_bytes > 0.5 * bundle.onnx_path.stat().st_size
 
 
-def test_the_mask_network_builds(library: TensorRtLibrary, mask_bundle: ModelBundle, tmp_path: Path) -> None:
+def test_the_mask_network_builds_in_both_precisions(
+    library: TensorRtLibrary, mask_bundle: ModelBundle, tmp_path: Path
+) -> None:
     """Deformable attention (GridSample), masked attention, mask pooling, score: the large network's own operators."""
     bundle = copy_of(mask_bundle, tmp_path / "mask")
     kinds = {node.op_type for node in onnx.load(str(bundle.onnx_path)).graph.node}
     assert {"GridSample", "Softmax", "Sigmoid"} <= kinds
-    built = build_engine(bundle, library, image_profile(bundle.card.input, 2))
-    assert built.engine_bytes > 1_000_000
-
-
-def test_the_mask_network_builds_in_float16(library: TensorRtLibrary, mask_bundle: ModelBundle, tmp_path: Path) -> None:
     half = write_float16_bundle(mask_bundle, tmp_path / "half")
     assert half.card.scores["float16_check"]["heavy_operators_in_float16"] > 0.7
-    built = build_engine(half, library, image_profile(half.card.input, 1))
-    assert built.precision == "float16"
+    for one, precision in ((bundle, "float32"), (half, "float16")):
+        built = build_engine(one, library, image_profile(one.card.input, 1))
+        assert (built.precision, built.engine_bytes > 500_000) == (precision, True)
 
 
 def test_a_network_that_bakes_its_size_in_is_refused(
@@ -170,35 +168,14 @@ def test_a_built_engine_is_loaded_up_to_the_driver(library: TensorRtLibrary, tin
     build_engine(bundle, library)
     plan = engine_path(bundle, "tensorrt_rtx").read_bytes()
     said = loaded(library, plan)
-    assert not said or NO_DRIVER.match(said), said
+    if said:  # No GPU: the backend comes as far as the driver; with one, the contract test runs the engine.
+        assert NO_DRIVER.match(said), said
+        with pytest.raises(Vl4adError, match=rf"tensorrt_rtx cannot load \S+\.engine: {NO_DRIVER.pattern}"):
+            TensorRtEngine(bundle, library, cuda=CudaDevice(runtime=FakeCuda()))
     # What no vehicle could load has another outcome, so the line above proves something.
     for damaged in (plan[: len(plan) // 2], b"\0" + plan[1:], bundle.onnx_path.read_bytes()):
         assert "Error Code 1: Serialization" in loaded(library, damaged)
     assert "API Usage Error" in loaded(library, b"")
-
-
-def test_the_backend_loads_a_built_engine_up_to_the_driver(
-    library: TensorRtLibrary, tiny: ModelBundle, tmp_path: Path
-) -> None:
-    """The node's own way to the engine: card, freshness, runtime, deserialisation, on a stand-in for the GPU alone."""
-    bundle = copy_of(tiny, tmp_path / "copy")
-    build_engine(bundle, library)
-    if not loaded(library, engine_path(bundle, "tensorrt_rtx").read_bytes()):
-        pytest.skip("a GPU is here: the contract test runs the engine")
-    with pytest.raises(Vl4adError, match=rf"tensorrt_rtx cannot load \S+\.engine: {NO_DRIVER.pattern}"):
-        TensorRtEngine(bundle, library, cuda=CudaDevice(runtime=FakeCuda()))
-
-
-def test_nothing_runs_without_a_gpu(library: TensorRtLibrary, tiny: ModelBundle, tmp_path: Path) -> None:
-    try:
-        CudaDevice().close()
-        pytest.skip("a GPU is here")
-    except Vl4adError:
-        pass
-    bundle = copy_of(tiny, tmp_path / "copy")
-    build_engine(bundle, library)
-    with pytest.raises(Vl4adError, match=r"No NVIDIA GPU can be used here \("):
-        TensorRtEngine(bundle, library)
 
 
 def test_image_profiles() -> None:

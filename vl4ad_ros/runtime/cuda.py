@@ -17,12 +17,7 @@ from vl4ad_ros.runtime.engine_card import Gpu
 
 @dataclass(frozen=True)
 class Buffer:
-    """One tensor's memory on both sides.
-
-    Attributes:
-        host: Page-locked, uint8 [nbytes].
-        device: Address on the GPU.
-    """
+    """One tensor's memory: page-locked on the host, uint8 [nbytes], and its address on the GPU."""
 
     host: NDArray[np.uint8]
     device: int
@@ -30,12 +25,7 @@ class Buffer:
 
 @dataclass(frozen=True)
 class RecordedGraph:
-    """A CUDA graph.
-
-    Attributes:
-        replay: Enqueues all that was recorded, with one call.
-        close: Frees the graph.
-    """
+    """A CUDA graph: `replay` enqueues all that was recorded, with one call; `close` frees it."""
 
     replay: Callable[[], object]
     close: Callable[[], object]

@@ -107,10 +107,10 @@ class Detector:
         """Return the state that frames are processed with: `prompts` of the same arguments, and the mask's threshold.
 
         Args:
-            prompt_set: As of `prompts`.
-            scoring: As of `prompts`.
-            temperature: As of `prompts`.
-            method: As of `prompts`.
+            prompt_set: As of `prompts`; so are `scoring`, `temperature` and `method`.
+            scoring: Name of the score.
+            temperature: T.
+            method: Name of the method.
             random_word: Name or file as of `prompts`; one that is given is read and checked with any method.
             threshold: Of the anomaly mask, [0, 1]; None takes the bundle's own for the method and score.
 

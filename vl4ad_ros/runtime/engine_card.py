@@ -39,12 +39,7 @@ class ImageProfile(Checked):
 
 
 class Gpu(Checked):
-    """A GPU by name and compute capability.
-
-    Attributes:
-        name: As the driver gives it.
-        compute_capability: `major.minor`, e.g. `8.9`.
-    """
+    """A GPU by the driver's name for it and its compute capability `major.minor`, e.g. `8.9`."""
 
     name: str
     compute_capability: str
@@ -58,18 +53,13 @@ class EngineCard(Checked):
 
     Attributes:
         format: Version of this schema.
-        bundle: Name of the bundle.
         onnx_sha256: Hash of the graph that the engine was built from.
         engine_sha256: Hash of the engine.
-        engine_bytes: Size of the engine.
-        library: `tensorrt` or `tensorrt_rtx`.
         version: The library's version.
         gpu: The GPU that it was built on; None if there was none (TensorRT for RTX).
         compute_capabilities: Empty; on the cards of earlier versions.
-        precision: Of the graph.
         image: Image shapes that it accepts.
         workspace_mib: Limit of the scratch memory, or None.
-        build_seconds: How long the build took.
         check: Measured difference to ONNX Runtime, or `NOT_CHECKED`.
     """
 

@@ -1,4 +1,4 @@
-"""Holding two forms of one graph against each other: what each backend, engine and precision has to pass."""
+"""Comparison of two forms of one graph: what each backend, engine and precision has to pass."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def compare(
 
     Args:
         reference: What is taken to be right.
-        candidate: What is held against it.
+        candidate: What is compared with it.
         prompts: Prompt inputs to try.
         images: Batches uint8 [B, H, W, 3].
 
@@ -50,7 +50,7 @@ def compare(
     Raises:
         Vl4adError: If the candidate's map has another shape or holds values that are not finite.
     """
-    worst = {"max_abs_error": -1.0, "mean_abs_error": 0.0, "worst": ""}
+    found: list[tuple[float, float, str]] = []
     for tensors in prompts:
         for batch in images:
             wanted, got = reference(batch, tensors), candidate(batch, tensors)
@@ -60,12 +60,8 @@ def compare(
                 raise Vl4adError(f"The map of '{tensors.scoring}' holds values that are not finite.")
             maps = [to_uncertainty(u, tensors.scoring, tensors.temperature) for u in (wanted, got)]
             error = np.abs(maps[0] - maps[1])
-            if error.max() > worst["max_abs_error"]:
-                worst = {
-                    "max_abs_error": float(error.max()),
-                    "mean_abs_error": float(error.mean()),
-                    "worst": tensors.scoring,
-                }
+            found.append((float(error.max()), float(error.mean()), tensors.scoring))
+    worst = dict(zip(("max_abs_error", "mean_abs_error", "worst"), max(found), strict=True))
     return {**worst, "images": sum(len(batch) for batch in images), "settings": len(prompts)}
 
 

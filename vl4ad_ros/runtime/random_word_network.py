@@ -89,8 +89,7 @@ class RandomWordNetwork:
         moved = embeddings + self.shift
         moved = moved / np.maximum(np.linalg.norm(moved, axis=-1, keepdims=True), 1e-6)
         logits = np.maximum(moved @ self.w1 + self.b1, 0) @ self.w2 + self.b2[0]
-        # tanh does not overflow.
-        return np.asarray(0.5 + 0.5 * np.tanh(0.5 * logits), dtype=np.float32)
+        return np.asarray(0.5 + 0.5 * np.tanh(0.5 * logits), dtype=np.float32)  # tanh does not overflow
 
     def with_shift(self, shift: NDArray[np.float32], note: Mapping[str, Any]) -> RandomWordNetwork:
         """Return the network with another shift of the visual embeddings, `note` on its card under `gap`."""

@@ -208,25 +208,20 @@ def _save_timing_cache(cache: Any, path: Path) -> None:
 
 def _monitor(trt: Any, progress: Progress) -> Any:
     class Monitor(trt.IProgressMonitor):
-        """Reports the outermost phases; the inner ones come and go in milliseconds."""
-
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
             self._steps: dict[str, int] = {}
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            if not parent_phase or parent_phase in self._steps:
-                self._steps[phase_name] = num_steps
-                progress(phase_name, 0, num_steps)
+            self._steps[phase_name] = num_steps
+            progress(phase_name, 0, num_steps)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            if phase_name in self._steps:
-                progress(phase_name, step + 1, self._steps[phase_name])
+            progress(phase_name, step + 1, self._steps[phase_name])
             return True
 
         def phase_finish(self, phase_name: str) -> None:
-            if phase_name in self._steps:
-                progress(phase_name, self._steps[phase_name], self._steps.pop(phase_name))
+            progress(phase_name, self._steps[phase_name], self._steps[phase_name])
 
     return Monitor()
 
