@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 
 import cv2
 import numpy as np
@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 # A mask of noise has thousands of components; a planner wants the large ones.
 MAX_REGIONS = 256
+# Columns whose lowest pixel is within this share of the region's height of the lowest of all touch the ground.
+CONTACT_SHARE = 0.05
+MAX_CONTACTS = 9
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class Region:
         area: Pixels of the component.
         mean: Mean uncertainty over the component, [0, 1].
         max: Largest uncertainty in it, [0, 1].
+        contacts: Column and row of the pixels with which it touches the ground, from left to right.
     """
 
     x: int
@@ -33,10 +37,11 @@ class Region:
     area: int
     mean: float
     max: float
+    contacts: tuple[tuple[int, int], ...] = ()
 
     def as_dict(self) -> dict[str, int | float]:
-        """Return the fields as plain data for JSON."""
-        return asdict(self)
+        """Return the box, the area and the uncertainty as plain data for JSON."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "contacts"}
 
 
 def find_regions(mask: NDArray[np.uint8], uncertainty: NDArray[np.float32], min_area: int = 0) -> tuple[Region, ...]:
@@ -56,6 +61,18 @@ def find_regions(mask: NDArray[np.uint8], uncertainty: NDArray[np.float32], min_
         if area < min_area:
             break
         box = np.s_[y : y + height, x : x + width]
-        scores = uncertainty[box][labels[box] == label]
-        regions.append(Region(x, y, width, height, area, float(scores.mean(dtype=np.float64)), float(scores.max())))
+        inside = labels[box] == label
+        scores = uncertainty[box][inside]
+        mean, largest = float(scores.mean(dtype=np.float64)), float(scores.max())
+        contacts = tuple((x + column, y + row) for column, row in _contacts(inside))
+        regions.append(Region(x, y, width, height, area, mean, largest, contacts))
     return tuple(regions)
+
+
+def _contacts(inside: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return where a component bool [h, w], which reaches all sides of its box, touches the ground: column and row."""
+    height = len(inside)
+    lowest = height - 1 - inside[::-1].argmax(axis=0)
+    (columns,) = np.nonzero(lowest >= height - 1 - max(1, round(CONTACT_SHARE * height)))
+    chosen = columns[np.linspace(0, len(columns) - 1, min(len(columns), MAX_CONTACTS)).round().astype(int)]
+    return [(int(column), int(lowest[column])) for column in chosen]

@@ -129,6 +129,53 @@ class OutputSettings(Settings):
     )
 
 
+class TrackSettings(Settings):
+    """How regions are followed over frames."""
+
+    prefix: ClassVar[str] = "tracks."
+
+    confirm: int = setting(3, "Frames out of `tracks.window` that confirm a track.", live=True, low=1, high=100)
+    window: int = setting(5, "Frames in which a track has to be confirmed.", live=True, low=1, high=100)
+    start_margin: float = setting(
+        0.05,
+        "A track begins where a region's largest uncertainty is this far above `threshold`, and goes on wherever "
+        "there is a region.",
+        live=True,
+        low=0.0,
+        high=1.0,
+    )
+    patience_s: float = setting(
+        0.5, "A track that is not seen for longer than this ends.", live=True, low=0.0, high=60.0
+    )
+
+
+class GroundSettings(Settings):
+    """Where the ground is before the camera, for the distances of obstacles."""
+
+    prefix: ClassVar[str] = "ground."
+
+    height: float = setting(
+        0.0, "Height of the camera above the ground, metres; 0: unknown, obstacles have no distance.", live=True,
+        low=0.0, high=100.0,
+    )  # fmt: skip
+    pitch: float = setting(
+        0.0, "Pitch of the camera against the ground, radians, positive downwards.", live=True, low=-1.5, high=1.5
+    )
+    height_sigma: float = setting(0.03, "Standard deviation of the height, metres.", live=True, low=0.0, high=10.0)
+    pitch_sigma: float = setting(
+        0.005, "Standard deviation of the pitch (calibration, braking, bumps), radians.", live=True, low=0.0, high=1.0
+    )
+    pixel_sigma: float = setting(
+        1.0, "Standard deviation of a region's lower edge, pixels of the published map.", live=True, low=0.0, high=100.0
+    )
+    max_distance: float = setting(
+        60.0, "Farther away than this nothing is located, metres.", live=True, low=1.0, high=1000.0
+    )
+    rectified: bool = setting(
+        False, "The images are rectified: camera_info's P holds for them, not K and D.", live=True
+    )
+
+
 def _limit(default: float, help: str, high: float) -> Any:
     return setting(default, help, live=True, low=0.0, high=high)
 

@@ -1,0 +1,131 @@
+"""Distances on the ground plane: where the contact points of regions lie before the camera, and how surely."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.runtime.settings import GroundSettings
+from vl4ad_ros.runtime.tracks import TrackedRegion
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class GroundPoints:
+    """Points on the ground, N of them; NaN where a pixel shows no ground that is near enough.
+
+    Attributes:
+        camera: [N, 3] in the camera's optical frame (right, down, forward), metres.
+        forward: [N] along the ground in the camera's direction, metres.
+        left: [N] across it, metres.
+        forward_sigma: [N], standard deviation of `forward`, metres.
+        left_sigma: [N], standard deviation of `left`, metres.
+    """
+
+    camera: Array
+    forward: Array
+    left: Array
+    forward_sigma: Array
+    left_sigma: Array
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """A confirmed track's region with its place on the ground.
+
+    Attributes:
+        track: The region.
+        points: Its contact points, at least one, all of them finite.
+    """
+
+    track: TrackedRegion
+    points: GroundPoints
+
+    @property
+    def place(self) -> tuple[float, float, float, float]:
+        """Distance, offset to the left, and their standard deviations, of the middle one of the points; metres."""
+        middle = int(np.argsort(self.points.forward)[(len(self.points.forward) - 1) // 2])
+        p = self.points
+        return tuple(float(v[middle]) for v in (p.forward, p.left, p.forward_sigma, p.left_sigma))  # type: ignore[return-value]
+
+
+class GroundPlane:
+    """A calibrated camera above flat ground."""
+
+    def __init__(
+        self,
+        settings: GroundSettings,
+        size: tuple[int, int],
+        matrix: ArrayLike,
+        distortion: ArrayLike = (),
+        model: str = "plumb_bob",
+    ) -> None:
+        """Check the calibration.
+
+        Args:
+            settings: Height and pitch of the camera, and how surely they are known.
+            size: Rows and columns of the image that the calibration is of.
+            matrix: K, or the left of P for rectified images, [3, 3].
+            distortion: D; empty for rectified images.
+            model: `plumb_bob` or `rational_polynomial`.
+
+        Raises:
+            Vl4adError: If the camera is not calibrated, its height is unknown, or the model is another one.
+        """
+        self._matrix, self._distortion = np.array(matrix, np.float64).reshape(3, 3), np.array(distortion, np.float64)
+        if not settings.height:
+            raise Vl4adError("ground.height is not set: obstacles have no distance.")
+        if not np.isfinite(self._matrix).all() or min(self._matrix[0, 0], self._matrix[1, 1], *size) <= 0:
+            raise Vl4adError("camera_info holds no calibration: obstacles have no distance.")
+        if self._distortion.any() and model not in ("plumb_bob", "rational_polynomial"):
+            raise Vl4adError(f"The distortion model '{model}' is not known: expected plumb_bob or rational_polynomial.")
+        self._settings, self._size = settings, size
+
+    def locate(self, pixels: ArrayLike, size: tuple[int, int]) -> GroundPoints:
+        """Return where pixels of the lower edge of something lie on the ground.
+
+        Args:
+            pixels: Column and row [N, 2]; the edge is the lower side of the pixel.
+            size: Rows and columns of the map that they are of.
+        """
+        s = self._settings
+        scale = np.array([self._size[1] / size[1], self._size[0] / size[0]])
+        edge = (np.array(pixels, np.float64).reshape(-1, 2) + np.array([0.5, 1.0])) * scale - 0.5
+        x, y = cv2.undistortPoints(edge[:, None], self._matrix, self._distortion)[:, 0].T
+        angle = s.pitch + np.arctan(y)  # of the ray below the horizon, seen from the side
+        with np.errstate(divide="ignore", invalid="ignore"):
+            forward = s.height / np.tan(angle)
+            outside = (angle <= 1e-6) | (forward > s.max_distance)
+            angle[outside], forward[outside] = np.nan, np.nan
+            depth = s.height / (y * np.cos(s.pitch) + np.sin(s.pitch)) + 0 * forward
+            left = -x * depth
+            pixel = s.pixel_sigma * scale / (self._matrix[0, 0], self._matrix[1, 1])
+            angle_sigma = np.hypot(s.pitch_sigma, pixel[1] / (1 + y * y))
+            forward_sigma = np.hypot(s.height * angle_sigma / np.sin(angle) ** 2, forward * s.height_sigma / s.height)
+            left_sigma = np.hypot(left * forward_sigma / forward, depth * pixel[0])
+        return GroundPoints(np.stack([-left, y * depth, depth], 1), forward, left, forward_sigma, left_sigma)
+
+    def obstacles(self, tracked: Sequence[TrackedRegion], size: tuple[int, int]) -> tuple[Obstacle, ...]:
+        """Return the confirmed tracks' regions that stand on the ground, in their order.
+
+        Where the picture's edge cuts something off, its lowest visible pixels count: it is no farther away than that.
+
+        Args:
+            tracked: The frame's regions.
+            size: Rows and columns of the map that they are of.
+        """
+        found = []
+        for one in tracked:
+            if one.confirmed and one.region.contacts:
+                points = self.locate(one.region.contacts, size)
+                known = np.isfinite(points.forward)
+                if known.any():
+                    kept = {name: values[known] for name, values in vars(points).items()}
+                    found.append(Obstacle(one, GroundPoints(**kept)))
+        return tuple(found)

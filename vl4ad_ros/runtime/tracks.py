@@ -1,0 +1,159 @@
+"""Tracks: regions followed over frames on the image plane, with stable ids, confirmation and hysteresis."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vl4ad_ros.runtime.regions import Region
+from vl4ad_ros.runtime.settings import TrackSettings
+
+Boxes = NDArray[np.float64]
+"""[N, 4]: x0, y0, x1, y1 in pixels."""
+
+# Two boxes, each grown by this share of its size and this many pixels, belong together from this IoU on.
+GROWTH, MARGIN, LINK_IOU = 0.3, 4.0, 0.15
+# A region that lies in the box of a track with at least this share of its area is a piece of it.
+PIECE_SHARE = 0.7
+# The largest regions are followed; noise has hundreds.
+MAX_FOLLOWED = 64
+
+
+@dataclass(frozen=True)
+class TrackedRegion:
+    """A region with the track that it belongs to.
+
+    Attributes:
+        region: The region.
+        id: Number of the track, from 1, never used again; pieces of one thing share it.
+        frames: Frames in which the track was seen, this one included.
+        seconds: Since it was first seen.
+        confirmed: Whether it was seen in enough frames of a window (`TrackSettings`).
+    """
+
+    region: Region
+    id: int
+    frames: int
+    seconds: float
+    confirmed: bool
+
+
+class _Track:
+    def __init__(self, id: int, box: Boxes, stamp_s: float, window: int) -> None:
+        self.id, self.box, self.first_s, self.last_s = id, box, stamp_s, stamp_s
+        self.frames, self.confirmed = 1, False
+        self.seen: deque[bool] = deque([True], maxlen=window)
+        self._velocity: Boxes = np.zeros(4)  # of the box's edges, so that it grows as the vehicle comes nearer
+
+    def expected(self, stamp_s: float) -> Boxes:
+        """Return where the box should be now, [4]."""
+        box = self.box + self._velocity * (stamp_s - self.last_s)
+        return np.concatenate([np.minimum(box[:2], box[2:]), np.maximum(box[:2], box[2:])])
+
+    def see(self, box: Boxes, stamp_s: float) -> None:
+        """Take in the box of another frame, [4]."""
+        if passed := stamp_s - self.last_s:
+            velocity = (box - self.box) / passed
+            self._velocity = velocity if self.frames == 1 else (self._velocity + velocity) / 2
+        self.box, self.last_s = box, stamp_s
+        self.frames += 1
+        self.seen.append(True)
+
+
+class Tracker:
+    """The tracks of one camera."""
+
+    def __init__(self, settings: TrackSettings | None = None) -> None:
+        self.settings = settings or TrackSettings()
+        self._tracks: list[_Track] = []
+        self._next_id = 1
+        self._last_s = 0.0
+
+    def update(self, regions: Sequence[Region], stamp_s: float, threshold: float) -> tuple[TrackedRegion, ...]:
+        """Follow the tracks into a frame.
+
+        Args:
+            regions: The frame's regions, the largest first.
+            stamp_s: The frame's time, seconds; where it goes back, all tracks end.
+            threshold: That the regions were made with, [0, 1].
+
+        Returns:
+            The regions that belong to a track, in their order.
+        """
+        if stamp_s < self._last_s:
+            self._tracks = []
+        self._last_s = stamp_s
+        regions = regions[:MAX_FOLLOWED]
+        boxes = np.array([(r.x, r.y, r.x + r.width, r.y + r.height) for r in regions], np.float64).reshape(-1, 4)
+        owners = self._assign(boxes, stamp_s)
+        strong = min(threshold + self.settings.start_margin, 1.0)
+        for index, region in enumerate(regions):
+            if owners[index] is None and region.max >= strong:
+                track = _Track(self._next_id, boxes[index], stamp_s, self.settings.window)
+                self._tracks.append(track)
+                owners[index] = track
+                self._next_id += 1
+        self._judge(stamp_s)
+        return tuple(
+            TrackedRegion(region, track.id, track.frames, stamp_s - track.first_s, track.confirmed)
+            for region, track in zip(regions, owners, strict=True)
+            if track is not None
+        )
+
+    def _assign(self, boxes: Boxes, stamp_s: float) -> list[_Track | None]:
+        """Return the track of each box, and let the tracks see them: the best match first, then the pieces."""
+        owners: list[_Track | None] = [None] * len(boxes)
+        expected = np.array([track.expected(stamp_s) for track in self._tracks]).reshape(-1, 4)
+        iou = _shared(_grown(expected), _grown(boxes))[0]
+        while iou.size and iou.max() >= LINK_IOU:
+            row, column = np.unravel_index(int(iou.argmax()), iou.shape)
+            owners[column] = self._tracks[row]
+            iou[row], iou[:, column] = 0, 0
+        around = np.array([
+            _union(np.stack([box, *(boxes[i] for i, owner in enumerate(owners) if owner is track)]))
+            for track, box in zip(self._tracks, expected, strict=True)
+        ]).reshape(-1, 4)  # fmt: skip
+        inside = _shared(around, boxes)[1]
+        for index in range(len(boxes)):
+            if owners[index] is None and inside.size and inside[:, index].max() >= PIECE_SHARE:
+                owners[index] = self._tracks[int(inside[:, index].argmax())]
+        for track in self._tracks:
+            pieces = [boxes[index] for index, owner in enumerate(owners) if owner is track]
+            if pieces:
+                track.see(_union(np.stack(pieces)), stamp_s)
+            else:
+                track.seen.append(False)
+        return owners
+
+    def _judge(self, stamp_s: float) -> None:
+        """Confirm tracks, and end those that are lost or can no longer be confirmed."""
+        needed, window = min(self.settings.confirm, self.settings.window), self.settings.window
+        for track in self._tracks:
+            track.confirmed |= sum(track.seen) >= needed
+        self._tracks = [
+            track
+            for track in self._tracks
+            if stamp_s - track.last_s <= self.settings.patience_s
+            and (track.confirmed or track.seen.count(False) <= window - needed)
+        ]
+
+
+def _grown(boxes: Boxes) -> Boxes:
+    beyond = (boxes[:, 2:] - boxes[:, :2]) * GROWTH / 2 + MARGIN
+    return np.concatenate([boxes[:, :2] - beyond, boxes[:, 2:] + beyond], axis=1)
+
+
+def _union(boxes: Boxes) -> Boxes:
+    return np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
+
+
+def _shared(a: Boxes, b: Boxes) -> tuple[Boxes, Boxes]:
+    """Return the IoU of each pair [A, B], and the share of each `b` that lies in each `a`."""
+    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
+    shared = np.maximum(high - low, 0).prod(axis=2)
+    of_a, of_b = (a[:, 2:] - a[:, :2]).prod(axis=1)[:, None], (b[:, 2:] - b[:, :2]).prod(axis=1)[None]
+    return shared / np.maximum(of_a + of_b - shared, 1e-9), shared / np.maximum(of_b, 1e-9)
