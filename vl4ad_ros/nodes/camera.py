@@ -15,9 +15,10 @@ from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.nodes import health, messages
 from vl4ad_ros.nodes.executor import ThrottledLog
 from vl4ad_ros.nodes.health import STAGES, CameraStats
+from vl4ad_ros.nodes.obstacles import ObstaclePublisher
 from vl4ad_ros.nodes.qos import OUTPUT, InputTopic, create_publisher
 from vl4ad_ros.nodes.topics import camera_info_beside
-from vl4ad_ros.runtime.frames import Result, RoiMask, Wanted
+from vl4ad_ros.runtime.frames import FrameState, Result, RoiMask, Wanted
 
 # Best-effort frames may overtake each other a little; a bag that starts over goes further back.
 JUMP_BACK_NS = 100_000_000
@@ -56,6 +57,7 @@ class Camera:
         self._mask = publisher(Image, "anomaly_mask")
         self._camera_info = publisher(CameraInfo, "camera_info")
         self._regions = publisher(String if vision_msgs is None else vision_msgs.Detection2DArray, "regions")
+        self._obstacles = ObstaclePublisher(node, prefix, vision_msgs)
         self._debug = {stage: publisher(Float64, f"debug/{stage}_ms") for stage in STAGES}
 
     def subscribe(self, compressed: bool, reliability: Callable[[], str], on_image: Callable[[bytes], None]) -> None:
@@ -99,6 +101,7 @@ class Camera:
         self.unsubscribe()
         for publisher in (self._uncertainty, self._mask, self._camera_info, self._regions, *self._debug.values()):
             self._node.destroy_publisher(publisher)
+        self._obstacles.destroy()
 
     def _on_lost(self, number: int) -> None:
         self.stats.count(health.LOST, number)
@@ -110,6 +113,7 @@ class Camera:
         """Return which outputs somebody listens to."""
         maps = (self._uncertainty, self._mask, self._regions)
         uncertainty, mask, regions = (publisher.get_subscription_count() > 0 for publisher in maps)
+        regions = regions or self._obstacles.wanted()
         # What goes along matters only where nothing else is wanted: nine questions less for each frame.
         others = not (uncertainty or mask or regions) and any(
             publisher.get_subscription_count() > 0 for publisher in (self._camera_info, *self._debug.values())
@@ -162,6 +166,7 @@ class Camera:
         image_size: tuple[int, int],
         wanted: Wanted,
         serialized: Mapping[str, bytes],
+        state: FrameState,
     ) -> None:
         """Publish the outputs of a frame that somebody listens to, with the frame's own header.
 
@@ -171,6 +176,7 @@ class Camera:
             image_size: Rows and columns of the image.
             wanted: Who listened when the frame was begun.
             serialized: The maps of `result` that are wanted, as messages: `uncertainty`, `mask`.
+            state: What the frame was processed with.
         """
         size, regions = result.uncertainty.shape, result.regions
         if wanted.uncertainty:
@@ -181,12 +187,16 @@ class Camera:
             self._regions.publish(messages.regions_detections(self._vision_msgs, header, regions))
         elif regions is not None:
             self._regions.publish(messages.regions_text(header, size, regions))
-        if self._info is not None and self._camera_info.get_subscription_count():
+        obstacles, info = regions is not None and self._obstacles.wanted(), None
+        if self._info is not None and (obstacles or self._camera_info.get_subscription_count()):
             try:
-                self._camera_info.publish(messages.rescaled_camera_info(self._info, header, image_size, size))
+                info = messages.rescaled_camera_info(self._info, header, image_size, size)
+                self._camera_info.publish(info)
             except Vl4adError as error:
                 self.stats.count("camera_info does not fit")
                 self.warn("camera_info", str(error))
+        if obstacles and regions is not None:
+            self._obstacles.publish(header, regions, info, state)
 
     def finish(self, header: Header, milliseconds: dict[str, float]) -> None:
         """Book a published frame: statistics and the debug topics."""
@@ -214,6 +224,8 @@ class Camera:
         level, sentence = health.judge(summary, limits, self.wanted().anything, source)
         values: dict[str, object] = {"rate in (Hz)": summary.rate_in, "rate out (Hz)": summary.rate_out}
         values["image reliability"] = reliability
+        if self._obstacles.problem:
+            values["obstacles"] = self._obstacles.problem
         values |= dict(summary.totals)
         for stage in summary.median_ms:
             values[f"{stage} median (ms)"] = summary.median_ms[stage]

@@ -55,6 +55,15 @@ TOPICS: tuple[Topic, ...] = (
         "Connected components of the mask with box, area, mean and largest score (JSON without vision_msgs).",
     ),
     Topic(
+        "out", "~/obstacle_points", ("sensor_msgs/msg/PointCloud2",), RELIABLE,
+        "Points x y z on the ground, with uncertainty and id, at which confirmed tracks stand, in the camera's optical "
+        "frame. Needs `camera_info` and `ground.height`.",
+    ),
+    Topic(
+        "out", "~/obstacles", ("vision_msgs/msg/Detection3DArray",), RELIABLE,
+        "The same as one detection per region, with variances.", "vision_msgs",
+    ),
+    Topic(
         "out", "~/prompt_set", ("std_msgs/msg/String",), LATCHED,
         "JSON: the prompt set and settings in force, and since which stamp.",
     ),

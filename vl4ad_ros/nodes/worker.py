@@ -183,7 +183,8 @@ class Worker:
         for one, result in zip(decoded, results, strict=True):
             began = time.monotonic()
             self._before_publish(one.camera, one.header, state)
-            one.camera.publish(one.header, result, one.job.image.shape[:2], one.job.wanted, one.outgoing.serialized)
+            size, maps = one.job.image.shape[:2], one.outgoing.serialized
+            one.camera.publish(one.header, result, size, one.job.wanted, maps, state)
             ended = time.monotonic()
             stages = {"wait": (one.began - one.arrived) * 1e3, "decode": one.decode_ms, **result.milliseconds}
             stages["publish"] = (ended - began) * 1e3

@@ -16,10 +16,11 @@ from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.engine import Engine, create_engine
 from vl4ad_ros.runtime.frames import FrameState, Job, OutputSize, Result, Wanted, finish
+from vl4ad_ros.runtime.parameters import Settings
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 from vl4ad_ros.runtime.random_word_files import METHOD, graph_inputs, load_bundled
 from vl4ad_ros.runtime.random_word_network import DEFAULT, RandomWordNetwork
-from vl4ad_ros.runtime.settings import PromptSettings, from_ros
+from vl4ad_ros.runtime.settings import GroundSettings, PromptSettings, TrackSettings, from_ros
 
 _OF_THE_PROMPTS = ("prompt_set", "scoring", "method", "random_word", "temperature")
 
@@ -221,6 +222,8 @@ def next_state(
         max_rate=float(values["max_rate"]),
         enabled=bool(values["enabled"]),
         batch_wait_s=float(values["batch_wait_ms"]) / 1000,
+        tracks=TrackSettings(**_of_group(TrackSettings, values)),
+        ground=GroundSettings(**_of_group(GroundSettings, values)),
     )
     if previous is None or (changed is not None and _result_settings(state) == _result_settings(previous)):
         return state
@@ -232,3 +235,7 @@ def _result_settings(state: FrameState) -> tuple[object, ...]:
     prompts = state.prompts
     prompt_set = (prompts.prompt_set.name, prompts.prompt_set.version, prompts.scoring, prompts.temperature)
     return *prompt_set, state.method, state.random_word, state.threshold, state.output_size, state.min_region_area
+
+
+def _of_group(group: type[Settings], values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: values[group.prefix + name] for name in group.model_fields}

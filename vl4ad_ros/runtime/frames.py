@@ -15,6 +15,7 @@ from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 from vl4ad_ros.runtime.regions import Region, find_regions
 from vl4ad_ros.runtime.scores import to_uncertainty
+from vl4ad_ros.runtime.settings import GroundSettings, TrackSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +33,8 @@ class FrameState:
         max_rate: Frames per second and camera; 0 for no limit.
         enabled: Whether frames are processed at all.
         batch_wait_s: Patience for the frames of other cameras, seconds.
+        tracks: How regions are followed.
+        ground: Where the ground is.
     """
 
     prompts: PromptTensors
@@ -44,6 +47,8 @@ class FrameState:
     max_rate: float = 0.0
     enabled: bool = True
     batch_wait_s: float = 0.0
+    tracks: TrackSettings = field(default_factory=TrackSettings)
+    ground: GroundSettings = field(default_factory=GroundSettings)
 
 
 class RoiMask:

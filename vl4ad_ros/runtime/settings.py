@@ -217,7 +217,15 @@ class OverlaySettings(Settings):
     jpeg_quality: int = setting(85, "Quality of `~/image/compressed`.", low=1, high=100)
 
 
-PARAMETERS = parameters(ModelSettings, CameraSettings, PromptSettings, OutputSettings, DiagnosticsSettings)
+PARAMETERS = parameters(
+    ModelSettings,
+    CameraSettings,
+    PromptSettings,
+    OutputSettings,
+    TrackSettings,
+    GroundSettings,
+    DiagnosticsSettings,
+)
 OVERLAY_PARAMETERS = parameters(OverlaySettings)
 BY_NAME: dict[str, Parameter] = {parameter.name: parameter for parameter in PARAMETERS}
 
