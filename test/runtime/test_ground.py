@@ -89,7 +89,7 @@ def test_distances_on_the_sample_drive() -> None:
     drive = Drive(7, 160, width, height, rate)
     focal = 0.9 * width
     settings = GroundSettings(height=1.5, pitch=float(np.arctan(0.05 * height / focal)))
-    matrix = [[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]]
+    matrix = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
     plane = GroundPlane(settings, (height, width), matrix)
     errors, deviations = [], []
     for index in range(0, drive.frames, 8):

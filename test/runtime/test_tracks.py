@@ -36,7 +36,8 @@ def test_things_that_come_nearer_keep_their_ids() -> None:
     assert len(set(ids[0].values())) == 2
     assert [one.confirmed for one in results[1]] == [False, False]
     assert all(one.confirmed for result in results[2:] for one in result)
-    assert [(one.frames, one.seconds) for one in results[-1]] == [(25, pytest.approx(2.4))] * 2
+    assert [one.frames for one in results[-1]] == [25, 25]
+    assert [one.seconds for one in results[-1]] == pytest.approx([2.4, 2.4])
 
 
 def test_a_gap_keeps_the_id_and_the_confirmation_until_patience_ends() -> None:
@@ -56,7 +57,7 @@ def test_a_track_begins_above_the_upper_threshold_and_goes_on_above_the_lower() 
 
 def test_noise_is_never_confirmed() -> None:
     rng = np.random.default_rng(1)
-    frames = [[region(*rng.uniform(0, 900, 2), 8, 8) for _ in range(4)] for _ in range(60)]
+    frames = [[region(rng.uniform(0, 900), rng.uniform(0, 900), 8, 8) for _ in range(4)] for _ in range(60)]
     assert not any(one.confirmed for result in run(Tracker(), frames) for one in result)
 
 

@@ -18,14 +18,14 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class GroundPoints:
-    """Points on the ground, N of them; NaN where a pixel shows no ground that is near enough.
+    """Points on the ground, N of them, in metres; NaN where a pixel shows no ground that is near enough.
 
     Attributes:
-        camera: [N, 3] in the camera's optical frame (right, down, forward), metres.
-        forward: [N] along the ground in the camera's direction, metres.
-        left: [N] across it, metres.
-        forward_sigma: [N], standard deviation of `forward`, metres.
-        left_sigma: [N], standard deviation of `left`, metres.
+        camera: [N, 3] in the camera's optical frame (right, down, forward).
+        forward: [N] along the ground in the camera's direction.
+        left: [N] across it.
+        forward_sigma: [N], standard deviation of `forward`.
+        left_sigma: [N], standard deviation of `left`.
     """
 
     camera: Array
@@ -37,12 +37,7 @@ class GroundPoints:
 
 @dataclass(frozen=True)
 class Obstacle:
-    """A confirmed track's region with its place on the ground.
-
-    Attributes:
-        track: The region.
-        points: Its contact points, at least one, all of them finite.
-    """
+    """A confirmed track's region with its contact points, at least one, all of them finite."""
 
     track: TrackedRegion
     points: GroundPoints
@@ -50,9 +45,10 @@ class Obstacle:
     @property
     def place(self) -> tuple[float, float, float, float]:
         """Distance, offset to the left, and their standard deviations, of the middle one of the points; metres."""
-        middle = int(np.argsort(self.points.forward)[(len(self.points.forward) - 1) // 2])
         p = self.points
-        return tuple(float(v[middle]) for v in (p.forward, p.left, p.forward_sigma, p.left_sigma))  # type: ignore[return-value]
+        middle = int(np.argsort(p.forward)[(len(p.forward) - 1) // 2])
+        distance, left, *sigmas = (float(v[middle]) for v in (p.forward, p.left, p.forward_sigma, p.left_sigma))
+        return distance, left, sigmas[0], sigmas[1]
 
 
 class GroundPlane:
@@ -72,8 +68,8 @@ class GroundPlane:
             settings: Height and pitch of the camera, and how surely they are known.
             size: Rows and columns of the image that the calibration is of.
             matrix: K, or the left of P for rectified images, [3, 3].
-            distortion: D; empty for rectified images.
-            model: `plumb_bob` or `rational_polynomial`.
+            distortion: D of a plumb_bob or rational_polynomial model; empty for rectified images.
+            model: Name of the model.
 
         Raises:
             Vl4adError: If the camera is not calibrated, its height is unknown, or the model is another one.
@@ -123,9 +119,9 @@ class GroundPlane:
         found = []
         for one in tracked:
             if one.confirmed and one.region.contacts:
-                points = self.locate(one.region.contacts, size)
-                known = np.isfinite(points.forward)
+                points = vars(self.locate(one.region.contacts, size))
+                known = np.isfinite(points["forward"])
                 if known.any():
-                    kept = {name: values[known] for name, values in vars(points).items()}
+                    kept = {name: values[known] for name, values in points.items()}
                     found.append(Obstacle(one, GroundPoints(**kept)))
         return tuple(found)

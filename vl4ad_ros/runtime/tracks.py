@@ -113,18 +113,14 @@ class Tracker:
             row, column = np.unravel_index(int(iou.argmax()), iou.shape)
             owners[column] = self._tracks[row]
             iou[row], iou[:, column] = 0, 0
-        around = np.array([
-            _union(np.stack([box, *(boxes[i] for i, owner in enumerate(owners) if owner is track)]))
-            for track, box in zip(self._tracks, expected, strict=True)
-        ]).reshape(-1, 4)  # fmt: skip
-        inside = _shared(around, boxes)[1]
-        for index in range(len(boxes)):
-            if owners[index] is None and inside.size and inside[:, index].max() >= PIECE_SHARE:
-                owners[index] = self._tracks[int(inside[:, index].argmax())]
-        for track in self._tracks:
-            pieces = [boxes[index] for index, owner in enumerate(owners) if owner is track]
-            if pieces:
-                track.see(_union(np.stack(pieces)), stamp_s)
+        for track, place in zip(self._tracks, expected, strict=True):
+            own = [owner is track for owner in owners]
+            around = _union(np.vstack([place[None], boxes[own]]))
+            for index in np.flatnonzero(_shared(around[None], boxes)[1][0] >= PIECE_SHARE):
+                owners[index] = owners[index] or track
+            pieces = boxes[[owner is track for owner in owners]]
+            if len(pieces):
+                track.see(_union(pieces), stamp_s)
             else:
                 track.seen.append(False)
         return owners
