@@ -16,7 +16,6 @@ from std_msgs.msg import Header
 from vl4ad_ros.nodes.obstacles import detections_3d, ground_plane
 from vl4ad_ros.runtime.regions import Region
 from vl4ad_ros.runtime.settings import GroundSettings
-from vl4ad_ros.runtime.tracks import TrackedRegion
 
 REMAP = ("-r", "image:=/camera/image", "-r", "camera_info:=/camera/camera_info")
 POINT = [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("uncertainty", "<f4"), ("id", "<u4")]
@@ -87,8 +86,9 @@ def test_obstacles_fill_the_fields_of_vision_msgs() -> None:
         ObjectHypothesisWithPose=hypothesis,
     )
     plane = ground_plane(GroundSettings(height=1.5), calibration())
-    region = Region(44, 36, 16, 16, 256, 0.5, 0.7, tuple((column, 51) for column in range(44, 60, 3)))
-    obstacles = plane.obstacles([TrackedRegion(region, 7, 3, 0.2, True)], (64, 96))
+    contacts = tuple((column, 51) for column in range(44, 60, 3))
+    region = Region(44, 36, 16, 16, 256, 0.5, 0.7, contacts, id=7, confirmed=True)
+    obstacles = plane.obstacles([region], (64, 96))
     (found,) = detections_3d(vision_msgs, Header(frame_id="lens"), obstacles).detections
     assert (found.id, found.results[0].hypothesis.class_id, found.results[0].hypothesis.score) == ("7", "anomaly", 0.5)
     assert found.bbox.center.position.z == pytest.approx(1.5 / 0.2)

@@ -266,10 +266,13 @@ def test_every_prefix_of_an_image_message_is_refused_not_misread() -> None:
 
 
 def test_regions_as_text() -> None:
-    content = json.loads(messages.regions_text(Header(frame_id="c"), (20, 30), [Region(1, 2, 3, 4, 5, 0.5, 0.75)]).data)
+    content = json.loads(
+        messages.regions_text(Header(frame_id="c"), (20, 30), [Region(1, 2, 3, 4, 5, 0.5, 0.75, id=6)]).data
+    )
     assert content == {
         "stamp": {"sec": 0, "nanosec": 0}, "frame_id": "c", "height": 20, "width": 30,
-        "regions": [{"x": 1, "y": 2, "width": 3, "height": 4, "area": 5, "mean": 0.5, "max": 0.75}],
+        "regions": [{"x": 1, "y": 2, "width": 3, "height": 4, "area": 5, "mean": 0.5, "max": 0.75,
+                     "id": 6, "frames": 0, "seconds": 0.0, "confirmed": False}],
     }  # fmt: skip
 
 
@@ -296,15 +299,15 @@ def vision_msgs_stand_in() -> SimpleNamespace:
 
 def test_regions_and_labels_fill_the_fields_of_vision_msgs() -> None:
     vision_msgs = vision_msgs_stand_in()
-    array = messages.regions_detections(vision_msgs, Header(frame_id="c"), [Region(10, 20, 4, 6, 24, 0.5, 0.75)])
+    array = messages.regions_detections(vision_msgs, Header(frame_id="c"), [Region(10, 20, 4, 6, 24, 0.5, 0.75, id=9)])
     (detection,) = array.detections
-    assert (array.header.frame_id, detection.header.frame_id, detection.id) == ("c", "c", "0")
+    assert (array.header.frame_id, detection.header.frame_id, detection.id) == ("c", "c", "9")
     assert (detection.bbox.center.position.x, detection.bbox.center.position.y) == (12.0, 23.0)
     assert (detection.bbox.size_x, detection.bbox.size_y) == (4.0, 6.0)
     hypotheses = [(result.hypothesis.class_id, result.hypothesis.score) for result in detection.results]
     assert hypotheses == [("anomaly", 0.5), ("anomaly_max", 0.75), ("anomaly_fill", 1.0)]
     # The overlay reads them back.
-    half = Region(10, 20, 4, 6, 12, 0.5, 0.75)
+    half = Region(10, 20, 4, 6, 12, 0.5, 0.75, id=9)
     array = messages.regions_detections(vision_msgs, Header(), [half])
     assert messages.regions_of_detections(array) == [half]
     info = messages.vision_info(vision_msgs, Header(), "vl4ad", "/detector/prompt_set", 7)

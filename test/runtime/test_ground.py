@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -11,7 +13,6 @@ from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.ground import GroundPlane
 from vl4ad_ros.runtime.regions import find_regions
 from vl4ad_ros.runtime.settings import GroundSettings
-from vl4ad_ros.runtime.tracks import TrackedRegion
 
 SIZE = (540, 960)
 MATRIX = np.array([[864.0, 0, 479.5], [0, 864, 269.5], [0, 0, 1]])
@@ -105,7 +106,7 @@ def test_distances_on_the_sample_drive() -> None:
                 there = np.array([x, thing.z]) - np.array(camera.position)[[0, 2]]
                 front = min(float(quad.origin[2]) for quad in thing.quads)
                 truth.append((there @ ahead + front, there @ [-ahead[1], ahead[0]]))
-        for obstacle in plane.obstacles([TrackedRegion(r, 1, 3, 0.2, True) for r in regions], (height, width)):
+        for obstacle in plane.obstacles([replace(r, confirmed=True) for r in regions], (height, width)):
             distance, left, sigma, _ = obstacle.place
             true = min(truth, key=lambda place: np.hypot(place[0] - distance, place[1] - left))[0]
             if 0 < true <= 30:

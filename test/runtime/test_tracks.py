@@ -9,7 +9,7 @@ import pytest
 
 from vl4ad_ros.runtime.regions import Region, find_regions
 from vl4ad_ros.runtime.settings import TrackSettings
-from vl4ad_ros.runtime.tracks import TrackedRegion, Tracker
+from vl4ad_ros.runtime.tracks import Tracker
 
 THRESHOLD = 0.5
 
@@ -24,14 +24,14 @@ def approaching(distance: float, lateral: float) -> Region:
     return region(480 + 800 * (lateral - 0.75) / distance, bottom - 800 / distance, 1200 / distance, 800 / distance)
 
 
-def run(tracker: Tracker, frames: Sequence[Sequence[Region]], rate: float = 10.0) -> list[tuple[TrackedRegion, ...]]:
+def run(tracker: Tracker, frames: Sequence[Sequence[Region]], rate: float = 10.0) -> list[tuple[Region, ...]]:
     return [tracker.update(regions, index / rate, THRESHOLD) for index, regions in enumerate(frames)]
 
 
 def test_things_that_come_nearer_keep_their_ids() -> None:
     frames = [[approaching(60 - 1.5 * i, -2.5), approaching(45 - 1.5 * i, 2.0)] for i in range(25)]
     results = run(Tracker(), [sorted(frame, key=lambda r: -r.area) for frame in frames])
-    ids = [{(one.region.x > 480): one.id for one in result} for result in results]
+    ids = [{(one.x > 480): one.id for one in result} for result in results]
     assert all(found == ids[0] for found in ids)
     assert len(set(ids[0].values())) == 2
     assert [one.confirmed for one in results[1]] == [False, False]
@@ -51,8 +51,8 @@ def test_a_gap_keeps_the_id_and_the_confirmation_until_patience_ends() -> None:
 def test_a_track_begins_above_the_upper_threshold_and_goes_on_above_the_lower() -> None:
     weak, strong = region(100, 100, 40, 40, 0.52), region(100, 100, 40, 40, 0.6)
     results = run(Tracker(), [[weak], [strong], [weak], [weak], [weak]])
-    assert [len(result) for result in results] == [0, 1, 1, 1, 1]
-    assert [result[0].confirmed for result in results[1:]] == [False, False, True, True]
+    assert [result[0].id for result in results] == [0, 1, 1, 1, 1]
+    assert [result[0].confirmed for result in results] == [False, False, False, True, True]
 
 
 def test_noise_is_never_confirmed() -> None:

@@ -19,6 +19,7 @@ from vl4ad_ros.nodes.obstacles import ObstaclePublisher
 from vl4ad_ros.nodes.qos import OUTPUT, InputTopic, create_publisher
 from vl4ad_ros.nodes.topics import camera_info_beside
 from vl4ad_ros.runtime.frames import FrameState, Result, RoiMask, Wanted
+from vl4ad_ros.runtime.tracks import Tracker
 
 # Best-effort frames may overtake each other a little; a bag that starts over goes further back.
 JUMP_BACK_NS = 100_000_000
@@ -57,6 +58,7 @@ class Camera:
         self._mask = publisher(Image, "anomaly_mask")
         self._camera_info = publisher(CameraInfo, "camera_info")
         self._regions = publisher(String if vision_msgs is None else vision_msgs.Detection2DArray, "regions")
+        self._tracker = Tracker()
         self._obstacles = ObstaclePublisher(node, prefix, vision_msgs)
         self._debug = {stage: publisher(Float64, f"debug/{stage}_ms") for stage in STAGES}
 
@@ -179,6 +181,9 @@ class Camera:
             state: What the frame was processed with.
         """
         size, regions = result.uncertainty.shape, result.regions
+        if regions is not None:
+            self._tracker.settings = state.tracks
+            regions = self._tracker.update(regions, messages.stamp_ns(header) / 1e9, state.threshold)
         if wanted.uncertainty:
             self._uncertainty.publish(serialized["uncertainty"])
         if wanted.mask:
@@ -196,7 +201,7 @@ class Camera:
                 self.stats.count("camera_info does not fit")
                 self.warn("camera_info", str(error))
         if obstacles and regions is not None:
-            self._obstacles.publish(header, regions, info, state)
+            self._obstacles.publish(header, regions, info, state.ground)
 
     def finish(self, header: Header, milliseconds: dict[str, float]) -> None:
         """Book a published frame: statistics and the debug topics."""

@@ -113,8 +113,8 @@ def regions_detections(vision_msgs: Any, header: Header, regions: Sequence[Regio
     to 1: `anomaly` (mean uncertainty), `anomaly_max` (largest uncertainty) and `anomaly_fill` (area / area of the box).
     """
     array = vision_msgs.Detection2DArray(header=header)
-    for index, region in enumerate(regions):
-        detection = vision_msgs.Detection2D(header=header, id=str(index))
+    for region in regions:
+        detection = vision_msgs.Detection2D(header=header, id=str(region.id or ""))
         detection.bbox.center.position.x = region.x + region.width / 2
         detection.bbox.center.position.y = region.y + region.height / 2
         detection.bbox.size_x = float(region.width)
@@ -136,7 +136,8 @@ def regions_of_detections(array: Any) -> list[Region]:
         box, scores = detection.bbox, [result.hypothesis.score for result in detection.results]
         width, height = round(box.size_x), round(box.size_y)
         corner = round(box.center.position.x - width / 2), round(box.center.position.y - height / 2)
-        regions.append(Region(*corner, width, height, round(scores[2] * width * height), scores[0], scores[1]))
+        area = round(scores[2] * width * height)
+        regions.append(Region(*corner, width, height, area, scores[0], scores[1], id=int(detection.id or 0)))
     return regions
 
 

@@ -11,19 +11,16 @@ from sensor_msgs.msg import CameraInfo, PointCloud2, PointField
 from std_msgs.msg import Header
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.nodes.messages import stamp_ns
 from vl4ad_ros.nodes.qos import OUTPUT, create_publisher
-from vl4ad_ros.runtime.frames import FrameState
 from vl4ad_ros.runtime.ground import GroundPlane, Obstacle
 from vl4ad_ros.runtime.regions import Region
 from vl4ad_ros.runtime.settings import GroundSettings
-from vl4ad_ros.runtime.tracks import Tracker
 
 _POINT = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("uncertainty", "<f4"), ("id", "<u4")])
 
 
 class ObstaclePublisher:
-    """Follows the regions of a camera and publishes those that are confirmed and stand on the ground.
+    """Publishes the regions of a camera that are confirmed and stand on the ground.
 
     Attributes:
         problem: Why nothing could be located in the last frame, for the diagnostics; empty where it could.
@@ -35,7 +32,6 @@ class ObstaclePublisher:
         self._detections = None
         if vision_msgs is not None:
             self._detections = create_publisher(node, vision_msgs.Detection3DArray, prefix + "obstacles", OUTPUT)
-        self._tracker = Tracker()
         self.problem = ""
 
     def wanted(self) -> bool:
@@ -49,24 +45,24 @@ class ObstaclePublisher:
             if publisher is not None:
                 self._node.destroy_publisher(publisher)
 
-    def publish(self, header: Header, regions: Sequence[Region], info: CameraInfo | None, state: FrameState) -> None:
-        """Follow the regions into a frame and publish its obstacles; without calibration nothing goes out.
+    def publish(
+        self, header: Header, regions: Sequence[Region], info: CameraInfo | None, ground: GroundSettings
+    ) -> None:
+        """Publish a frame's obstacles; without calibration nothing goes out.
 
         Args:
             header: The frame's.
-            regions: Its regions.
+            regions: Its regions, with their tracks.
             info: The calibration of the published map; None where there is none.
-            state: What the frame was processed with.
+            ground: Where the ground is.
         """
-        self._tracker.settings = state.tracks
-        tracked = self._tracker.update(regions, stamp_ns(header) / 1e9, state.threshold)
         try:
-            plane = ground_plane(state.ground, info)
+            plane = ground_plane(ground, info)
         except Vl4adError as error:
             self.problem = str(error)
             return
         self.problem = ""
-        obstacles = plane.obstacles(tracked, (info.height, info.width) if info is not None else (0, 0))
+        obstacles = plane.obstacles(regions, (info.height, info.width) if info is not None else (0, 0))
         self._points.publish(point_cloud(header, obstacles))
         if self._detections is not None:
             self._detections.publish(detections_3d(self._vision_msgs, header, obstacles))
@@ -92,7 +88,7 @@ def point_cloud(header: Header, obstacles: Sequence[Obstacle]) -> PointCloud2:
     for obstacle in obstacles:
         rows = points[begin : begin + len(obstacle.points.forward)]
         rows["x"], rows["y"], rows["z"] = obstacle.points.camera.T
-        rows["uncertainty"], rows["id"] = obstacle.track.region.mean, obstacle.track.id
+        rows["uncertainty"], rows["id"] = obstacle.region.mean, obstacle.region.id
         begin += len(rows)
     kinds = {"<f4": PointField.FLOAT32, "<u4": PointField.UINT32}
     fields = [
@@ -113,12 +109,12 @@ def detections_3d(vision_msgs: Any, header: Header, obstacles: Sequence[Obstacle
         middle = int(np.abs(obstacle.points.forward - distance).argmin())
         hypothesis = vision_msgs.ObjectHypothesisWithPose()
         hypothesis.hypothesis.class_id = "anomaly"
-        hypothesis.hypothesis.score = float(obstacle.track.region.mean)
+        hypothesis.hypothesis.score = float(obstacle.region.mean)
         position = hypothesis.pose.pose.position
         position.x, position.y, position.z = (float(value) for value in obstacle.points.camera[middle])
         covariance = hypothesis.pose.covariance
         covariance[0], covariance[14] = left_sigma**2, distance_sigma**2
-        detection = vision_msgs.Detection3D(header=header, id=str(obstacle.track.id), results=[hypothesis])
+        detection = vision_msgs.Detection3D(header=header, id=str(obstacle.region.id), results=[hypothesis])
         detection.bbox.center.position = position
         detection.bbox.size.x = float(np.ptp(obstacle.points.left))
         array.detections.append(detection)

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.runtime.regions import Region
 from vl4ad_ros.runtime.settings import GroundSettings
-from vl4ad_ros.runtime.tracks import TrackedRegion
 
 Array = NDArray[np.float64]
 
@@ -39,7 +39,7 @@ class GroundPoints:
 class Obstacle:
     """A confirmed track's region with its contact points, at least one, all of them finite."""
 
-    track: TrackedRegion
+    region: Region
     points: GroundPoints
 
     @property
@@ -107,19 +107,19 @@ class GroundPlane:
             left_sigma = np.hypot(left * forward_sigma / forward, depth * pixel[0])
         return GroundPoints(np.stack([-left, y * depth, depth], 1), forward, left, forward_sigma, left_sigma)
 
-    def obstacles(self, tracked: Sequence[TrackedRegion], size: tuple[int, int]) -> tuple[Obstacle, ...]:
+    def obstacles(self, regions: Sequence[Region], size: tuple[int, int]) -> tuple[Obstacle, ...]:
         """Return the confirmed tracks' regions that stand on the ground, in their order.
 
         Where the picture's edge cuts something off, its lowest visible pixels count: it is no farther away than that.
 
         Args:
-            tracked: The frame's regions.
+            regions: The frame's regions.
             size: Rows and columns of the map that they are of.
         """
         found = []
-        for one in tracked:
-            if one.confirmed and one.region.contacts:
-                points = vars(self.locate(one.region.contacts, size))
+        for one in regions:
+            if one.confirmed and one.contacts:
+                points = vars(self.locate(one.contacts, size))
                 known = np.isfinite(points["forward"])
                 if known.any():
                     kept = {name: values[known] for name, values in points.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import cv2
 import numpy as np
@@ -28,6 +28,10 @@ class Region:
         mean: Mean uncertainty over the component, [0, 1].
         max: Largest uncertainty in it, [0, 1].
         contacts: Column and row of the pixels with which it touches the ground, from left to right.
+        id: Number of the track that it belongs to, from 1, never used again; pieces of one thing share it. 0: none.
+        frames: Frames in which the track was seen, this one included.
+        seconds: Since the track was first seen.
+        confirmed: Whether the track was seen in enough frames of a window (`TrackSettings`).
     """
 
     x: int
@@ -37,11 +41,15 @@ class Region:
     area: int
     mean: float
     max: float
-    contacts: tuple[tuple[int, int], ...] = ()
+    contacts: tuple[tuple[int, int], ...] = field(default=(), compare=False, repr=False)
+    id: int = 0
+    frames: int = 0
+    seconds: float = 0.0
+    confirmed: bool = False
 
     def as_dict(self) -> dict[str, int | float]:
-        """Return the box, the area and the uncertainty as plain data for JSON."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "contacts"}
+        """Return the fields but the contacts as plain data for JSON."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name != "contacts"}
 
 
 def find_regions(mask: NDArray[np.uint8], uncertainty: NDArray[np.float32], min_area: int = 0) -> tuple[Region, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,25 +23,6 @@ PIECE_SHARE = 0.7
 MAX_FOLLOWED = 64
 
 
-@dataclass(frozen=True)
-class TrackedRegion:
-    """A region with the track that it belongs to.
-
-    Attributes:
-        region: The region.
-        id: Number of the track, from 1, never used again; pieces of one thing share it.
-        frames: Frames in which the track was seen, this one included.
-        seconds: Since it was first seen.
-        confirmed: Whether it was seen in enough frames of a window (`TrackSettings`).
-    """
-
-    region: Region
-    id: int
-    frames: int
-    seconds: float
-    confirmed: bool
-
-
 class _Track:
     def __init__(self, id: int, box: Boxes, stamp_s: float, window: int) -> None:
         self.id, self.box, self.first_s, self.last_s = id, box, stamp_s, stamp_s
@@ -53,6 +34,11 @@ class _Track:
         """Return where the box should be now, [4]."""
         box = self.box + self._velocity * (stamp_s - self.last_s)
         return np.concatenate([np.minimum(box[:2], box[2:]), np.maximum(box[:2], box[2:])])
+
+    def mark(self, region: Region, stamp_s: float) -> Region:
+        """Return a region with this track."""
+        seconds = stamp_s - self.first_s
+        return replace(region, id=self.id, frames=self.frames, seconds=seconds, confirmed=self.confirmed)
 
     def see(self, box: Boxes, stamp_s: float) -> None:
         """Take in the box of another frame, [4]."""
@@ -73,7 +59,7 @@ class Tracker:
         self._next_id = 1
         self._last_s = 0.0
 
-    def update(self, regions: Sequence[Region], stamp_s: float, threshold: float) -> tuple[TrackedRegion, ...]:
+    def update(self, regions: Sequence[Region], stamp_s: float, threshold: float) -> tuple[Region, ...]:
         """Follow the tracks into a frame.
 
         Args:
@@ -82,26 +68,25 @@ class Tracker:
             threshold: That the regions were made with, [0, 1].
 
         Returns:
-            The regions that belong to a track, in their order.
+            The regions with their tracks, in their order.
         """
         if stamp_s < self._last_s:
             self._tracks = []
         self._last_s = stamp_s
-        regions = regions[:MAX_FOLLOWED]
-        boxes = np.array([(r.x, r.y, r.x + r.width, r.y + r.height) for r in regions], np.float64).reshape(-1, 4)
+        followed = regions[:MAX_FOLLOWED]
+        boxes = np.array([(r.x, r.y, r.x + r.width, r.y + r.height) for r in followed], np.float64).reshape(-1, 4)
         owners = self._assign(boxes, stamp_s)
         strong = min(threshold + self.settings.start_margin, 1.0)
-        for index, region in enumerate(regions):
+        for index, region in enumerate(followed):
             if owners[index] is None and region.max >= strong:
                 track = _Track(self._next_id, boxes[index], stamp_s, self.settings.window)
                 self._tracks.append(track)
                 owners[index] = track
                 self._next_id += 1
         self._judge(stamp_s)
-        return tuple(
-            TrackedRegion(region, track.id, track.frames, stamp_s - track.first_s, track.confirmed)
-            for region, track in zip(regions, owners, strict=True)
-            if track is not None
+        return (
+            *(one if t is None else t.mark(one, stamp_s) for one, t in zip(followed, owners, strict=True)),
+            *regions[MAX_FOLLOWED:],
         )
 
     def _assign(self, boxes: Boxes, stamp_s: float) -> list[_Track | None]:
