@@ -70,6 +70,7 @@ def test_pieces_of_a_thing_share_its_id() -> None:
 def test_time_that_goes_back_ends_all_tracks_but_no_id_comes_again() -> None:
     tracker, thing = Tracker(), region(100, 100, 40, 40)
     assert tracker.update([thing], 5.0, THRESHOLD)[0].id == 1
+    assert tracker.update([thing], 4.95, THRESHOLD)[0].id == 1  # a frame that was overtaken
     again = tracker.update([thing], 1.0, THRESHOLD)[0]
     assert (again.id, again.frames, again.confirmed) == (2, 1, False)
 

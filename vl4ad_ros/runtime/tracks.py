@@ -21,6 +21,8 @@ GROWTH, MARGIN, LINK_IOU = 0.3, 4.0, 0.15
 PIECE_SHARE = 0.7
 # The largest regions are followed; noise has hundreds.
 MAX_FOLLOWED = 64
+# Best-effort frames may overtake each other by so much.
+OVERTAKING_S = 0.1
 
 
 class _Track:
@@ -64,15 +66,15 @@ class Tracker:
 
         Args:
             regions: The frame's regions, the largest first.
-            stamp_s: The frame's time, seconds; where it goes back, all tracks end.
+            stamp_s: The frame's time, seconds; where it jumps back, all tracks end.
             threshold: That the regions were made with, [0, 1].
 
         Returns:
             The regions with their tracks, in their order.
         """
-        if stamp_s < self._last_s:
-            self._tracks = []
-        self._last_s = stamp_s
+        if stamp_s < self._last_s - OVERTAKING_S:
+            self._tracks, self._last_s = [], stamp_s
+        stamp_s = self._last_s = max(stamp_s, self._last_s)
         followed = regions[:MAX_FOLLOWED]
         boxes = np.array([(r.x, r.y, r.x + r.width, r.y + r.height) for r in followed], np.float64).reshape(-1, 4)
         owners = self._assign(boxes, stamp_s)
