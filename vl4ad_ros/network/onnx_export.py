@@ -88,8 +88,9 @@ def export_onnx(
     if program is None:
         raise Vl4adError("The exporter of this PyTorch returned no program; this needs torch 2.9 or later.")
     ClearMetadataAndDocStringPass()(program.model)
-    for weight in (*program.model.graph.inputs, *program.model.graph.initializers.values()):
-        weight.metadata_props.clear()
+    graph = program.model.graph
+    for value in (*graph.inputs, *graph.outputs, *graph.initializers.values()):
+        value.metadata_props.clear()
     model = onnx_ir.to_proto(program.model)
     save_onnx(model, path)
     check_contract(model, inputs)
