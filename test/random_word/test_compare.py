@@ -83,7 +83,6 @@ def test_the_table_and_its_record(
         "random words in anomalous prompts only (ours), gap closed",
         "both: VL4AD + random words",
     ]
-    assert [row["runs"] for row in rows.values()] == [1, 1, 2, 2, 2, 2, 2, 2, 2]
     for name, row in rows.items():
         figures = row["results"]["road_anomaly"]["ap"]
         assert len(figures["values"]) == row["runs"]
@@ -101,11 +100,6 @@ def test_the_table_and_its_record(
     assert lines[2].startswith("| VL4AD | ")
     assert " ± " not in lines[3]
     assert " ± " in lines[5]
-
-    # With the wrongly labelled frame the scores fall: labels are what is measured.
-    assert main([*command, "--seeds", "1"]) == 0
-    worse = {row["name"]: row for row in json.loads((tmp_path / "out/compare.json").read_text())["rows"]}
-    assert worse["VL4AD"]["results"]["road_anomaly"]["auroc"]["mean"] < 0.7
 
 
 def test_mistakes(settings: Path, road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,12 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from vl4ad_ros.cli.random_word_options import progress, say
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.files import check_writable, write_json, write_text
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from vl4ad_ros.prompts.encoders import TextEncoder
@@ -154,11 +155,10 @@ def _close(
 ) -> RandomWordNetwork:
     from vl4ad_ros.random_word.gap import close_gap, directions, mean_visual_embedding
 
-    inputs = [detector.preprocess(image) for image in images]
     basis = directions(network)
-    say(f"measuring the mean visual embedding: {len(inputs)} images, {len(basis)} directions")
-    mean = mean_visual_embedding(detector.engine, detector.bundle, inputs, basis, progress("runs"))
-    return close_gap(network, basis, mean, args.reference, {"images": len(inputs), "folder": args.images.name})
+    say(f"measuring the mean visual embedding: {len(images)} images, {len(basis)} directions")
+    mean = mean_visual_embedding(detector, images, basis, progress("runs"))
+    return close_gap(network, mean, args.reference, {"images": len(images), "folder": args.images.name})
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -254,8 +254,9 @@ def _compare(args: argparse.Namespace) -> None:
         raise Vl4adError("'vl4ad random-word compare' needs onnx; get it with: pip install 'vl4ad_ros[export]'.")
     from vl4ad_ros.evaluation.datasets import DatasetSource
     from vl4ad_ros.evaluation.layouts import layout
-    from vl4ad_ros.random_word.compare import compare, make_variants, plain, visual_mean_of
+    from vl4ad_ros.random_word.compare import compare, make_variants, plain
     from vl4ad_ros.random_word.embed import cache_folder
+    from vl4ad_ros.random_word.gap import mean_visual_embedding
     from vl4ad_ros.random_word.split_engine import SplitEngine
     from vl4ad_ros.runtime.bundle import ModelBundle
     from vl4ad_ros.runtime.detector import Detector
@@ -272,7 +273,8 @@ def _compare(args: argparse.Namespace) -> None:
     settings = _settings(args, card.text_encoder)
     mean = None
     if args.images is not None:
-        mean = visual_mean_of(detector, _gap_images(args), progress("runs for the mean visual embedding"))
+        axes = np.eye(card.embedding_dim, dtype=np.float32)
+        mean = mean_visual_embedding(detector, _gap_images(args), axes, progress("runs for the mean embedding"))
     seeds = list(range(args.seeds))
     encoder, cache = _encoder(settings, args), cache_folder(args.cache, args.weights)
     shown = progress("prompts embedded")

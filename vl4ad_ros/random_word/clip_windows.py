@@ -17,7 +17,7 @@ from vl4ad_ros.evaluation.frames import Frame
 from vl4ad_ros.evaluation.predictor import Prediction
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.prompts.open_clip_encoder import OpenClipEncoder
-from vl4ad_ros.random_word.gap import Reference, close_gap, directions, read_images
+from vl4ad_ros.random_word.gap import Reference, close_gap, read_images
 from vl4ad_ros.random_word.settings import load_family
 from vl4ad_ros.random_word.training import prompt_guided
 from vl4ad_ros.random_word.windows import WindowTower, harmonic_map, harmonic_mean, window_index, wrap_tower
@@ -108,10 +108,8 @@ class ClipWindowPredictor:
     def close_gap(self, images: Sequence[NDArray[np.uint8]], reference: Reference) -> None:
         """Move the image cloud onto the text cloud; see `vl4ad_ros.random_word.gap`."""
         rows = np.concatenate([part for image in images for part in self.embed(image)])
-        basis = directions(self.network)
-        mean = np.asarray(basis @ rows.mean(axis=0, dtype=np.float64), dtype=np.float32)
         note = {"images": len(images), "windows": len(rows)}
-        self.network = close_gap(self.network, basis, mean, reference, note)
+        self.network = close_gap(self.network, rows.mean(axis=0), reference, note)
 
     def predict(self, frame: Frame) -> Prediction:
         """Return the map at the size of the labels (or image); the image's score is that of the whole image."""

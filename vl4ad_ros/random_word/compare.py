@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.prompts.encoders import Progress, TextEncoder
-from vl4ad_ros.random_word.gap import Reference, close_gap, directions, mean_visual_embedding
+from vl4ad_ros.random_word.gap import Reference, close_gap
 from vl4ad_ros.random_word.settings import TrainSettings, WordSettings, load_family
 from vl4ad_ros.random_word.training import prepare, prompt_guided, train
 from vl4ad_ros.runtime.detector import Detector
@@ -84,23 +84,11 @@ def make_variants(
             say(f"{name}, seed {seed}: AUROC on held-out prompts {figures['auroc']:.3f}")
         variants.append(Variant(name, METHOD, tuple(trained)))
         if visual_mean is not None:
-            closed = tuple(_closed(network, visual_mean, reference) for network in trained)
+            closed = tuple(close_gap(network, visual_mean, reference, {}) for network in trained)
             variants.append(Variant(f"{name}, gap closed", METHOD, closed))
         if words == settings.words:
             both.append(Variant(f"both: VL4AD + {name}", "both", tuple(trained)))
     return variants + both
-
-
-def _closed(network: RandomWordNetwork, mean: NDArray[np.float32], reference: Reference) -> RandomWordNetwork:
-    basis = directions(network)
-    return close_gap(network, basis, basis @ mean, reference, {})
-
-
-def visual_mean_of(detector: Detector, images: Sequence[NDArray[np.uint8]], progress: Progress) -> NDArray[np.float32]:
-    """Measure the mean visual embedding along every axis of the text space, float32 [D]."""
-    inputs = [detector.preprocess(image) for image in images]
-    basis = np.eye(detector.bundle.card.embedding_dim, dtype=np.float32)
-    return mean_visual_embedding(detector.engine, detector.bundle, inputs, basis, progress)
 
 
 def compare(

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.media import PICTURES, read_picture
 from vl4ad_ros.runtime.bundle import ModelBundle
-from vl4ad_ros.runtime.engine import Engine
+from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 from vl4ad_ros.runtime.random_word_files import graph_inputs
@@ -53,24 +53,20 @@ def directions(network: RandomWordNetwork) -> NDArray[np.float32]:
 
 
 def close_gap(
-    network: RandomWordNetwork,
-    basis: NDArray[np.float32],
-    visual_mean: NDArray[np.float32],
-    reference: Reference,
-    note: dict[str, Any],
+    network: RandomWordNetwork, visual_mean: NDArray[np.float32], reference: Reference, note: dict[str, Any]
 ) -> RandomWordNetwork:
     """Return the network with the shift that brings the mean visual embedding onto the mean text embedding.
 
     Args:
         network: The network.
-        basis: `directions(network)`, [r, D].
-        visual_mean: float32 [r], mean of the unit visual embeddings along the basis.
+        visual_mean: float32 [D], mean of the unit visual embeddings; only its part along `directions(network)` counts.
         reference: `normal`: the images show normal scenes, their mean goes onto that of the normal prompts. `all`: onto
             the mean of all prompts.
         note: How the images' mean was measured, for the card.
     """
     text = network.text_means[0] if reference == "normal" else network.text_means.mean(axis=0)
-    moved = basis @ text - visual_mean
+    basis = directions(network)
+    moved = basis @ (text - visual_mean)
     length = float(np.linalg.norm(moved))
     return network.with_shift(moved @ basis, {"kind": "shift", "reference": reference, "length": length, **note})
 
@@ -94,9 +90,8 @@ def probe(row: NDArray[np.float32], bundle: ModelBundle, scoring: str, temperatu
 
 
 def mean_visual_embedding(
-    engine: Engine,
-    bundle: ModelBundle,
-    inputs: Sequence[NDArray[np.uint8]],
+    detector: Detector,
+    images: Sequence[NDArray[np.uint8]],
     basis: NDArray[np.float32],
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
@@ -106,21 +101,21 @@ def mean_visual_embedding(
     direction itself as the only concept. So this works with every bundle and backend.
 
     Args:
-        engine: The bundle's engine.
-        bundle: The bundle.
-        inputs: Images uint8 [H, W, 3] at network size.
-        basis: float32 [r, D], unit rows.
+        detector: The bundle in an engine.
+        images: RGB uint8 [H, W, 3].
+        basis: float32 [r, D], orthonormal: the directions that are measured.
         progress: Called with (runs done, runs in all).
 
     Returns:
-        float32 [r].
+        float32 [D], zero outside of the basis.
     """
+    bundle, inputs = detector.bundle, [detector.preprocess(image)[None] for image in images]
     # At 1/T near 0 a softmax over one class (and perhaps void) is a constant: the score is -sum_i s_i, times that.
     share = 0.5 if bundle.card.void else 1.0
     probes = [probe(basis[0], bundle, "vl4ad", 1e6), *(probe(row, bundle, "max_logit", 1.0) for row in basis)]
     sums = np.zeros(len(probes))
     for done, (image, (place, tensors)) in enumerate(product(inputs, enumerate(probes)), start=1):
-        sums[place] -= float(engine.infer(image[None], tensors).sum(dtype=np.float64))
+        sums[place] -= float(detector.engine.infer(image, tensors).sum(dtype=np.float64))
         if progress is not None:
             progress(done, len(inputs) * len(probes))
-    return np.asarray(sums[1:] / (sums[0] / share), dtype=np.float32)
+    return np.asarray(sums[1:] / (sums[0] / share) @ basis, dtype=np.float32)
