@@ -17,6 +17,7 @@ from vl4ad_ros.evaluation.layouts import layout
 from vl4ad_ros.evaluation.pictures import TRUTH, fit_width
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics, PixelResult
 from vl4ad_ros.io.drawing import draw_overlay
+from vl4ad_ros.io.files import write_bytes
 from vl4ad_ros.io.media import encode_jpeg
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
@@ -51,7 +52,7 @@ class Row:
 
 def names_only(prompt_set: CompiledPromptSet) -> CompiledPromptSet:
     """Keep one concept, the first, of each column: the set without max-logit prompt ensembling."""
-    first = [int(np.flatnonzero(prompt_set.concept_column == c)[0]) for c in range(len(prompt_set.columns))]
+    _, first = np.unique(prompt_set.concept_column, return_index=True)
     return replace(
         prompt_set,
         name=f"{prompt_set.name}-names",
@@ -123,13 +124,11 @@ def run_steps(
     shown = {indices[round(place)] for place in np.linspace(0, len(indices) - 1, min(PICTURES, len(indices)))}
     for done, frame in enumerate(source.frames(indices), start=1):
         assert frame.labels is not None
-        maps = []
-        for step, collector in zip(steps, metrics, strict=True):
-            maps.append(detectors[step.detector].detect(frame.image, step.prompts, frame.labels.shape))
-            collector.add(maps[-1], frame.labels)
+        maps = [detectors[step.detector].detect(frame.image, step.prompts, frame.labels.shape) for step in steps]
+        for one, collector in zip(maps, metrics, strict=True):
+            collector.add(one, frame.labels)
         if pictures is not None and frame.index in shown:
-            pictures.mkdir(parents=True, exist_ok=True)
-            (pictures / f"{name}-{frame.name}.jpg").write_bytes(montage(frame, steps, maps))
+            write_bytes(pictures / f"{name}-{frame.name}.jpg", montage(frame, steps, maps))
         yield done, len(indices)
     require_whole(source)
     yield [Row(step, name, collector.result()) for step, collector in zip(steps, metrics, strict=True)]
@@ -143,9 +142,7 @@ def montage(frame: Frame, steps: Sequence[Step], maps: Sequence[npt.NDArray[np.f
         truth = fit_width((frame.labels == 1).astype(np.uint8), image.shape[1], nearest=True)
         outlines, _ = cv2.findContours(truth, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(first, outlines, -1, TRUTH, 2)
-    tiles = [first]
-    for step, uncertainty in zip(steps, maps, strict=True):
-        tiles.append(draw_overlay(image, uncertainty, caption=[step.label]))
+    tiles = [first, *(draw_overlay(image, one, caption=[s.label]) for s, one in zip(steps, maps, strict=True))]
     columns = 4
     tiles += [np.zeros_like(image)] * (-len(tiles) % columns)
     rows = [np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
@@ -157,17 +154,14 @@ def table(rows: Sequence[Row]) -> str:
 
     Where a step has several rows on a data set (seeds, say), a cell has their mean ± standard deviation.
     """
-    datasets = list(dict.fromkeys(row.dataset for row in rows))
-    labels = list(dict.fromkeys(row.step.label for row in rows))
-    found: dict[tuple[str, str], list[PixelResult]] = {}
+    found: dict[str, dict[str, list[PixelResult]]] = {}
     for row in rows:
-        found.setdefault((row.step.label, row.dataset), []).append(row.result)
-    lines = ["| step | " + " | ".join(f"{name}: AP / FPR95 / AUROC" for name in datasets) + " |"]
-    lines.append("|---|" + "---|" * len(datasets))
-    for label in labels:
-        cells = [_cell(found[label, name]) for name in datasets]
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        found.setdefault(row.step.label, {}).setdefault(row.dataset, []).append(row.result)
+    names = list(dict.fromkeys(row.dataset for row in rows))
+    lines = [["step", *(f"{name}: AP / FPR95 / AUROC" for name in names)]]
+    lines += [[label, *(_cell(results[name]) for name in names)] for label, results in found.items()]
+    head, *body = (f"| {' | '.join(cells)} |" for cells in lines)
+    return "\n".join([head, "|" + "---|" * len(lines[0]), *body])
 
 
 def _cell(results: Sequence[PixelResult]) -> str:

@@ -133,7 +133,7 @@ class Augment(Checked):
     rotation: float = Field(default=4.0, ge=0, le=45)  # largest angle, degrees
     mix: Share = 0.3  # paste a blob of another frame, labels with it
     style: Share = 0.3  # take over another frame's colour statistics
-    colour: Share = 0.8  # brightness, contrast, gamma, hue and saturation
+    colour: Share = 0.8  # brightness, contrast, hue and saturation
     grey: Share = 0.05  # remove colour
     blur: Share = 0.2
     noise: Share = 0.25  # sensor noise
