@@ -292,7 +292,7 @@ def test_simulated_time_gives_ages_and_survives_a_jump_back(client: Client) -> N
         return any(text in s.message or any(text in v.key for v in s.values) for a in diagnostics for s in a.status)
 
     def since(second: int) -> bool:
-        return bool(json.loads(published[-1].data)["since"] == {"": {"sec": second, "nanosec": 0}})
+        return bool(published and json.loads(published[-1].data)["since"] == {"": {"sec": second, "nanosec": 0}})
 
     wait_at(100, "since when the set holds", lambda: since(100))
     wait_at(101, "an age", lambda: shown("results are 500 ms old"))
