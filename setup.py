@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parent
 VERSION = "0.1.0"
 
 BASE = [
+    "cyclopts>=4.25,<5",
     "jinja2>=3.1",
     "joblib>=1.4",
     "matplotlib>=3.8",

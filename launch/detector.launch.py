@@ -16,6 +16,7 @@ from launch_ros.actions import LifecycleNode, Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from launch import Action, LaunchContext, LaunchDescription
+from vl4ad_ros.runtime import settings
 
 # This file lies in share/vl4ad_ros/launch, or in launch/ of the source tree.
 DEFAULT_PARAMETERS = str(Path(__file__).resolve().parent.parent / "config" / "detector.yaml")
@@ -38,22 +39,11 @@ ARGUMENTS = (
     ("overlay", "true", "Start the overlay node, too (one per camera); it works only while somebody looks."),
     ("namespace", "", "Namespace of the nodes."),
     ("log_level", "info", "Log level of the nodes."),
+    ("use_sim_time", "", "Take the time from /clock, for bags; empty: that of params_file, or false."),
 )
-# Parameters that are arguments, too. Not given, they are not set: params_file's value holds, or the node's own.
-PARAMETERS: tuple[tuple[str, type, str], ...] = (
-    ("bundle", str, "Model bundle: the name of an installed one, or a folder (vl4ad-small)."),
-    ("prompt_set", str, "Prompt set of the bundle, or a .safetensors file (the bundle's own)."),
-    ("threshold", float, "Uncertainty at and above which a pixel is an anomaly (the bundle's own)."),
-    ("method", str, "Anomaly method: vl4ad, random_word or both (vl4ad)."),
-    ("random_word", str, "Random-word network of the bundle, or a .safetensors file (the bundle's default)."),
-    ("backend", str, "Inference backend (onnxruntime)."),
-    ("auto_build", bool, "Build a missing or stale TensorRT engine at start, which takes minutes (false)."),
-    ("autostart", bool, "Configure and activate the detector; false leaves that to a lifecycle manager (true)."),
-    ("compressed", bool, "Subscribe to <image_topic>/compressed instead (false)."),
-    ("use_sim_time", bool, "Take the time from /clock, for bags (false)."),
-)
-OF_THE_OVERLAY = ("compressed", "use_sim_time")
-NOT_GIVEN = " Not given: params_file's, or the node's own, in brackets."
+# The detector's parameters, too. Not given, they are not set: params_file's value holds, or the node's own.
+PARAMETERS = tuple(parameter for parameter in settings.PARAMETERS if parameter.name != "cameras")
+OF_THE_OVERLAY = {"use_sim_time", *(parameter.name for parameter in settings.OVERLAY_PARAMETERS)}
 
 
 def _nodes(context: LaunchContext) -> list[Action]:
@@ -62,9 +52,10 @@ def _nodes(context: LaunchContext) -> list[Action]:
     def text(name: str) -> str:
         return str(LaunchConfiguration(name).perform(context))
 
+    types = {"use_sim_time": bool, **{parameter.name: parameter.type for parameter in PARAMETERS}}
     given = {
-        name: ParameterValue(LaunchConfiguration(name), value_type=value_type)
-        for name, value_type, _ in PARAMETERS
+        name: ParameterValue(LaunchConfiguration(name), value_type=list[str] if kind is list else kind)
+        for name, kind in types.items()
         if text(name)
     }
     params_file = text("params_file")
@@ -121,7 +112,11 @@ def _cameras_in(params_file: str) -> list[str]:
 
 def generate_launch_description() -> LaunchDescription:
     """Describe the nodes and the arguments."""
-    described = [*ARGUMENTS, *((name, "", text + NOT_GIVEN) for name, _, text in PARAMETERS)]
+    described = [
+        *ARGUMENTS,
+        *((parameter.name, "", f"{parameter.description} Not given: params_file's, or {parameter.default!r}.")
+          for parameter in PARAMETERS),
+    ]  # fmt: skip
     arguments = [
         DeclareLaunchArgument(name, default_value=default, description=text) for name, default, text in described
     ]

@@ -1,8 +1,9 @@
 """Play a bag through the live detector: ros2 launch vl4ad_ros replay.launch.py bag:=DRIVE.
 
-Starts the player (`vl4ad replay`), the detector and the overlay. With out:=FOLDER a recorder writes what the live
-detector publishes, and the evaluator makes a report of it when the bag is over: latency and drops, and with label_topic
-also AP, FPR95 and components. If a process fails, all end, and so does ros2 launch, with status 1.
+Starts the player (`vl4ad replay`), the detector and the overlay; the arguments of detector.launch.py are arguments here
+as well. With out:=FOLDER a recorder writes what the live detector publishes, and the evaluator makes a report of it
+when the bag is over: latency and drops, and with label_topic also AP, FPR95 and components. If a process fails, all
+end, and so does ros2 launch, with status 1.
 """
 
 from __future__ import annotations
@@ -38,14 +39,7 @@ ARGUMENTS: tuple[tuple[str, str | None, str], ...] = (
     ("rate", "1.0", "Speed, 1 = as recorded."),
     ("loop", "false", "Play again and again (not with out)."),
     ("out", "", "Folder for the recording and the report, without ones from before; empty: only play."),
-    ("bundle", "", "Model bundle: the name of an installed one, or a folder; empty: vl4ad-small."),
-    ("prompt_set", "", "Prompt set of the bundle; empty: the bundle's own."),
-    ("threshold", "", "Uncertainty at and above which a pixel is an anomaly; empty: the bundle's own."),
-    ("backend", "", "Inference backend; empty: onnxruntime."),
-    ("overlay", "true", "Start the overlay node, too; it works only while somebody looks."),
 )
-PASSED_ON = ("compressed", "bundle", "prompt_set", "threshold", "backend", "overlay")
-
 
 # What a run leaves in `out`.
 RECORDING, SENT, REPORT = "recording", "sent.jsonl", "report"
@@ -119,11 +113,8 @@ def generate_launch_description() -> LaunchDescription:
     """Describe the processes and the arguments."""
     detector = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(DETECTOR_LAUNCH),
-        launch_arguments=[
-            ("image_topic", TOPIC),
-            ("use_sim_time", "true"),
-            *((name, LaunchConfiguration(name)) for name in PASSED_ON),
-        ],
+        # Its other arguments need not be passed on: a launch file that is included sees those of the command line.
+        launch_arguments=[("image_topic", TOPIC), ("use_sim_time", "true")],
     )
     arguments = [
         DeclareLaunchArgument(name, default_value=default, description=text) for name, default, text in ARGUMENTS

@@ -6,7 +6,6 @@ python scripts/generate_node_docs.py --check  only say whether they are up to da
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Sequence
@@ -84,11 +83,8 @@ def fill(text: str) -> str:
     return text
 
 
-def main() -> int:
-    """Write or check the pages."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a page is out of date")
-    only_check = parser.parse_args().check
+def main(only_check: bool) -> int:
+    """Write the pages; or only say which are out of date, and return 1 if one is."""
     stale = []
     for name in PAGES:
         page = ROOT / name
@@ -103,4 +99,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("--check" in sys.argv[1:]))

@@ -26,4 +26,4 @@ for forms in "torch-eager torch-cuda-graph" "onnxruntime" "tensorrt" "tensorrt_r
     --size $SIZES --batch $BATCHES --forms $forms --work "$OUT/work" --out "$OUT/$name.json" \
     || echo "$name: this part failed, see above" >&2
 done
-"$PYTHON" -m vl4ad_ros.cli.bench_table "$OUT"/*.json | tee "$OUT/table.md"
+"$PYTHON" -m vl4ad_ros.cli.bench_gpu "$OUT"/*.json | tee "$OUT/table.md"

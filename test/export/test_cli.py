@@ -66,9 +66,9 @@ def test_engine(exported: ModelBundle, capsys: pytest.CaptureFixture[str]) -> No
         (["onnx", "nowhere", "--out", "x", "--prompts", "a.safetensors"], "a.safetensors: cannot be read"),
         (["onnx", "nowhere", "--out", "x"], "Name at least one compiled prompt set"),
         (["onnx", "nowhere", "--out", "x", "--size", "60x96", "--prompts", "a"], "multiples of 32, got 60x96"),
-        (["onnx", "nowhere", "--out", "x", "--columns", "0"], "must be at least 1"),
+        (["onnx", "nowhere", "--out", "x", "--columns", "0"], "--columns"),
         (["tensorrt", "nowhere"], "There is no model bundle 'nowhere'"),
-        (["tensorrt", "nowhere", "--max-batch", "0"], "must be at least 1"),
+        (["tensorrt", "nowhere", "--max-batch", "0"], "--max-batch"),
     ],
 )
 def test_mistakes_are_one_sentence(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:

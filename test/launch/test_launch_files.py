@@ -1,126 +1,90 @@
-"""The launch files: every argument described, and what they start."""
+"""The launch files: their arguments, and what they start."""
 
 from __future__ import annotations
 
-import ast
-import importlib.util
+import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from types import ModuleType
-from typing import Any, cast
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
+from launch_stand_in import ROOT, LaunchFile, put_in_place
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-FILES = sorted((ROOT / "launch").glob("*.launch.py"))
+from vl4ad_ros.runtime.settings import BY_NAME, PARAMETERS
 
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_launch_files_are_python(path: Path) -> None:
-    """Where the launch packages are missing (they are on no registry), the syntax at least."""
-    compile(path.read_text(encoding="utf-8"), str(path), "exec")
+Start = Callable[..., list[Any]]
 
 
-def test_the_parameter_file_names_known_parameters() -> None:
-    parameters = pytest.importorskip("vl4ad_ros.runtime.settings")
-    content = yaml.safe_load((ROOT / "config" / "detector.yaml").read_text(encoding="utf-8"))
-    given = content["/**"]["ros__parameters"]
-    assert given
-    for name, value in given.items():
-        assert type(value) is type(parameters.BY_NAME[name].default)
+@pytest.fixture(autouse=True)
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    put_in_place(partial(monkeypatch.setitem, sys.modules))
 
 
-def tables(path: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """The tables of arguments in a launch file, read without running it: the launch packages are on no registry."""
-    found = {}
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
-        if isinstance(target, ast.Name) and target.id in ("ARGUMENTS", "PARAMETERS"):
-            rows = cast(ast.Tuple, cast(Any, node).value).elts
-            found[target.id] = [
-                tuple(part.value if isinstance(part, ast.Constant) else ast.unparse(part) for part in row.elts)
-                for row in rows
-                if isinstance(row, ast.Tuple)
-            ]
-    return found
+@pytest.fixture
+def detector() -> LaunchFile:
+    return LaunchFile("detector")
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_every_argument_has_a_sentence(path: Path) -> None:
-    rows = [row for table in tables(path).values() for row in table]
-    assert len(rows) > 8
-    for row in rows:
-        assert len(row) == 3
-        assert row[2].strip().endswith((".", ").")), row
-    assert len({row[0] for row in rows}) == len(rows)
+@pytest.fixture
+def start(tmp_path: Path) -> Start:
+    """What replay.launch.py starts with these arguments."""
+    (tmp_path / "drive").mkdir()
+    file = LaunchFile("replay")
+    return lambda **given: file.start(**({"bag": str(tmp_path / "drive")} | given))
 
 
-def test_the_arguments_that_are_parameters_have_their_types_and_no_default_of_their_own() -> None:
+@pytest.mark.parametrize("name", ["detector", "replay"])
+def test_every_argument_has_a_sentence(name: str) -> None:
+    arguments = LaunchFile(name).arguments()
+    names = [argument.positional[0] for argument in arguments]
+    assert len(set(names)) == len(names) > 5
+    assert all(argument.description.strip().endswith(".") for argument in arguments)
+
+
+def test_every_parameter_is_an_argument_that_is_unset_unless_given(detector: LaunchFile) -> None:
     """A default here would win over the parameter file, though nobody gave it."""
-    declared = pytest.importorskip("vl4ad_ros.runtime.settings").BY_NAME
-    found = tables(ROOT / "launch" / "detector.launch.py")
-    for name, type_name, _ in found["PARAMETERS"]:
-        if name != "use_sim_time":
-            assert type(declared[name].default).__name__ == type_name
-    overlap = {row[0] for row in found["ARGUMENTS"]} & declared.keys()
-    assert overlap == {"cameras"}, "given as text, set only where it is not empty"
-    passed_on = {row[0]: row[1] for row in tables(ROOT / "launch" / "replay.launch.py")["ARGUMENTS"]}
-    assert all(passed_on[name] == "" for name in passed_on.keys() & declared.keys() - {"compressed"})
+    defaults = {part.positional[0]: part.default_value for part in detector.arguments()}
+    assert defaults.keys() >= BY_NAME.keys() | {"image_topic", "use_sim_time", "overlay"}
+    assert {defaults[parameter.name] for parameter in PARAMETERS} == {""}
 
 
-def load(path: Path) -> ModuleType:
-    pytest.importorskip("launch_ros", reason="launch and launch_ros are not installed")
-    spec = importlib.util.spec_from_file_location(path.name.replace(".", "_"), path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def test_replay_leaves_the_detectors_arguments_to_the_command_line() -> None:
+    file = LaunchFile("replay")
+    (include,) = file.of("IncludeLaunchDescription")
+    assert dict(include.launch_arguments).keys() == {"image_topic", "use_sim_time"}
+    own = {part.positional[0] for part in file.arguments()}
+    assert own & BY_NAME.keys() == {"compressed"}, "the player needs to know that one"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_every_argument_is_described(path: Path) -> None:
-    description: Any = load(path).generate_launch_description()
-    arguments = [entity for entity in description.entities if type(entity).__name__ == "DeclareLaunchArgument"]
-    assert arguments
-    assert all(argument.description for argument in arguments)
+def test_given_arguments_become_parameters_of_their_type(detector: LaunchFile) -> None:
+    node, overlay = detector.start(threshold="0.6", compressed="true", min_region_area="7", roi_masks="['a.png']")
+    file, given = node.parameters
+    assert file == str(ROOT / "config" / "detector.yaml")
+    types = {name: value.value_type for name, value in given.items()}
+    assert types == {"threshold": float, "compressed": bool, "min_region_area": int, "roi_masks": list[str]}
+    assert overlay.parameters[1].keys() == {"compressed", "camera"}
 
 
-def started(**given: str) -> list[Any]:
-    """The nodes that detector.launch.py starts with these arguments."""
-    module = load(ROOT / "launch" / "detector.launch.py")
-    launch: Any = pytest.importorskip("launch")
-    context = launch.LaunchContext()
-    for name, default, _ in (*module.ARGUMENTS, *((name, "", text) for name, _, text in module.PARAMETERS)):
-        context.launch_configurations[name] = given.get(name, default)
-    nodes: list[Any] = module._nodes(context)
-    return nodes
+def test_detector_and_one_overlay_for_each_camera(detector: LaunchFile, tmp_path: Path) -> None:
+    assert [node.executable for node in detector.start()] == ["detector", "overlay"]
+    node, *overlays = detector.start(cameras="front, rear", image_topic="image_raw")
+    assert node.parameters[-1] == {"cameras": ["front", "rear"]}
+    assert [overlay.parameters[1]["camera"] for overlay in overlays] == ["front", "rear"]
+    file = tmp_path / "mine.yaml"
+    file.write_text("detector:\n  ros__parameters: {threshold: 0.5, cameras: [front, rear]}\n")
+    node, *overlays = detector.start(params_file=str(file))
+    assert node.parameters == [str(file)], "nothing but the file"
+    assert len(overlays) == 2
 
 
-def test_the_detector_launch_file_starts_detector_and_overlay() -> None:
-    assert [node.node_executable for node in started()] == ["detector", "overlay"]
-    module = load(ROOT / "launch" / "detector.launch.py")
-    names = {name for name, _, _ in (*module.ARGUMENTS, *module.PARAMETERS)}
-    assert names >= {
-        "image_topic", "cameras", "bundle", "prompt_set", "threshold", "backend", "use_sim_time", "overlay",
-        "autostart",
-    }  # fmt: skip
-
-
-def test_each_of_several_cameras_has_its_overlay() -> None:
-    nodes = started(cameras="front, rear", image_topic="image_raw")
-    assert [node.node_executable for node in nodes] == ["detector", "overlay", "overlay"]
-
-
-def test_the_camera_info_is_remapped_only_where_a_topic_is_given() -> None:
+def test_the_camera_info_is_remapped_only_where_a_topic_is_given(detector: LaunchFile) -> None:
     """Else the node hears the one beside the image, which a remapping would hide."""
 
     def remapped(**given: str) -> dict[str, str]:
-        detector, *_ = started(**given)
-        launch: Any = pytest.importorskip("launch")
-        context = launch.LaunchContext()
-        text = launch.utilities.perform_substitutions
-        return {text(context, a): text(context, b) for a, b in detector._Node__remappings}
+        return dict(detector.start(**given)[0].remappings)
 
     assert remapped(image_topic="/camera/image_raw") == {
         "image": "/camera/image_raw",
@@ -131,11 +95,93 @@ def test_the_camera_info_is_remapped_only_where_a_topic_is_given() -> None:
     assert several["rear/camera_info"] == "rear/calibration"
 
 
-def test_a_parameter_file_holds_where_no_argument_is_given(tmp_path: Path) -> None:
-    file = tmp_path / "mine.yaml"
-    file.write_text("detector:\n  ros__parameters: {threshold: 0.5, cameras: [front, rear]}\n")
-    detector, *overlays = started(params_file=str(file), image_topic="image_raw")
-    assert len(overlays) == 2, "one for each camera of the file"
-    assert len(detector._Node__parameters) == 1, "nothing but the file"
-    detector, *_ = started(params_file=str(file), threshold="0.6")
-    assert [name[0].text for name in detector._Node__parameters[1]] == ["threshold"]
+def test_the_parameter_file_names_known_parameters() -> None:
+    content = yaml.safe_load((ROOT / "config" / "detector.yaml").read_text(encoding="utf-8"))
+    given = content["/**"]["ros__parameters"]
+    assert given
+    for name, value in given.items():
+        assert type(value) is BY_NAME[name].type
+
+
+def processes(actions: list[Any]) -> dict[str, Any]:
+    return {action.name: action for action in actions if type(action).__name__ == "ExecuteProcess"}
+
+
+def end(actions: list[Any], process: Any, status: int, shutdown: bool = False) -> list[Any]:
+    """Tell the launch file that a process has ended; return what it does then, as the launch service would."""
+    event = SimpleNamespace(action=process, process_name="it-1", returncode=status)
+    then: list[Any] = []
+    for handler in (action.positional[0] for action in actions if type(action).__name__ == "RegisterEventHandler"):
+        if getattr(handler, "target_action", process) is process:
+            found = handler.on_exit
+            then += found(event, SimpleNamespace(is_shutdown=shutdown)) if callable(found) else found
+    return then
+
+
+def test_the_evaluator_runs_after_a_good_recording_and_ends_the_run(start: Start, tmp_path: Path) -> None:
+    actions = start(out=str(tmp_path / "out"))
+    begun = processes(actions)
+    assert begun.keys() == {"recorder", "player"}
+    assert end(actions, begun["player"], 0) == []
+    (evaluator,) = end(actions, begun["recorder"], 0)
+    assert evaluator.name == "evaluator"
+    (last,) = end(actions, evaluator, 0)
+    assert type(last.event).__name__ == "Shutdown"
+
+
+@pytest.mark.parametrize("name", ["recorder", "player"])
+@pytest.mark.parametrize("status", [1, 2, -9])
+def test_no_step_follows_one_that_failed(start: Start, tmp_path: Path, name: str, status: int) -> None:
+    actions = start(out=str(tmp_path / "out"))
+    with pytest.raises(RuntimeError, match=f"status {status}"):
+        end(actions, processes(actions)[name], status)
+
+
+def test_a_failed_evaluation_is_a_failed_run(start: Start, tmp_path: Path) -> None:
+    actions = start(out=str(tmp_path / "out"))
+    (evaluator,) = end(actions, processes(actions)["recorder"], 0)
+    with pytest.raises(RuntimeError, match="status 2"):
+        end(actions, evaluator, 2)
+
+
+@pytest.mark.parametrize("status", [0, 1, -11])
+def test_a_node_that_ends_before_the_run_fails_it(start: Start, tmp_path: Path, status: int) -> None:
+    for out in ("", str(tmp_path / "out")):
+        with pytest.raises(RuntimeError, match=f"status {status}"):
+            end(start(out=out), object(), status)
+
+
+def test_what_ends_at_the_shutdown_is_no_failure(start: Start, tmp_path: Path) -> None:
+    actions = start(out=str(tmp_path / "out"))
+    for process in (object(), *processes(actions).values()):
+        assert end(actions, process, -2, shutdown=True) == []
+
+
+def test_playing_alone_ends_with_the_bag_and_fails_with_the_player(start: Start) -> None:
+    actions = start()
+    (player,) = processes(actions).values()
+    (last,) = end(actions, player, 0)
+    assert type(last.event).__name__ == "Shutdown"
+    with pytest.raises(RuntimeError, match="status 2"):
+        end(actions, player, 2)
+
+
+@pytest.mark.parametrize("name", ["recording", "sent.jsonl", "report"])
+def test_a_folder_with_a_part_of_another_run_is_refused_and_left_alone(start: Start, tmp_path: Path, name: str) -> None:
+    out = tmp_path / "out"
+    (out / name).mkdir(parents=True)
+    (out / name / "mine").write_text("keep")
+    with pytest.raises(RuntimeError, match=f"holds {name} of another run"):
+        start(out=str(out))
+    assert (out / name / "mine").read_text() == "keep"
+
+
+def test_other_files_in_the_folder_do_no_harm(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    assert processes(start(out=str(tmp_path)))
+
+
+def test_a_bag_that_is_not_there_leaves_no_folder(start: Start, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="there is no bag"):
+        start(bag=str(tmp_path / "drivel"), out=str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()

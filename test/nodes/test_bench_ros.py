@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vl4ad_ros.cli import bench_ros
-from vl4ad_ros.io.errors import Vl4adError
-
-
-def arguments(*given: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    bench_ros.add_arguments(parser)
-    return parser.parse_args(given)
+from vl4ad_ros.cli.main import main
 
 
 def test_figures_of_a_null_engine(mock_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given = ("--bundle", str(mock_bundle), "--width", "96", "--height", "64", "--frames", "8", "--json")
-    assert bench_ros.run(arguments(*given)) == 0
+    given = ["--bundle", str(mock_bundle), "--width", "96", "--height", "64", "--frames", "8", "--json"]
+    assert main(["bench", "ros", *given]) == 0
     result: dict[str, Any] = json.loads(capsys.readouterr().out)
     stages = result["stages_ms"]
     assert result["outside_engine_ms_median"] == stages["outside_engine"]["median"] > 0
@@ -30,8 +22,3 @@ def test_figures_of_a_null_engine(mock_bundle: Path, capsys: pytest.CaptureFixtu
     assert stages["outside_engine"]["median"] < stages["round_trip"]["p95"]
     assert {"wait", "decode", "preprocess", "engine", "postprocess", "publish", "age"} <= set(stages)
     assert result["hardware"]["cpu"]
-
-
-def test_wrong_options_are_a_sentence() -> None:
-    with pytest.raises(Vl4adError, match="--frames"):
-        bench_ros.run(arguments("--frames", "0"))

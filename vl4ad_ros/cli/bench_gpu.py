@@ -1,23 +1,29 @@
-"""The mask network on a GPU, from host image to host map, in every form that may run there; random weights will do.
+"""`vl4ad bench gpu`: the mask network on a GPU, from host image to host map, in every form that may run there.
 
-Each form runs in a process of its own, so that its memory is its own and a crash costs one row of the table.
+Each form runs in a process of its own, so that its memory is its own and a crash costs one row of the table. Random
+weights will do.
 """
 
 from __future__ import annotations
 
+import json
 import multiprocessing
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from queue import Empty
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from vl4ad_ros.cli.bench_timing import measure
+from vl4ad_ros.cli.bench import measure, save
+from vl4ad_ros.cli.options import Count, parse_size, print_error
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import PROMPTS, BundleCard, InputSpec, ModelBundle, write_card
+from vl4ad_ros.runtime.cuda import CudaDevice
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
 from vl4ad_ros.runtime.prompt_tensors import PromptLimits
 from vl4ad_ros.runtime.scores import SCORINGS
@@ -27,38 +33,62 @@ if TYPE_CHECKING:
 
     from vl4ad_ros.runtime.engine import Engine
 
-FORMS: tuple[str, ...] = (
-    "torch-eager",
-    "torch-compile",
-    "torch-cuda-graph",
-    "onnxruntime",
-    "tensorrt",
-    "tensorrt_rtx",
-)
+Form = Literal["torch-eager", "torch-compile", "torch-cuda-graph", "onnxruntime", "tensorrt", "tensorrt_rtx"]
+FORMS: tuple[Form, ...] = get_args(Form)
 BASELINE = "torch-eager"
 
 
 @dataclass(frozen=True)
 class GpuCase:
-    """What is measured.
+    """What is measured: `network` is a preset or a folder, `device` `cuda` or `cpu`, `limit_s` seconds a row."""
 
-    Attributes:
-        network: Preset of `vl4ad_ros.network.config`, or a network's folder.
-        sizes: (height, width) of the network's input.
-        batches: Batch sizes.
-        precision: `float32` or `float16`.
-        device: `cuda` or `cpu` (the latter to see that the bench works).
+    network: str
+    precision: str
+    device: str
+    frames: int
+    limit_s: float
+
+
+def gpu(
+    *,
+    network: str = "vl4ad-l",
+    forms: tuple[Form, ...] = FORMS,
+    size: tuple[str, ...] = ("512x1024", "1024x2048"),
+    batch: tuple[Count, ...] = (1, 4),
+    precision: Literal["float16", "float32"] = "float16",
+    device: Literal["cuda", "cpu"] = "cuda",
+    frames: Count = 50,
+    limit: float = 900.0,
+    work: Path = Path("out/bench"),
+    out: Path | None = None,
+) -> None:
+    """Measure the mask network in every form that a GPU runs.
+
+    Args:
+        network: Preset (vl4ad-l, vl4ad-tiny) or folder of a network.
+        forms: Which of the forms.
+        size: Sizes of the network's input, HxW.
+        batch: Batch sizes.
+        precision: Of all forms.
+        device: cpu: to see that the bench works.
         frames: Measured calls of each.
-        limit_s: Seconds that one form may take for one size.
+        limit: Seconds that one row may take.
+        work: Exported graphs and engines; kept.
+        out: Write figures, versions and hardware as JSON.
     """
-
-    network: str = "vl4ad-l"
-    sizes: tuple[tuple[int, int], ...] = ((512, 1024), (1024, 2048))
-    batches: tuple[int, ...] = (1, 4)
-    precision: str = "float16"
-    device: str = "cuda"
-    frames: int = 50
-    limit_s: float = 900.0
+    sizes = [parse_size(text) for text in size]
+    if any(side % 32 for sides in sizes for side in sides):
+        raise Vl4adError("The network's input sides must be multiples of 32.")
+    if device == "cuda":  # Without one, that is found here, before minutes of exporting.
+        cuda = CudaDevice()
+        print_error(f"{cuda.gpu()} {cuda.versions()}")
+        cuda.close()
+    case = GpuCase(network, precision, device, frames, limit)
+    rows: list[dict[str, Any]] = []
+    for row in run_gpu_bench(case, sizes, batch, forms, work):
+        rows.append(row)
+        save(out, {"network": network, "rows": rows})
+    print(gpu_table(rows))
 
 
 def prepare_bundle(case: GpuCase, size: tuple[int, int], folder: Path) -> ModelBundle:
@@ -180,7 +210,6 @@ def _measure_form(queue: Any, form: str, case: GpuCase, bundle_path: str, batch:
         before = _gpu_bytes(case)
         started = time.monotonic()
         engine, row = open_form(form, case, bundle, batch)
-
         prompts = bundle.card.pack(bundle.load_prompt_set())
         size = (bundle.card.input.height, bundle.card.input.width)
         images = np.random.default_rng(1).integers(0, 256, (batch, *size, 3), dtype=np.uint8)
@@ -206,8 +235,6 @@ def _measure_form(queue: Any, form: str, case: GpuCase, bundle_path: str, batch:
 def _gpu_bytes(case: GpuCase) -> int | None:
     if case.device != "cuda":
         return None
-    from vl4ad_ros.runtime.cuda import CudaDevice
-
     device = CudaDevice()
     try:
         return device.used_bytes()
@@ -216,33 +243,24 @@ def _gpu_bytes(case: GpuCase) -> int | None:
 
 
 def run_gpu_bench(
-    case: GpuCase, forms: tuple[str, ...], folder: Path, tell: Callable[[str], None]
+    case: GpuCase, sizes: Sequence[tuple[int, int]], batches: Sequence[int], forms: Sequence[str], folder: Path
 ) -> Iterator[dict[str, Any]]:
-    """Measure all forms, sizes and batches; yield a row for each as soon as it is there.
+    """Measure all forms, sizes (height, width) and batches; yield a row for each as soon as it is there.
 
-    Args:
-        case: What is measured.
-        forms: Of `FORMS`.
-        folder: Where exported bundles go; kept between calls.
-        tell: Called with a line before each step.
+    Exported bundles go into `folder` and are used again.
     """
     context = multiprocessing.get_context("spawn")
-    for size in case.sizes:
-        tell(f"exporting {case.network} at {size[0]}x{size[1]}, {case.precision} ...")
+    for size in sizes:
+        print_error(f"exporting {case.network} at {size[0]}x{size[1]}, {case.precision} ...")
         bundle = prepare_bundle(case, size, folder)
-        for batch in case.batches:
+        for batch in batches:
             for form in forms:
-                tell(f"{form}, {size[0]}x{size[1]}, batch {batch} ...")
+                print_error(f"{form}, {size[0]}x{size[1]}, batch {batch} ...")
                 queue = context.Queue()
                 process = context.Process(target=_measure_form, args=(queue, form, case, str(bundle.path), batch))
                 process.start()
-                yield {
-                    "form": form,
-                    "size": list(size),
-                    "batch": batch,
-                    "precision": case.precision,
-                    **_row_of(process, queue, case.limit_s),
-                }
+                row = _row_of(process, queue, case.limit_s)
+                yield {"form": form, "size": list(size), "batch": batch, "precision": case.precision, **row}
 
 
 def _row_of(process: Any, queue: Any, limit_s: float) -> dict[str, Any]:
@@ -259,3 +277,37 @@ def _row_of(process: Any, queue: Any, limit_s: float) -> dict[str, Any]:
         row = {"failed": f"took longer than {limit_s:.0f} s"}
     process.join()
     return row
+
+
+def gpu_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the rows as Markdown; speed-up is against eager PyTorch at the same size and batch of the same run."""
+    lines = [
+        "| form | size | batch | median ms | p95 ms | p99 ms | frames/s | x eager | GPU MiB | ready after s |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    base = {_key(row): row["latency"]["median_ms"] for row in rows if row["form"] == BASELINE and "latency" in row}
+    notes: dict[str, None] = {}
+    for row in rows:
+        place = f"| {row['form']} | {row['size'][0]}x{row['size'][1]} | {row['batch']} |"
+        if "latency" not in row:
+            lines.append(f"{place} - | - | - | - | - | - | - |")
+            kind = "skipped" if "skipped" in row else "failed"
+            notes[f"\n{row['form']} {kind}: {row[kind]}"] = None
+            continue
+        latency = row["latency"]
+        ratio = f"{base[_key(row)] / latency['median_ms']:.2f}" if _key(row) in base else "-"
+        memory = "-" if row["gpu_mib"] is None else str(row["gpu_mib"])
+        lines.append(
+            f"{place} {latency['median_ms']:.2f} | {latency['p95_ms']:.2f} | {latency['p99_ms']:.2f} | "
+            f"{row['frames_per_s']:.1f} | {ratio} | {memory} | {row['first_frame_s']:.1f} |"
+        )
+    return "\n".join([*lines, *notes])
+
+
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return (*row["size"], row["batch"], row["precision"])
+
+
+if __name__ == "__main__":  # One table of the files of several calls with --out, ordered by size and batch.
+    results = [json.loads(Path(name).read_text(encoding="utf-8"))["figures"]["rows"] for name in sys.argv[1:]]
+    print(gpu_table(sorted(chain.from_iterable(results), key=_key)))

@@ -1,8 +1,8 @@
-"""The scoring stage alone: ours at the masks' resolution, against upsampling every mask first, as is usual.
+"""`vl4ad bench scoring`: the scoring stage at the masks' resolution, against upsampling every mask first, as is usual.
 
 Usual (Mask2Former, FC-CLIP, RbA): N masks are resized to the image, passed through a sigmoid and combined with the
 class posteriors. Ours (`vl4ad_ros.network.image_score`): the classes' maps at the masks' resolution, resized; the
-finished score, resized; or the usual in strips. docs/results.md: what that does to AP.
+finished score, resized; or the usual in strips.
 """
 
 from __future__ import annotations
@@ -10,25 +10,27 @@ from __future__ import annotations
 import multiprocessing
 import resource
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from vl4ad_ros.cli.bench_timing import Timing, measure
+from vl4ad_ros.cli.bench import Timing, measure, save
+from vl4ad_ros.cli.options import Count, parse_size
+
+# What is resized (`NetworkConfig.resize`), and the usual form; for people.
+FORMS = {
+    "classes": "class maps up (default)",
+    "score": "one map up",
+    "masks": "all masks up, strip by strip",
+    "usual": "all masks up, then einsum",
+}
 
 
 @dataclass(frozen=True)
 class ScoringCase:
-    """Sizes of the comparison.
+    """Sizes of the comparison: N queries, K + Q columns of which K are in-distribution, image and time.
 
-    Attributes:
-        queries: N.
-        columns: K + Q, softmax columns.
-        num_id: K.
-        height: Rows of the image; masks have a quarter.
-        width: Columns of the image.
-        threads: CPU threads.
-        calls: Measured calls of each form, at least.
-        seconds: How long each form is measured, at least.
-        scoring: Name of the score.
+    Masks have a quarter of the image's height and width. Each form is measured for `calls` calls and `seconds` at
+    least.
     """
 
     queries: int = 250
@@ -39,11 +41,42 @@ class ScoringCase:
     threads: int = 2
     calls: int = 5
     seconds: float = 10.0
-    scoring: str = "vl4ad"
 
 
-FORMS: tuple[str, ...] = ("classes", "score", "masks", "usual")
-"""What is resized: `NetworkConfig.resize`, and the usual form."""
+def scoring(
+    *,
+    queries: Count = 250,
+    classes: Count = 19,
+    ood: Count = 21,
+    size: str = "1024x2048",
+    threads: Count = 2,
+    calls: Count = 5,
+    seconds: float = 10.0,
+    out: Path | None = None,
+) -> None:
+    """Measure Eq. 2 on the masks against upsampling them first.
+
+    Args:
+        queries: N.
+        classes: K, in-distribution classes.
+        ood: Q, out-of-distribution concepts.
+        size: Of the image, HxW.
+        threads: CPU threads.
+        calls: Measured calls of each form, at least.
+        seconds: How long each form is measured, at least.
+        out: Write figures, versions and hardware as JSON.
+    """
+    height, width = parse_size(size)
+    case = ScoringCase(queries, classes + ood, classes, height, width, threads, calls, seconds)
+    figures = compare_scoring(case)
+    print(f"N={queries}, K+Q={case.columns}, {height}x{width}, {threads} CPU threads")
+    print(f"{'':34}{'median ms':>11}{'ratio':>7}{'CPU ms':>11}{'ratio':>7}{'peak MiB':>10}{'ratio':>7}")
+    for name, row in figures.items():
+        print(
+            f"{FORMS[name]:34}{row['median_ms']:11.1f}{row['speedup']:7.1f}{row['cpu_ms']:11.1f}"
+            f"{row['cpu_speedup']:7.1f}{row['peak_mib']:10.0f}{row['memory_ratio']:7.1f}"
+        )
+    save(out, {"scoring": figures})
 
 
 def compare_scoring(case: ScoringCase) -> dict[str, dict[str, Any]]:
@@ -98,7 +131,7 @@ def make_form(case: ScoringCase, form: str) -> Any:
     class_mask[1, case.num_id :] = 0
     settings = torch.zeros(SETTINGS_SIZE)
     settings[0] = 1 / 0.07
-    settings[1 + SCORINGS.index(case.scoring)] = 1
+    settings[1 + SCORINGS.index("vl4ad")] = 1
 
     def classes() -> torch.Tensor:
         weights = class_weights(cosines, concepts, class_mask, settings)

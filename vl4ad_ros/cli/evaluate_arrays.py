@@ -2,78 +2,71 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
+import numpy as np
+
+from vl4ad_ros.cli.options import Json
+from vl4ad_ros.evaluation.component_metrics import TRACKS, match_components, summarise
+from vl4ad_ros.evaluation.pixel_metrics import exact_result
 from vl4ad_ros.io.errors import Vl4adError
-
-if TYPE_CHECKING:
-    import numpy as np
-
-HELP = "Pixel and component metrics of score maps in an .npz file (arrays `labels` and `scores`, NxHxW)."
+from vl4ad_ros.io.files import finite, read_npz
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    parser.add_argument("frames", type=Path, help="NPZ file; labels: 1 anomaly, 0 none, 255 void; scores: any numbers")
-    parser.add_argument(
-        "--threshold", type=float, help="scores above it are anomalies (components); default: that of the best F1"
-    )
-    parser.add_argument("--track", default="anomaly", help="component sizes: anomaly (500, 100) or obstacle (50, 10)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+def arrays(
+    frames: Path,
+    /,
+    *,
+    threshold: float | None = None,
+    track: Literal["anomaly", "obstacle"] = "anomaly",
+    json_output: Json = False,
+) -> None:
+    """Pixel and component metrics of score maps in an .npz file (arrays `labels` and `scores`, NxHxW).
 
-
-def run(args: argparse.Namespace) -> int:
-    """Print the metrics."""
-    from vl4ad_ros.io.files import finite
-
-    result = finite(array_metrics(args.frames, args.threshold, args.track))
+    Args:
+        frames: NPZ file; labels: 1 anomaly, 0 none, 255 void; scores: any numbers.
+        threshold: Scores above it are anomalies (components); default: that of the best F1.
+        track: Component sizes: anomaly (500, 100) or obstacle (50, 10).
+        json_output: Print one JSON object.
+    """
+    result = finite(array_metrics(frames, threshold, track))
     if not result["positives"]:
         print("note: no pixel is labelled as an anomaly (1): there is no AP and no best F1.", file=sys.stderr)
-        if args.threshold is None:
+        if threshold is None:
             print("note: the components need a threshold then; name one with --threshold.", file=sys.stderr)
-    if args.json:
+    if json_output:
         print(json.dumps(result))
-        return 0
+        return
     for name, value in result.items():
         print(f"{name:18} {' '.join(map(str, value)) if isinstance(value, list) else value}")
-    return 0
 
 
-def array_metrics(path: Path, threshold: float | None, track_name: str) -> dict[str, Any]:
+def array_metrics(path: Path, threshold: float | None, track: str) -> dict[str, Any]:
     """Return the metrics of a file of score maps.
 
     Raises:
         Vl4adError: If the file or one of its arrays is not what is expected, or the threshold is no finite number.
     """
-    import numpy as np
-
-    from vl4ad_ros.evaluation.component_metrics import match_components, summarise, track
-    from vl4ad_ros.evaluation.pixel_metrics import exact_result
-
     if threshold is not None and not np.isfinite(threshold):
         raise Vl4adError(f"--threshold must be a finite number, got {threshold}.")
-    sizes = track(track_name)
     labels, scores = read_arrays(path)
     pixel = exact_result(scores, labels).as_dict()
     # The benchmark's evaluator takes scores above its threshold; the best F1's own score counts as above.
     best = scores.dtype.type(pixel["best_f1_threshold"]) if pixel["positives"] else np.float32("nan")
     limit = threshold if threshold is not None else _below(best)
     found = [
-        match_components(frame_scores > limit, frame_labels, sizes)
+        match_components(frame_scores > limit, frame_labels, TRACKS[track])
         for frame_scores, frame_labels in zip(scores, labels, strict=True)
     ]
     components = summarise(*(np.concatenate([getattr(f, name) for f in found]) for name in ("siou", "precision")))
-    return {"frames": len(labels), **pixel, "track": track_name, "threshold": limit, **components}
+    return {"frames": len(labels), **pixel, "track": track, "threshold": limit, **components}
 
 
 def _below(score: Any) -> float:
     """Return the next number below a score, in the score's own type."""
-    import numpy as np
-
     if np.issubdtype(score.dtype, np.integer):
         return int(score) - 1
     return float(np.nextafter(score, -np.inf))
@@ -85,10 +78,6 @@ def read_arrays(path: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
     Raises:
         Vl4adError: If the file or one of its arrays is not what is expected.
     """
-    import numpy as np
-
-    from vl4ad_ros.io.files import read_npz
-
     stored = read_npz(path, ["labels", "scores"])
     labels, scores = stored["labels"], stored["scores"]
     if labels.ndim != 3 or labels.shape != scores.shape or not labels.size:

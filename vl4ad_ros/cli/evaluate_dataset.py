@@ -2,55 +2,103 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+from typing import Annotated
 
-from vl4ad_ros.cli import evaluate_options as options
-from vl4ad_ros.cli.random_word_options import add_clip_windows, clip_windows
+from cyclopts import Parameter
+from pydantic import Field, PositiveInt
 
-HELP = "Run the detector on a data set and measure it (road_anomaly, camvid_ood, road_anomaly_21, folder, ...)."
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    from vl4ad_ros.evaluation.layouts import LAYOUTS
-
-    parser.add_argument("name", help=f"one of {', '.join(LAYOUTS)}, or folder (images/ and labels/)")
-    parser.add_argument("path", type=Path, help="the data set's folder")
-    mapping = parser.add_argument_group("labels (of 'folder')")
-    mapping.add_argument("--anomaly", default="1", help="label values that are anomalies, e.g. 1, 3-5 or #ff6600")
-    mapping.add_argument("--void", default="255", help="label values that are left out")
-    mapping.add_argument("--normal", help="label values that are no anomalies; default: all others")
-    options.add_detector(parser)
-    options.add_run(parser, track=None)
-    add_clip_windows(parser)
-    parser.add_argument("--submission", type=Path, help="also write the SegmentMeIfYouCan submission layout here")
-    parser.add_argument("--method-name", default="vl4ad_ros", help="name of the method in the submission")
+from vl4ad_ros.cli.evaluate_run import RunOptions, detector_spec, evaluate_source, print_headline
+from vl4ad_ros.cli.options import Group, Model, Prompts
+from vl4ad_ros.cli.random_word import GapOptions
+from vl4ad_ros.evaluation.datasets import DatasetSource
+from vl4ad_ros.evaluation.layouts import LAYOUTS, folder_layout, layout
+from vl4ad_ros.evaluation.predictor import PredictorSpec
+from vl4ad_ros.evaluation.submission import write_submission
+from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.labels import LabelMapping, parse_values
+from vl4ad_ros.prompts.encoders import OPEN_CLIP_PREFIX
+from vl4ad_ros.runtime.settings import ModelSettings, PromptSettings
 
 
-def run(args: argparse.Namespace) -> int:
-    """Evaluate and write."""
-    from vl4ad_ros.evaluation.datasets import DatasetSource
-    from vl4ad_ros.evaluation.layouts import folder_layout, layout
-    from vl4ad_ros.io.labels import LabelMapping, parse_values
+class WindowOptions(GapOptions):
+    """How a CLIP model runs, which --bundle open_clip:MODEL/PRETRAINED --method random_word names."""
 
-    if args.name == "folder":
-        normal = None if args.normal is None else parse_values(args.normal)
-        mapping = LabelMapping(parse_values(args.anomaly), parse_values(args.void), normal)
-        chosen = folder_layout(mapping, args.track or "anomaly")
+    weights: Path | None = Field(default=None, description="Of a CLIP model: local weights file.")
+    windows: Annotated[tuple[PositiveInt, ...], Parameter(consume_multiple=True)] = Field(
+        default=(2, 3), description="Of a CLIP model: window sizes in patches."
+    )
+    most_images: PositiveInt = Field(default=16, description="Images used, spread evenly over the folder.")
+
+
+Name = Annotated[str, Parameter(help=f"One of {', '.join(LAYOUTS)}, or folder (images/ and labels/).")]
+
+
+def dataset(
+    name: Name,
+    path: Path,
+    /,
+    *,
+    anomaly: str = "1",
+    void: str = "255",
+    normal: str | None = None,
+    model: Model = ModelSettings(),
+    prompts: Prompts = PromptSettings(),
+    run: Annotated[RunOptions, Group],
+    clip: Annotated[WindowOptions, Group] = WindowOptions(),
+    submission: Path | None = None,
+    method_name: str = "vl4ad_ros",
+) -> None:
+    """Run the detector on a data set and measure it (road_anomaly, camvid_ood, road_anomaly_21, folder, ...).
+
+    Args:
+        name: Its layout.
+        path: The data set's folder.
+        anomaly: Of 'folder': label values that are anomalies, e.g. 1, 3-5 or #ff6600.
+        void: Of 'folder': label values that are left out.
+        normal: Of 'folder': label values that are no anomalies; default: all others.
+        model: What runs.
+        prompts: What is asked.
+        run: What is measured.
+        clip: How a CLIP model runs.
+        submission: Write the SegmentMeIfYouCan submission layout here, too.
+        method_name: Name of the method in the submission.
+    """
+    if name == "folder":
+        values = None if normal is None else parse_values(normal)
+        mapping = LabelMapping(parse_values(anomaly), parse_values(void), values)
+        chosen = folder_layout(mapping, run.track or "anomaly")
     else:
-        chosen = layout(args.name)
-    spec = clip_windows(args) or options.detector_spec(args)
-    options.check_run(args)
-    if args.submission is not None:
-        from vl4ad_ros.evaluation.submission import write_submission
-
-        everything = DatasetSource(args.path, chosen, with_unlabelled=True)
-        count = write_submission(args.submission, everything, spec, args.method_name)
-        print(f"{count} score maps for SegmentMeIfYouCan in {args.submission}")
+        chosen = layout(name)
+    spec: PredictorSpec = _clip_windows(model, prompts, clip) or detector_spec(model, prompts)
+    if submission is not None:
+        everything = DatasetSource(path, chosen, with_unlabelled=True)
+        count = write_submission(submission, everything, spec, method_name)
+        print(f"{count} score maps for SegmentMeIfYouCan in {submission}")
         for problem in everything.problems:
             print(f"note: {problem}")
-    source = DatasetSource(args.path, chosen)
-    result = options.evaluate_source(args, source, spec, chosen.track, region_overlap=chosen.products)
-    options.print_headline(result, args.out)
-    return 0
+    source = DatasetSource(path, chosen)
+    result = evaluate_source(source, spec, run, prompts.threshold, chosen.track, region_overlap=chosen.products)
+    print_headline(result, run.out)
+
+
+def _clip_windows(model: ModelSettings, prompts: PromptSettings, clip: WindowOptions) -> PredictorSpec | None:
+    """Return the CLIP model that the options name; None where they name a bundle.
+
+    Raises:
+        Vl4adError: If an option does not go with a CLIP model.
+    """
+    if not model.bundle.startswith(OPEN_CLIP_PREFIX):
+        if clip.images is not None or clip.weights is not None:
+            raise Vl4adError("--images and --weights are for a CLIP model (--bundle open_clip:MODEL/PRETRAINED).")
+        return None
+    if prompts.method != "random_word" or prompts.random_word is None:
+        raise Vl4adError(
+            f"--bundle {model.bundle} takes --method random_word and --random-word NETWORK: a .safetensors file, or a "
+            "prompt family (road, products) to compare cosines without training."
+        )
+    from vl4ad_ros.random_word.clip_windows import ClipWindowSpec
+
+    return ClipWindowSpec(
+        model.bundle, prompts.random_word, clip.weights, clip.windows, clip.images, clip.most_images, clip.reference
+    )

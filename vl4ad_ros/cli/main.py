@@ -1,89 +1,129 @@
-"""The `vl4ad` command: a table of sub-commands, each a module that is imported when it is called."""
+"""The `vl4ad` command: a table of sub-commands, each a function that is imported when it is called."""
 
 from __future__ import annotations
 
-import argparse
-import importlib
 import sys
 from collections.abc import Sequence
-from typing import Any, Protocol, cast
+
+from cyclopts import App, CycloptsError, Parameter
+from pydantic import ValidationError
 
 from vl4ad_ros import __version__
 from vl4ad_ros.io.errors import Vl4adError
 
-COMMANDS: dict[str, str] = {
-    "demo": "demo",
-    "detect": "detect",
-    "prompts": "prompts",
-    "evaluate": "evaluate",
-    "replay": "replay",
-    "sample-drive": "sample_drive",
-    "make-bag": "make_bag",
-    "bench": "bench",
-    "export": "export",
-    "import-fcclip": "import_fcclip",
-    "train": "train",
-    "ablate": "ablate",
-    "random-word": "random_word",
+# Command -> where its function is; or what its sub-commands do, and where theirs are.
+COMMANDS: dict[str, str | tuple[str, dict[str, str]]] = {
+    "demo": "demo:demo",
+    "detect": "detect:detect",
+    "prompts": (
+        "List, inspect and compile prompt sets.",
+        {"list": "prompts:list_sets", "inspect": "prompts:inspect", "compile": "prompts:compile_set"},
+    ),
+    "evaluate": (
+        "Evaluate on benchmarks, folders, bags or stored score maps; compare results; choose a threshold.",
+        {
+            "dataset": "evaluate_dataset:dataset",
+            "bag": "evaluate_bag:bag",
+            "arrays": "evaluate_arrays:arrays",
+            "compare": "evaluate_compare:compare",
+            "calibrate": "evaluate_calibrate:calibrate",
+        },
+    ),
+    "replay": "replay:replay",
+    "sample-drive": "sample_drive:sample_drive",
+    "make-bag": "make_bag:make_bag",
+    "bench": (
+        "Measure speed and memory.",
+        {
+            "scoring": "bench_scoring:scoring",
+            "engine": "bench_engine:engine",
+            "gpu": "bench_gpu:gpu",
+            "ros": "bench_ros:ros",
+        },
+    ),
+    "export": (
+        "Export a network to an ONNX bundle, or a bundle to a TensorRT engine.",
+        {"onnx": "export:onnx", "tensorrt": "export:tensorrt"},
+    ),
+    "import-fcclip": "import_fcclip:import_fcclip",
+    "train": "train:train",
+    "ablate": "ablate:ablate",
+    "random-word": (
+        "Train and evaluate the random-word method (text-only training).",
+        {
+            "train": "random_word:train",
+            "gap": "random_word:gap",
+            "thresholds": "random_word:thresholds",
+            "inspect": "random_word:inspect",
+            "compare": "random_word_compare:compare",
+        },
+    ),
 }
-
 USAGE_ERROR = 2
 INTERRUPTED = 130
 
 
-class Command(Protocol):
-    """What a sub-command's module offers."""
-
-    HELP: str
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Declare the options."""
-
-    def run(self, args: argparse.Namespace) -> int:
-        """Do the work and return the exit status."""
-        ...
-
-
-class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows the defaults that say something, where the help's own words do not name them."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        silent = action.default is False or action.default in (None, "", [])
-        return action.help if silent or "default" in (action.help or "") else super()._get_help_string(action)
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser with our help; those of its sub-commands are of its class."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**{"formatter_class": HelpFormatter, **options})
-
-
-def load(name: str) -> Command:
-    """Import a sub-command's module."""
-    return cast(Command, importlib.import_module(f"vl4ad_ros.cli.{COMMANDS[name]}"))
-
-
-def command_parser(name: str) -> argparse.ArgumentParser:
-    """Return the parser of one sub-command."""
-    command = load(name)
-    parser = Parser(prog=f"vl4ad {name}", description=command.HELP)
-    command.add_arguments(parser)
-    return parser
-
-
-def top_parser() -> argparse.ArgumentParser:
-    """Return the parser of `vl4ad` itself, for its help and for wrong names."""
-    parser = argparse.ArgumentParser(
-        prog="vl4ad",
-        description="Road-anomaly detection with vision-language mask segmentation networks.",
-        epilog="'vl4ad COMMAND --help' explains a command.",
+def make_app() -> App:
+    """Return the command line."""
+    app = App(
+        name="vl4ad",
+        help="Road-anomaly detection with vision-language mask segmentation networks.",
+        version=f"vl4ad_ros {__version__}",
+        help_format="plaintext",
+        default_parameter=Parameter(
+            negative=(),
+            consume_multiple=(1, None),
+            allow_repeating=True,
+            show_env_var=False,
+            show_default=_shown_default,
+        ),
+        result_action="return_value",
+        exit_on_error=False,
+        print_error=False,
+        suppress_keyboard_interrupt=False,
     )
-    parser.add_argument("--version", action="version", version=f"vl4ad_ros {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name in COMMANDS:
-        commands.add_parser(name, help=load(name).HELP)
-    return parser
+    for name, command in COMMANDS.items():
+        if isinstance(command, str):
+            app.command(f"vl4ad_ros.cli.{command}", name=name)
+        else:
+            help, functions = command
+            group = App(name=name, help=help)
+            for action, function in functions.items():
+                group.command(f"vl4ad_ros.cli.{function}", name=action)
+            app.command(group)
+    return app
+
+
+def _shown_default(value: object) -> str | None:
+    """Return a default as one types it; nothing for one that says nothing."""
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value))
+    return None if value is None or value is False else str(value)
+
+
+def _load_shown(app: App, arguments: Sequence[str]) -> None:
+    """Import the commands that a group's help lists: each has its sentence from its function.
+
+    Raises:
+        Vl4adError: If a group is named without one of its commands.
+    """
+    names, apps, rest = app.parse_commands(arguments)
+    asked = bool(names) and names[-1] in app.help_flags
+    group = apps[-2] if asked else apps[-1]
+    if group.default_command is None:
+        known = group.resolved_commands()
+        if not asked and not rest:
+            path = " ".join(["vl4ad", *names])
+            raise Vl4adError(f"'{path}' needs one of: {', '.join(n for n in known if n[0] != '-')}.")
+
+
+def explain(error: CycloptsError) -> str:
+    """Return a mistake on the command line as one sentence."""
+    if isinstance(error.__cause__, ValidationError):
+        fault = error.__cause__.errors()[0]
+        name = "-".join(str(part) for part in fault["loc"]).replace("_", "-")
+        return f"--{name}: {fault['msg'].removeprefix('Value error, ')}, got '{fault['input']}'."
+    return " ".join(str(error).split())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,23 +133,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; None takes the process's.
 
     Returns:
-        Exit status: 0, 2 for what the user can put right (said in one sentence on stderr), 130 when interrupted.
+        Exit status: 0, 2 for what the user can put right (one sentence on stderr), 130 when interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    app = make_app()
     try:
-        if arguments and arguments[0] in COMMANDS:
-            name = arguments[0]
-            return load(name).run(command_parser(name).parse_args(arguments[1:]))
-        top_parser().parse_args(arguments)
+        _load_shown(app, arguments)
+        return int(app(arguments) or 0)
+    except CycloptsError as error:
+        print(f"vl4ad: {explain(error)}", file=sys.stderr)
     except Vl4adError as error:
         print(f"vl4ad: {error}", file=sys.stderr)
-        return USAGE_ERROR
+    except BrokenPipeError:  # The reader (head, less) has seen enough.
+        sys.stderr.close()
+        return 0
+    except OSError as error:
+        print(f"vl4ad: {error.filename or 'input or output'}: {error.strerror or error}.", file=sys.stderr)
     except KeyboardInterrupt:
         print("vl4ad: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # The reader (head, less) has seen enough.
-        sys.stderr.close()
-    return 0
+    return USAGE_ERROR
 
 
 if __name__ == "__main__":

@@ -2,96 +2,59 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from vl4ad_ros.cli.options import progress_bar
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.prompts.schema import TEMPLATES
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from vl4ad_ros.prompts.schema import PromptSet
-    from vl4ad_ros.runtime.bundle import ModelBundle
-    from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
-
-HELP = "list, inspect and compile prompt sets"
+from vl4ad_ros.io.files import atomic_write, read_npy, sha256_file, sha256_text
+from vl4ad_ros.io.resources import bundle_dirs, prompt_yaml, prompt_yamls
+from vl4ad_ros.prompts.compile import assemble, average_templates, compile_prompt_set, concept_texts
+from vl4ad_ros.prompts.schema import PromptSet, load_prompt_set
+from vl4ad_ros.runtime.bundle import PROMPTS, ModelBundle, write_card
+from vl4ad_ros.runtime.prompt_set import CompiledPromptSet, load_compiled
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
-    show = actions.add_parser("list", help="list the shipped prompt sets, and those compiled for each bundle")
-    show.add_argument("--bundle", help="only this bundle: name or folder")
-    inspect = actions.add_parser("inspect", help="show a prompt set: YAML or compiled")
-    inspect.add_argument("set", help="a YAML or .safetensors file, or the name of a shipped set")
-    inspect.add_argument("--bundle", help="take the set compiled for this bundle: name or folder")
-    make = actions.add_parser("compile", help="embed a prompt set for a bundle, or for a text encoder")
-    make.add_argument("set", help="a YAML file, or the name of a shipped set")
-    target = make.add_mutually_exclusive_group(required=True)
-    target.add_argument("--bundle", help="compile for this bundle (name or folder) and put the result into it")
-    target.add_argument("--encoder", help="text encoder, e.g. minilm:all-MiniLM-L6-v2 or open_clip:MODEL/PRETRAINED")
-    make.add_argument("--weights", type=Path, help="local weights of an open_clip encoder")
-    make.add_argument(
-        "--from-npy",
-        type=Path,
-        help="embeddings made elsewhere: float [P, D] or [P, templates, D], rows in the order of the set's concepts",
-    )
-    make.add_argument(
-        "--templates", choices=sorted(TEMPLATES), help="sentences around each concept, in place of the set's own"
-    )
-    make.add_argument("--out", type=Path, help="the .safetensors file to write; needed without --bundle")
-    make.add_argument("--force", action="store_true", help="compile in any case, replacing what is there")
+def list_sets(*, bundle: str | None = None) -> None:
+    """List the shipped prompt sets, and those compiled for each bundle.
 
-
-def run(args: argparse.Namespace) -> int:
-    """Do what is asked for."""
-    if args.action == "list":
-        return _list(args)
-    return _inspect(args) if args.action == "inspect" else _compile(args)
-
-
-def _list(args: argparse.Namespace) -> int:
-    from vl4ad_ros.io.resources import bundle_dirs, prompt_yamls
-    from vl4ad_ros.prompts.schema import load_prompt_set
-    from vl4ad_ros.runtime.bundle import ModelBundle
-
-    if args.bundle is None:
+    Args:
+        bundle: Only this bundle: name or folder.
+    """
+    if bundle is None:
         print("shipped")
         for name, path in prompt_yamls().items():
             print(f"  {name:<26} {load_prompt_set(path).description}")
-    for name in [args.bundle] if args.bundle else sorted(bundle_dirs()):
-        bundle = ModelBundle.load(name, verify=False)
-        print(f"compiled for bundle {bundle.card.name} ({bundle.card.text_encoder})")
-        for entry in bundle.prompt_set_names():
-            compiled = bundle.load_prompt_set(entry)
-            default = "  (default)" if entry == bundle.card.default_prompt_set else ""
+    for name in [bundle] if bundle else sorted(bundle_dirs()):
+        loaded = ModelBundle.load(name, verify=False)
+        print(f"compiled for bundle {loaded.card.name} ({loaded.card.text_encoder})")
+        for entry in loaded.prompt_set_names():
+            compiled = loaded.load_prompt_set(entry)
+            default = "  (default)" if entry == loaded.card.default_prompt_set else ""
             print(f"  {entry:<26} {compiled.version}  {compiled.description}{default}")
-    return 0
 
 
-def _inspect(args: argparse.Namespace) -> int:
-    from vl4ad_ros.io.resources import prompt_yaml
-    from vl4ad_ros.prompts.schema import load_prompt_set
-    from vl4ad_ros.runtime.bundle import ModelBundle
-    from vl4ad_ros.runtime.prompt_set import load_compiled
+def inspect(set: str, /, *, bundle: str | None = None) -> None:
+    """Show a prompt set: YAML or compiled.
 
-    if args.bundle is not None:
-        _show_compiled(ModelBundle.load(args.bundle, verify=False).load_prompt_set(args.set))
-    elif Path(args.set).suffix == ".safetensors":
-        _show_compiled(load_compiled(args.set))
+    Args:
+        set: A YAML or .safetensors file, or the name of a shipped set.
+        bundle: Take the set compiled for this bundle: name or folder.
+    """
+    if bundle is not None:
+        _show_compiled(ModelBundle.load(bundle, verify=False).load_prompt_set(set))
+    elif Path(set).suffix == ".safetensors":
+        _show_compiled(load_compiled(set))
     else:
-        path = prompt_yaml(args.set)
+        path = prompt_yaml(set)
         _show_yaml(load_prompt_set(path), path)
-    return 0
 
 
 def _show_yaml(prompts: PromptSet, path: Path) -> None:
-    from vl4ad_ros.io.files import sha256_file
-
     members = prompts.members()
     print(f"{prompts.name}: {prompts.description}\nfile         {path}\nsha256       {sha256_file(path)}")
     print(f"templates    {len(prompts.template_texts())}\ntemperature  {prompts.temperature or 'the model’s own'}")
@@ -118,101 +81,102 @@ def _show_compiled(compiled: CompiledPromptSet) -> None:
         print(f"  {name:<16} {', '.join(texts)}{merged}")
 
 
-def _compile(args: argparse.Namespace) -> int:
-    from vl4ad_ros.io.files import sha256_file, sha256_text
-    from vl4ad_ros.io.resources import prompt_yaml
-    from vl4ad_ros.prompts.schema import load_prompt_set
-    from vl4ad_ros.runtime.bundle import PROMPTS, ModelBundle, write_card
-    from vl4ad_ros.runtime.prompt_set import load_compiled
+def compile_set(
+    set: str,
+    /,
+    *,
+    bundle: str | None = None,
+    encoder: str | None = None,
+    weights: Path | None = None,
+    from_npy: Path | None = None,
+    templates: Literal["plain", "road", "vild"] | None = None,
+    out: Path | None = None,
+    force: bool = False,
+) -> None:
+    """Embed a prompt set for a bundle, or for a text encoder.
 
-    path = prompt_yaml(args.set)
+    Args:
+        set: A YAML file, or the name of a shipped set.
+        bundle: Compile for this bundle (name or folder) and put the result into it.
+        encoder: Text encoder, e.g. minilm:all-MiniLM-L6-v2 or open_clip:MODEL/PRETRAINED.
+        weights: Local weights of an open_clip encoder.
+        from_npy: Embeddings made elsewhere: float [P, D] or [P, templates, D], rows in the order of the set's concepts.
+        templates: Sentences around each concept, in place of the set's own.
+        out: The .safetensors file to write; needed without --bundle.
+        force: Compile in any case, replacing what is there.
+    """
+    if (bundle is None) == (encoder is None):
+        raise Vl4adError("Name either --bundle or --encoder.")
+    path = prompt_yaml(set)
     prompts = load_prompt_set(path)
     source_sha256 = sha256_file(path)
-    for option, value in (("--templates", args.templates), ("--weights", args.weights)):
-        if value is not None and args.from_npy is not None:
+    for option, value in (("--templates", templates), ("--weights", weights)):
+        if value is not None and from_npy is not None:
             raise Vl4adError(f"{option} and --from-npy exclude each other: the file's rows are embedded already.")
-    file_sha256 = _hash(args.from_npy or args.weights)
-    if args.templates is not None:
-        prompts = prompts.model_copy(update={"templates": args.templates})
-        source_sha256 = sha256_text(f"{source_sha256} --templates {args.templates}")
-    bundle = None if args.bundle is None else ModelBundle.load(args.bundle)
-    out: Path | None = args.out
+    file_sha256 = _hash(from_npy or weights)
+    if templates is not None:
+        prompts = prompts.model_copy(update={"templates": templates})
+        source_sha256 = sha256_text(f"{source_sha256} --templates {templates}")
+    loaded = None if bundle is None else ModelBundle.load(bundle)
     if out is None:
-        if bundle is None:
+        if loaded is None:
             raise Vl4adError("Without --bundle, --out must name the .safetensors file to write.")
-        out = bundle.path / PROMPTS / f"{prompts.name}.safetensors"
+        out = loaded.path / PROMPTS / f"{prompts.name}.safetensors"
     if out.suffix != ".safetensors":
         raise Vl4adError(f"--out must be a .safetensors file, got {out}.")
-    encoder_id = args.encoder if bundle is None else bundle.card.text_encoder
-    if out.is_file() and not args.force:
-        there = load_compiled(out)
-        compared = (
-            ("YAML or templates", there.source_sha256, source_sha256),
-            ("text encoder", there.encoder_id, encoder_id),
-            ("weights or embeddings", there.file_sha256, file_sha256),
-        )
-        others = [what for what, old, new in compared if old != new]
-        if not others:
-            print(f"{out} is up to date (version {there.version})")
-            return 0
-        raise Vl4adError(
-            f"{out} holds another prompt set ('{there.name}' {there.version}, {there.encoder_id}), made from other "
-            f"{', other '.join(others)}; replace it with --force."
-        )
-    compiled = replace(_embed(prompts, source_sha256, encoder_id, args), file_sha256=file_sha256)
-    if bundle is not None:
-        _check_fit(compiled, bundle)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        part = out.with_name(f".{out.name}.part")
+    encoder_id = str(encoder) if loaded is None else loaded.card.text_encoder
+    if out.is_file() and not force:
+        return _check_unchanged(out, source_sha256, encoder_id, file_sha256)
+    if from_npy is None:
+        compiled = _embed(prompts, source_sha256, encoder_id, weights)
+    else:
+        compiled = assemble(prompts, _read_embeddings(prompts, from_npy), encoder_id, source_sha256)
+    compiled = replace(compiled, file_sha256=file_sha256)
+    if loaded is not None:
+        _check_fit(compiled, loaded)
+    with atomic_write(out) as part:
         compiled.save(part)
-        part.replace(out)
-    except OSError as error:
-        raise Vl4adError(f"{out}: cannot be written ({error}).") from error
-    if bundle is not None and out.resolve().parent == (bundle.path / PROMPTS).resolve():
-        write_card(bundle.path, bundle.card)
+    if loaded is not None and out.resolve().parent == (loaded.path / PROMPTS).resolve():
+        write_card(loaded.path, loaded.card)
     print(
         f"{out}: '{compiled.name}' {compiled.version}, {compiled.num_id} classes, {compiled.num_ood} "
         f"out-of-distribution, {len(compiled.concepts)} concepts, {compiled.encoder_id}"
     )
-    return 0
+
+
+def _check_unchanged(out: Path, source_sha256: str, encoder_id: str, file_sha256: str | None) -> None:
+    """Say that a compiled set is up to date; refuse to replace another one."""
+    there = load_compiled(out)
+    compared = (
+        ("YAML or templates", there.source_sha256, source_sha256),
+        ("text encoder", there.encoder_id, encoder_id),
+        ("weights or embeddings", there.file_sha256, file_sha256),
+    )
+    others = [what for what, old, new in compared if old != new]
+    if others:
+        raise Vl4adError(
+            f"{out} holds another prompt set ('{there.name}' {there.version}, {there.encoder_id}), made from other "
+            f"{', other '.join(others)}; replace it with --force."
+        )
+    print(f"{out} is up to date (version {there.version})")
 
 
 def _hash(path: Path | None) -> str | None:
     """Return the SHA-256 of a file that the user gave, if any."""
-    from vl4ad_ros.io.files import sha256_file
-
     try:
         return None if path is None else sha256_file(path)
     except OSError as error:
         raise Vl4adError(f"{path}: cannot be read ({error}).") from error
 
 
-def _embed(prompts: PromptSet, sha256: str, encoder_id: str, args: argparse.Namespace) -> CompiledPromptSet:
-    from tqdm import tqdm
-
-    from vl4ad_ros.prompts.compile import assemble, compile_prompt_set
+def _embed(prompts: PromptSet, sha256: str, encoder_id: str, weights: Path | None) -> CompiledPromptSet:
     from vl4ad_ros.prompts.encoders import create_encoder
 
-    if args.from_npy is not None:
-        return assemble(prompts, _read_embeddings(prompts, args.from_npy), encoder_id, sha256)
-    encoder = create_encoder(encoder_id, args.weights)
-    with tqdm(unit="text", desc="embedding") as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        return compile_prompt_set(prompts, encoder, sha256, progress)
+    return compile_prompt_set(prompts, create_encoder(encoder_id, weights), sha256, progress_bar("embedding", "text"))
 
 
 def _read_embeddings(prompts: PromptSet, path: Path) -> NDArray[np.float32]:
     """Return unit rows [P, D] of an .npy file [P, D] or [P, templates, D]."""
-    import numpy as np
-
-    from vl4ad_ros.io.files import read_npy
-    from vl4ad_ros.prompts.compile import average_templates, concept_texts
-
     rows = read_npy(path)
     concepts = concept_texts(prompts)
     count = len(concepts)

@@ -28,18 +28,13 @@ class ModelSettings(Settings):
     """The model bundle and what runs it."""
 
     bundle: str = setting("vl4ad-small", "Model bundle: the name of an installed one, or a folder.")
-    backend: Backend = setting("onnxruntime", "Inference backend; what is not there is an error.")
+    backend: Backend = setting("onnxruntime", "Inference backend; one that is not available is an error.")
     device_id: int = setting(0, "Number of the GPU, for the backends that use one.", low=0, high=63)
     threads: int = setting(0, "CPU threads of the engine (ONNX Runtime); 0 lets it choose.", low=0, high=256)
-    auto_build: bool = setting(
-        False,
-        "Build a missing or stale TensorRT engine when the node is configured, which takes minutes; false names the "
-        "part that is stale and the command that builds it.",
-    )
 
 
-class PromptSettings(Settings):
-    """What is asked of the network, and from which uncertainty on a pixel is an anomaly."""
+class MapSettings(Settings):
+    """What is asked of the network, and how the uncertainty is made of its answer."""
 
     prompt_set: str | None = setting(
         None,
@@ -47,15 +42,6 @@ class PromptSettings(Settings):
         live=True,
         unset="",
         own="the bundle's own",
-    )
-    threshold: float | None = setting(
-        None,
-        "Uncertainty at and above which a pixel is an anomaly.",
-        live=True,
-        low=0.0,
-        high=1.0,
-        unset=-1.0,
-        own="the bundle's own threshold",
     )
     scoring: Scoring | None = setting(None, "How the score is made.", live=True, unset="", own="the bundle's own")
     method: Method = setting(METHODS[0], "Anomaly method, of those that the bundle has.", live=True)
@@ -71,8 +57,22 @@ class PromptSettings(Settings):
     )
 
 
-class CameraSettings(Settings):
-    """The cameras of a node."""
+class PromptSettings(MapSettings):
+    """What makes the uncertainty map, and from which uncertainty on a pixel is an anomaly."""
+
+    threshold: float | None = setting(
+        None,
+        "Uncertainty at and above which a pixel is an anomaly.",
+        live=True,
+        low=0.0,
+        high=1.0,
+        unset=-1.0,
+        own="the bundle's own threshold",
+    )
+
+
+class NodeSettings(Settings):
+    """The node: its cameras, and what it does when it starts."""
 
     cameras: list[str] = setting(
         [""],
@@ -106,6 +106,11 @@ class CameraSettings(Settings):
         live=True,
         low=0.0,
         high=1000.0,
+    )
+    auto_build: bool = setting(
+        False,
+        "Build a missing or stale TensorRT engine when the node is configured, which takes minutes; false names the "
+        "part that is stale and the command that builds it.",
     )
     autostart: bool = setting(
         True,
@@ -219,7 +224,7 @@ class OverlaySettings(Settings):
 
 PARAMETERS = parameters(
     ModelSettings,
-    CameraSettings,
+    NodeSettings,
     PromptSettings,
     OutputSettings,
     TrackSettings,

@@ -1,0 +1,161 @@
+"""Options and steps that `vl4ad evaluate dataset`, `evaluate bag` and `demo` share."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, PositiveInt, field_validator
+from tqdm import tqdm
+
+from vl4ad_ros.evaluation import live_run
+from vl4ad_ros.evaluation.frames import FrameSource
+from vl4ad_ros.evaluation.live_statistics import latencies, live_statistics, read_recorded, read_sent
+from vl4ad_ros.evaluation.predictor import DetectorSpec, PredictorSpec, Recording
+from vl4ad_ros.evaluation.result import EvaluationResult, summarise_run, write_result
+from vl4ad_ros.evaluation.run import EvaluationSettings, about_run, evaluate
+from vl4ad_ros.io.bag_reader import BagReader
+from vl4ad_ros.runtime.parameters import Settings
+from vl4ad_ros.runtime.settings import MapSettings, ModelSettings, PromptSettings, to_ros
+
+REPORT = "report.html"
+RECORDING = "recording"
+
+
+class RunOptions(Settings):
+    """What is measured, on how many frames, by how many processes, and where it is written."""
+
+    out: Path = Field(description="Folder for report.html, result.json, frames.jsonl.")
+    track: Literal["anomaly", "obstacle"] | None = Field(
+        default=None,
+        description="Component sizes: anomaly (500, 100 px) or obstacle (50, 10 px); by default the data set's own, "
+        "or anomaly.",
+    )
+    stride: PositiveInt = Field(default=1, description="Take every n-th frame.")
+    limit: PositiveInt | None = Field(default=None, description="Take at most so many frames.")
+    jobs: PositiveInt = Field(default=1, description="Processes on this machine.")
+    pictures: Path | None = Field(
+        default=None, description="Write the report's worst and best frames as JPEG files here, too."
+    )
+    mcap: Path | None = Field(
+        default=None, description="Write pictures and figures into this new bag, too, for Foxglove."
+    )
+    ray: str | None = Field(default=None, description="Ray cluster (auto, host:port, local); needs the extra `ray`.")
+
+    @field_validator("mcap")
+    @classmethod
+    def _is_new(cls, path: Path | None) -> Path | None:
+        if path is not None and path.exists():
+            raise ValueError("it exists already; --mcap writes a new bag")
+        return path
+
+    @field_validator("out", "pictures")
+    @classmethod
+    def _can_be_written(cls, folder: Path | None) -> Path | None:
+        if folder is not None:
+            existing = next(path for path in (folder, *folder.parents) if path.exists())
+            if not (existing.is_dir() and os.access(existing, os.W_OK)):
+                raise ValueError(f"{existing} is no folder that can be written")
+        return folder
+
+
+def detector_spec(model: ModelSettings, settings: MapSettings) -> DetectorSpec:
+    """Return how any process opens the detector of the options."""
+    return DetectorSpec(**model.model_dump(), **settings.model_dump(include=set(MapSettings.model_fields)))
+
+
+def evaluate_source(
+    source: FrameSource,
+    predictor: PredictorSpec,
+    options: RunOptions,
+    threshold: float | None,
+    track: str = "anomaly",
+    live: dict[str, Any] | None = None,
+    region_overlap: bool = False,
+) -> EvaluationResult:
+    """Evaluate a source, write the report and the result files into `out`, and return the result.
+
+    Args:
+        source: The frames.
+        predictor: What predicts.
+        options: What is measured, and where it is written.
+        threshold: Of the anomaly mask; None takes the detector's own.
+        track: Component sizes, where the options name none.
+        live: Figures of a live run.
+        region_overlap: Whether to measure the per-region overlap.
+    """
+    from vl4ad_ros.evaluation.mcap_results import write_mcap
+    from vl4ad_ros.evaluation.report import write_report
+
+    opened = predictor.open()
+    about, own = opened.describe(), opened.default_threshold
+    opened.close()
+    settings = EvaluationSettings(
+        own if threshold is None else threshold, options.track or track, options.stride, options.limit, region_overlap
+    )
+    with tqdm(total=len(settings.indices(len(source))), unit="frame", desc="evaluating") as bar:
+        found = evaluate(source, predictor, settings, options.jobs, options.ray, bar.update)
+    result = summarise_run(found, about_run(source, about, settings), bool(source.description["is_drive"]), live)
+    write_result(options.out, result)
+    write_report(options.out / REPORT, result)
+    if options.pictures is not None:
+        result.gallery.save(options.pictures)
+    if options.mcap is not None:
+        with tqdm(total=len(result.records), unit="frame", desc="writing") as bar:
+            write_mcap(options.mcap, source, predictor, settings.threshold, result.records, bar.update)
+    return result
+
+
+def print_headline(result: EvaluationResult, out: Path) -> None:
+    """Print the figures that matter most, the problems, and where the report is."""
+    from vl4ad_ros.evaluation.report import headline
+
+    print(", ".join(f"{name} {text}" for name, text in headline(result.summary)))
+    for problem in result.summary["problems"]:
+        print(f"note: {problem}")
+    print(f"report: {out / REPORT}")
+
+
+def run_live_bag(
+    bag: Path, topic: str | None, label_topic: str | None, out: Path, model: ModelSettings, prompts: PromptSettings,
+    rate: float,
+) -> live_run.LiveRun:  # fmt: skip
+    """Play a bag through a running detector; return the recording and the log of what was sent, both in `out`."""
+    with BagReader(bag) as reader:
+        if label_topic is not None:
+            reader.image_topic(label_topic)
+        image_topic = reader.image_topic(topic, labels=label_topic)
+        compressed = reader.topics()[image_topic].endswith("CompressedImage")
+        logged = [image.log_ns for image in reader.images(image_topic)]
+    shutil.rmtree(out / RECORDING, ignore_errors=True)
+    seconds = (max(logged) - min(logged)) / 1e9 if logged else 0.0
+    given = {name: json.dumps(value) for name, value in to_ros(model, prompts).items()}
+    return live_run.run_live(bag, image_topic, out, seconds, compressed, model.bundle, None, rate, given)
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """What a running detector published of a bag; what it dropped counts as dropped, not as wrong.
+
+    Attributes:
+        predictor: Its maps.
+        latency_ms: Stamp -> output -> milliseconds, where what was sent is known.
+        figures: Latency, drops and rates of the run, where what was sent is known.
+    """
+
+    predictor: Recording
+    latency_ms: dict[int, dict[str, float]] | None = None
+    figures: dict[str, Any] | None = None
+
+
+def read_run(recorded: Path, sent: Path | None) -> RecordedRun:
+    """Read a recording of a detector, and the log of 'vl4ad replay --log' that belongs to it."""
+    arrived, about = read_recorded(recorded)
+    if sent is None:
+        return RecordedRun(Recording(about))
+    moments = read_sent(sent)
+    return RecordedRun(Recording(about), latencies(moments, arrived), live_statistics(moments, arrived))

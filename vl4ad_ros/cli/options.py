@@ -1,0 +1,82 @@
+"""Types of the command-line options: the groups of settings, checked numbers, sizes."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+from cyclopts import Parameter, Token
+from cyclopts.validators import Number
+from tqdm import tqdm
+
+from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.runtime.settings import MapSettings, ModelSettings, PromptSettings
+
+
+def _whole(type_: object, tokens: Sequence[Token]) -> int:
+    """Convert a whole number; cyclopts itself would round 1.5."""
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", tokens[0].value):
+        raise ValueError(f'expected a whole number, got "{tokens[0].value}".')
+    return int(tokens[0].value)
+
+
+def _check_network(type_: object, settings: MapSettings) -> None:
+    if settings.random_word is not None and settings.method == "vl4ad":
+        raise ValueError(
+            f"--random-word {settings.random_word} is of no use to --method vl4ad; add --method random_word or both."
+        )
+
+
+def _check_rate(type_: object, rate: float | None) -> None:
+    if rate is not None and not 0.001 <= rate <= 1000:
+        raise ValueError("Must lie in [0.001, 1000].")
+
+
+Whole = Annotated[int, Parameter(converter=_whole)]
+Count = Annotated[int, Parameter(converter=_whole, validator=Number(gte=1))]
+Threads = Annotated[int, Parameter(converter=_whole, validator=Number(gte=0, lte=256))]
+Rate = Annotated[float, Parameter(validator=_check_rate)]
+Json = Annotated[bool, Parameter(name="--json")]
+Group = Parameter(name="*")
+Model = Annotated[ModelSettings, Group]
+Map = Annotated[MapSettings, Parameter(name="*", validator=_check_network)]
+Prompts = Annotated[PromptSettings, Parameter(name="*", validator=_check_network)]
+
+
+def parse_size(text: str, form: str = "HxW") -> tuple[int, int]:
+    """Return the two numbers of a size like 512x1024.
+
+    Args:
+        text: What was given.
+        form: Order of the two, for the sentence where it is none.
+
+    Raises:
+        Vl4adError: If it is no size, or a side is 0.
+    """
+    match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text.lower())
+    if match is None or 0 in (sides := (int(match[1]), int(match[2]))):
+        raise Vl4adError(f"A size is {form} in pixels, e.g. 512x1024, got '{text}'.")
+    return sides
+
+
+def print_error(line: str) -> None:
+    """Print a line on standard error, at once: what is being done, or what went wrong."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def progress_bar(what: str, unit: str = "frame") -> Callable[[int, int], None]:
+    """Return what shows `done` of `total` as a bar, in calls with growing numbers."""
+    bar: Any = None
+
+    def show(done: int, total: int) -> None:
+        nonlocal bar
+        bar = bar or tqdm(total=total, desc=what, unit=unit, file=sys.stderr)
+        bar.total = total
+        bar.update(done - bar.n)
+        if done >= total:
+            bar.close()
+            bar = None
+
+    return show
