@@ -59,7 +59,11 @@ def test_core_imports_without_ros() -> None:
 
 
 # Modules of the vehicle rooms that are for the workshop: they need torch and are imported only there.
-TORCH_MODULES = {"vl4ad_ros.network.score_graph", "vl4ad_ros.network.torch_engine"}
+TORCH_MODULES = {
+    "vl4ad_ros.network.score_graph",
+    "vl4ad_ros.network.torch_engine",
+    "vl4ad_ros.prompts.open_clip_encoder",
+}
 
 
 def test_vehicle_path_imports_without_torch() -> None:
