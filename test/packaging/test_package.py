@@ -15,8 +15,8 @@ import pytest
 import vl4ad_ros
 
 ROOT = Path(__file__).resolve().parents[2]
-VEHICLE_ROOMS = ("prompts", "scoring", "engines", "nodes")
-ROS_FREE_ROOMS = ("prompts", "scoring", "engines", "evaluation", "bags", "drive", "cli")
+VEHICLE_ROOMS = ("io", "runtime", "nodes", "drive")
+ROS_FREE_ROOMS = ("io", "runtime", "prompts", "network", "training", "random_word", "evaluation", "drive", "cli")
 
 
 def modules(*rooms: str) -> list[str]:
@@ -54,23 +54,13 @@ def test_package_is_ament_python_with_its_marker() -> None:
 
 
 def test_core_imports_without_ros() -> None:
-    names = [m for m in modules(*ROS_FREE_ROOMS) if m not in TORCH_MODULES]
-    assert import_without(("rclpy",), names) == ""
-
-
-# Modules of the vehicle rooms that are for the workshop: they need torch and are imported only there.
-TORCH_MODULES = {
-    "vl4ad_ros.network.score_graph",
-    "vl4ad_ros.network.torch_engine",
-    "vl4ad_ros.prompts.open_clip_encoder",
-}
+    assert import_without(("rclpy",), modules(*ROS_FREE_ROOMS)) == ""
 
 
 def test_vehicle_path_imports_without_torch() -> None:
     pytest.importorskip("rclpy", reason="the ros extra is not installed")
     blocked = ("torch", "torchvision", "transformers", "open_clip", "sentence_transformers", "pickle5")
-    names = [m for m in modules(*VEHICLE_ROOMS) if m not in TORCH_MODULES]
-    assert import_without(blocked, names) == ""
+    assert import_without(blocked, modules(*VEHICLE_ROOMS)) == ""
 
 
 def test_wheel_carries_what_the_package_needs_at_run_time(tmp_path: Path) -> None:
