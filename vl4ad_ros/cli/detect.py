@@ -15,9 +15,10 @@ from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.files import sha256_file, write_json
 from vl4ad_ros.io.media import Picture, find_inputs, write_mask, write_overlay, write_uncertainty
 from vl4ad_ros.io.provenance import provenance
+from vl4ad_ros.network.pixel_explainer import PixelExplainer
 from vl4ad_ros.runtime.bundle import CARD
 from vl4ad_ros.runtime.detector import Detector
-from vl4ad_ros.runtime.frames import FrameState, Job, Result
+from vl4ad_ros.runtime.frames import FrameState, Job, Result, Wanted
 from vl4ad_ros.runtime.scores import image_score
 from vl4ad_ros.runtime.settings import ModelSettings, PromptSettings
 
@@ -35,6 +36,7 @@ def detect(
     prompts: Prompts = PromptSettings(),
     format: Literal["npy", "png16"] = "npy",
     no_overlay: bool = False,
+    explain: bool = False,
 ) -> None:
     """Find anomalies in pictures, folders and videos; write maps, masks, overlays and result.json.
 
@@ -45,11 +47,13 @@ def detect(
         prompts: What is asked.
         format: Of the maps: float32, or 16-bit PNG (times 65535).
         no_overlay: Write no overlays.
+        explain: Name the concepts nearest to each region of the mask in result.json; for dense networks.
     """
     found = find_inputs(inputs)
     detector = Detector.open(**model.model_dump())
     try:
         state = detector.state(**prompts.model_dump())
+        explainer = PixelExplainer(detector.bundle) if explain else None
         out.mkdir(parents=True, exist_ok=True)
         files: list[dict[str, Any]] = []
         faults: list[str] = []
@@ -58,8 +62,10 @@ def detect(
             for entry in found:
                 try:
                     for picture in entry.pictures():
-                        (result,) = detector.process([Job(picture.image)], state)
+                        (result,) = detector.process([Job(picture.image, Wanted(regions=explain))], state)
                         files.append(_write(picture, result, out, format, not no_overlay))
+                        if explainer is not None:
+                            files[-1]["regions"] = _explain(picture, result, detector, state, explainer)
                         bar.update()
                 except Vl4adError as error:  # One broken file does not stop the others.
                     named = str(entry.path) in str(error)
@@ -75,6 +81,20 @@ def detect(
             f"{len(faults)} of {len(found)} inputs could not be processed (all in {out / RESULT}): "
             f"{' '.join(faults[:FAULTS_SHOWN])}" + (f" and {more} more" if more > 0 else "")
         )
+
+
+def _explain(
+    picture: Picture, result: Result, detector: Detector, state: FrameState, explainer: PixelExplainer
+) -> list[dict[str, Any]]:
+    """Return the regions of a picture, each with what explains the pixels in its box."""
+    embedding = explainer.embed(detector.preprocess(picture.image))
+    regions = []
+    for region in result.regions or ():
+        box = region.x, region.y, region.x + region.width, region.y + region.height
+        pixels = explainer.in_box(embedding, box, picture.image.shape[:2])
+        explanation = explainer.explain(pixels, state.prompts, state.threshold)
+        regions.append(region.as_dict() | {"explanation": explanation.as_dict()})
+    return regions
 
 
 def _write(picture: Picture, result: Result, out: Path, format: str, overlay: bool) -> dict[str, Any]:

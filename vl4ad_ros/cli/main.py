@@ -15,6 +15,7 @@ from vl4ad_ros.io.errors import Vl4adError
 COMMANDS: dict[str, str | tuple[str, dict[str, str]]] = {
     "demo": "demo:demo",
     "detect": "detect:detect",
+    "explain": "explain:explain",
     "prompts": (
         "List, inspect and compile prompt sets.",
         {"list": "prompts:list_sets", "inspect": "prompts:inspect", "compile": "prompts:compile_set"},

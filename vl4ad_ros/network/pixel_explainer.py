@@ -6,10 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import onnx
-import onnx.numpy_helper
-import onnx.utils
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
@@ -75,8 +71,14 @@ class PixelExplainer:
         """Cut the graph.
 
         Raises:
-            Vl4adError: If the bundle's network is not a small dense one.
+            Vl4adError: If the bundle's network is not a small dense one, or the onnx package is missing.
         """
+        try:
+            import onnx.numpy_helper
+            import onnx.utils
+            import onnxruntime as ort
+        except ImportError as error:
+            raise Vl4adError(f"Explaining needs the onnx package ({error}); get it with: pip install onnx.") from error
         model = onnx.load(str(bundle.onnx_path))
         constants = {item.name: item for item in model.graph.initializer}
         embeddings = [node.output[0] for node in model.graph.node if _EMBED in node.input]
@@ -101,6 +103,22 @@ class PixelExplainer:
         """
         (embedding,) = self._session.run(None, {"image": image[None]})
         return np.ascontiguousarray(embedding[0].transpose(1, 2, 0), dtype=np.float32)
+
+    @staticmethod
+    def in_box(
+        embedding: NDArray[np.float32], box: tuple[int, int, int, int], size: tuple[int, ...]
+    ) -> NDArray[np.float32]:
+        """Return the embeddings inside a box, float32 [n, E] with n >= 1.
+
+        Args:
+            embedding: Of the picture, [h, w, E].
+            box: First column and row, and the ones behind the last, in pixels of the picture.
+            size: Rows and columns of the picture.
+        """
+        rows, columns = embedding.shape[:2]
+        x0, x1 = (np.array([box[0], box[2] - 1]) * columns // size[1]).tolist()
+        y0, y1 = (np.array([box[1], box[3] - 1]) * rows // size[0]).tolist()
+        return embedding[y0 : y1 + 1, x0 : x1 + 1].reshape(-1, embedding.shape[2])
 
     def cosines(self, embedding: NDArray[np.float32], text: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return cos(W e, t) of embeddings [..., E] and unit rows [P, D]: float32 [..., P] in [-1, 1]."""
