@@ -98,9 +98,19 @@ def test_what_a_command_raises_is_one_sentence(
     assert capsys.readouterr().err == sentence
 
 
-def test_a_bug_is_not_swallowed(replaced: Any) -> None:
-    replaced(raising(ZeroDivisionError()))
-    with pytest.raises(ZeroDivisionError):
+@pytest.mark.parametrize(
+    "error",
+    [RecursionError("too deep"), MemoryError(), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), ValueError("a\nb")],
+)
+def test_what_nobody_expected_is_one_line(
+    error: Exception, replaced: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replaced(raising(error))
+    assert cli.main(["detect"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert type(error).__name__ in line
+    monkeypatch.setenv(cli.TRACEBACK, "1")
+    with pytest.raises(type(error)):
         cli.main(["detect"])
 
 

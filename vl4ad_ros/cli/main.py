@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -62,6 +63,8 @@ COMMANDS: dict[str, str | tuple[str, dict[str, str]]] = {
 }
 USAGE_ERROR = 2
 INTERRUPTED = 130
+TRACEBACK = "VL4AD_TRACEBACK"
+"""Environment variable that shows the traceback of an unexpected error."""
 
 
 def make_app() -> App:
@@ -134,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; None takes the process's.
 
     Returns:
-        Exit status: 0, 2 for what the user can put right (one sentence on stderr), 130 when interrupted.
+        Exit status: 0; 2 where it failed, with one sentence on stderr; 130 when interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     app = make_app()
@@ -153,6 +156,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("vl4ad: interrupted", file=sys.stderr)
         return INTERRUPTED
+    except Exception as error:  # What a library makes of a file that nobody thought of.
+        if os.environ.get(TRACEBACK):
+            raise
+        said = " ".join(str(error).split())[:300]
+        print(f"vl4ad: {type(error).__name__}: {said} ({TRACEBACK}=1 shows where)", file=sys.stderr)
     return USAGE_ERROR
 
 
