@@ -51,6 +51,9 @@ def test_every_transition_and_the_memory_given_back(mock_bundle: Path, tmp_path:
     with running(DETECTOR, tmp_path / "log", *REMAP, *values) as process:
         assert client.state() == "unconfigured"
         assert client.get_parameter("max_rate") == 100.0  # given as an integer
+        # Libraries that the first configuration loads stay.
+        assert client.change_state(CONFIGURE)
+        assert client.change_state(CLEANUP)
         at_first = own_memory(process.popen.pid)
         assert client.change_state(CONFIGURE)
         # What is in force is published while inactive, too.
