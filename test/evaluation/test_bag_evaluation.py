@@ -48,10 +48,13 @@ def test_a_drive_is_measured_and_reported(drive: Path, mock_bundle: Path, tmp_pa
     assert result["frames"] == {"evaluated": 10, "labelled": 10, "with_anomalies": 8}
     assert result["pixel"]["ap"] > 0.9
     objects = result["objects"]
-    # One object, seen first in frame 2 and detected there.
+    # One object, seen first in frame 2 and detected in the third frame in a row.
     assert (objects["count"], objects["detected"]) == (1, 1)
     assert objects["tracks"][0]["first_seen_s"] == pytest.approx(0.2)
-    assert objects["tracks"][0]["delay_s"] == 0
+    assert objects["tracks"][0]["delay_s"] == pytest.approx(0.2)
+    # The harmless patch is there in every fourth frame only.
+    figures = result["drive"]
+    assert (figures["objects"], figures["objects_found"], figures["false_alarms_per_minute"]) == (1, 1, 0)
     assert len((out / "frames.jsonl").read_text().splitlines()) == 10
     for key in ("sha256", "path"):
         assert result["source"][key]

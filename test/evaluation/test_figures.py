@@ -17,7 +17,7 @@ from vl4ad_ros.evaluation import histograms
 from vl4ad_ros.evaluation.charts import Chart, Series, draw_charts
 from vl4ad_ros.evaluation.compare import compare
 from vl4ad_ros.evaluation.histograms import average_precision, calibration_error, fold, fpr_at_95
-from vl4ad_ros.evaluation.objects import follow_objects, region_recall
+from vl4ad_ros.evaluation.objects import components_on_drive, drive_figures, follow_objects, region_recall
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics, count_levels, exact_result
 from vl4ad_ros.evaluation.threshold_choice import (
     alarm_level,
@@ -36,7 +36,8 @@ def item(box: list[int], recall: float, siou: float = 0.0) -> dict[str, Any]:
 
 
 def frame(index: int, *objects: dict[str, Any]) -> dict[str, Any]:
-    return {"index": index, "stamp_ns": index * STEP_NS, "height": 100, "width": 200, "objects": list(objects)}
+    seen = {"objects": list(objects), "drive_objects": list(objects)}
+    return {"index": index, "stamp_ns": index * STEP_NS, "height": 100, "width": 200, **seen}
 
 
 def test_recall_by_size_and_distance() -> None:
@@ -66,10 +67,75 @@ def test_an_object_is_followed_and_its_first_detection_timed() -> None:
     ]
     first, second = follow_objects(records[::-1])
     assert (first.frames, first.first_seen_s) == (8, 0.0)
-    assert first.delay_s == pytest.approx(0.3)
-    assert (first.detected_size, first.best_recall) == (300, 0.6)
+    assert first.delay_s == pytest.approx(0.5)  # In the third frame of those with a share of its pixels in the mask.
+    assert (first.detected_size, first.detected_frame, first.best_recall) == (300, 5, 0.6)
     assert (second.frames, second.delay_s) == (3, None)
     assert second.first_seen_s == pytest.approx(0.5)
+
+
+def alarmed(index: int, *boxes: list[int], on_label: bool = False) -> dict[str, Any]:
+    return frame(index) | {"drive_alarms": [{"box": box, "size": 50, "on_label": on_label} for box in boxes]}
+
+
+@pytest.mark.parametrize(("hits", "delay_s"), [("001110", 0.4), ("110110", None), ("000000", None), ("111000", 0.2)])
+def test_a_detection_needs_three_frames_in_a_row(hits: str, delay_s: float | None) -> None:
+    (track,) = follow_objects([frame(i, item([0, 0, 20, 20], 0.25 * int(hit))) for i, hit in enumerate(hits)])
+    assert track.delay_s == (None if delay_s is None else pytest.approx(delay_s))
+
+
+def test_glimpses_are_not_judged() -> None:
+    seen = [item([0, 0, 20, 20], 1.0), item([50, 0, 52, 20], 1.0)]  # The second one is a sliver.
+    assert drive_figures([frame(i, *seen) for i in range(3)])["objects"] == 1
+    assert drive_figures([frame(i, *seen) for i in range(2)])["objects"] == 0
+
+
+def test_the_delay_of_a_drive_counts_objects_that_are_never_found() -> None:
+    def drive(*recalls: float) -> dict[str, Any]:
+        boxes = [[60 * place, 0, 60 * place + 20, 20] for place in range(len(recalls))]
+        return drive_figures([frame(i, *map(item, boxes, recalls)) for i in range(5)])
+
+    figures = drive(1.0, 1.0, 0.0)
+    assert (figures["objects"], figures["objects_found"]) == (3, 2)
+    assert figures["delay_s"] == pytest.approx(0.2)
+    assert drive(1.0, 0.0, 0.0)["delay_s"] == np.inf
+    assert drive()["delay_s"] is None
+
+
+def test_false_alarms_are_counted_once_each_and_per_minute() -> None:
+    there, flicker, elsewhere = [0, 0, 20, 20], [100, 0, 120, 20], [150, 60, 170, 80]
+    records = [
+        alarmed(i, *([there] if i != 5 else []), *([flicker] if i % 3 else []), *([elsewhere] if i > 5 else []))
+        for i in range(11)
+    ]
+    figures = drive_figures(records)
+    # One second, one alarm with a gap and one later; the third never lasts for three frames.
+    assert [track["first_seen_s"] for track in figures["alarms"]] == [0.0, pytest.approx(0.6)]
+    assert figures["false_alarms_per_minute"] == pytest.approx(120)
+    on_objects = drive_figures([alarmed(i, there, on_label=True) for i in range(11)])
+    assert on_objects["false_alarms_per_minute"] == 0
+
+
+def test_without_labels_no_alarm_is_called_false() -> None:
+    records = [alarmed(i, [0, 0, 20, 20]) for i in range(11)]
+    for record in records:
+        del record["drive_objects"]
+    figures = drive_figures(records)
+    assert (figures["objects"], figures["objects_found"], figures["false_alarms_per_minute"]) == (None, None, None)
+    assert figures["alarms_per_minute"] == pytest.approx(60)
+
+
+def test_an_alarm_on_an_object_or_on_void_is_not_false() -> None:
+    mask, labels = np.zeros((40, 100), np.uint8), np.zeros((40, 100), np.uint8)
+    for x in (0, 30, 60):
+        mask[10:20, x : x + 10] = 255
+    mask[30:33, 80:83] = 255  # Too small.
+    labels[19:25, 9:15], labels[5:11, 30:40] = 1, 255
+    found = components_on_drive(mask, labels)
+    assert {(a["box"][0], a["size"], a["on_label"]) for a in found["drive_alarms"]} == {
+        (0, 100, True), (30, 100, True), (60, 100, False),
+    }  # fmt: skip
+    assert [(o["box"], o["size"]) for o in found["drive_objects"]] == [([9, 19, 15, 25], 36)]
+    assert "drive_objects" not in components_on_drive(mask, None)
 
 
 def test_objects_are_followed_through_a_turn_of_the_camera() -> None:

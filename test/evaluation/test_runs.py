@@ -37,16 +37,11 @@ def content(result: EvaluationResult) -> dict[str, Any]:
     records = [{key: value for key, value in record.items() if key != "latency_ms"} for record in result.records]
     summary = {key: value for key, value in result.summary.items() if key != "latency_ms"}
     summary["pro"] = round(summary["pro"], 12)  # A sum of fractions, whose order is that of the parts.
-    pictures = {
-        kind: [(rank, index) for rank, index, _ in kept] for kind, kept in sorted(result.gallery.pictures.items())
-    }
     return {
         "summary": summary,
         "records": records,
         "histograms": result.histograms.tolist(),
         "calibration": result.calibration.tolist(),
-        "pictures": pictures,
-        "thumbnails": sorted(result.gallery.thumbnails),
         "curve": [result.curve.tp.tolist(), result.curve.fp.tolist(), result.curve.thresholds.tolist()],
     }
 

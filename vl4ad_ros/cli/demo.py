@@ -47,7 +47,7 @@ def demo(
         frames: Of the procedural drive.
         size: WIDTHxHEIGHT of the procedural drive.
     """
-    from vl4ad_ros.evaluation.report import headline
+    from vl4ad_ros.evaluation.report import drive_in_words, headline
 
     started = time.monotonic()
     if bag is None and (topic or label_topic):
@@ -66,6 +66,7 @@ def demo(
     result = evaluate_source(
         source, run.predictor, RunOptions(out=out), None, live=(run.figures or {}) | {"play_rate": rate}
     )
+    print(drive_in_words(result.summary))
     for name, text in headline(result.summary):
         print(f"{name:>20}  {text}")
     print(f"{'report':>20}  {(out / REPORT).resolve()}")

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from vl4ad_ros.evaluation import live_run
 from vl4ad_ros.evaluation.frames import FrameSource
 from vl4ad_ros.evaluation.live_statistics import latencies, live_statistics, read_recorded, read_sent
+from vl4ad_ros.evaluation.pictures import draw_pictures, save_pictures
 from vl4ad_ros.evaluation.predictor import DetectorSpec, PredictorSpec, Recording
 from vl4ad_ros.evaluation.result import EvaluationResult, summarise_run, write_result
 from vl4ad_ros.evaluation.run import EvaluationSettings, about_run, evaluate
@@ -89,7 +90,7 @@ def evaluate_source(
         region_overlap: Whether to measure the per-region overlap.
     """
     from vl4ad_ros.evaluation.mcap_results import write_mcap
-    from vl4ad_ros.evaluation.report import write_report
+    from vl4ad_ros.evaluation.report import chosen_pictures, write_report
 
     opened = predictor.open()
     about, own = opened.describe(), opened.default_threshold
@@ -101,9 +102,10 @@ def evaluate_source(
         found = evaluate(source, predictor, settings, options.jobs, options.ray, bar.update)
     result = summarise_run(found, about_run(source, about, settings), bool(source.description["is_drive"]), live)
     write_result(options.out, result)
-    write_report(options.out / REPORT, result)
+    pictures = draw_pictures(source, predictor, settings.threshold, chosen_pictures(result))
+    write_report(options.out / REPORT, result, pictures)
     if options.pictures is not None:
-        result.gallery.save(options.pictures)
+        save_pictures(options.pictures, result.records, pictures)
     if options.mcap is not None:
         with tqdm(total=len(result.records), unit="frame", desc="writing") as bar:
             write_mcap(options.mcap, source, predictor, settings.threshold, result.records, bar.update)
@@ -112,8 +114,10 @@ def evaluate_source(
 
 def print_headline(result: EvaluationResult, out: Path) -> None:
     """Print the figures that matter most, the problems, and where the report is."""
-    from vl4ad_ros.evaluation.report import headline
+    from vl4ad_ros.evaluation.report import drive_in_words, headline
 
+    if words := drive_in_words(result.summary):
+        print(words)
     print(", ".join(f"{name} {text}" for name, text in headline(result.summary)))
     for problem in result.summary["problems"]:
         print(f"note: {problem}")

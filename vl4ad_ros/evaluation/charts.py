@@ -5,10 +5,18 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 WIDTH, HEIGHT = 4.4, 2.6
-COLOURS = ("#1f6fb2", "#d1495b", "#2a9d5c", "#b07d12")
+# Read on white and on black alike.
+COLOURS = ("#3b86c8", "#d1495b", "#2a9d5c", "#b07d12")
 REFERENCE = "#888888"
+# Stand-ins for the page's own colours, of light and dark, which Matplotlib does not know.
+THEMED = {"#010203": "currentColor", "#040506": "var(--line, #ddd)"}
+INK, GRID = THEMED
 
 
 @dataclass(frozen=True)
@@ -47,21 +55,28 @@ def draw_charts(charts: Sequence[Chart], width: float = WIDTH) -> str:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    figure = Figure((width * len(charts), HEIGHT), layout="constrained")
-    for number, chart in enumerate(charts, start=1):
-        axes = figure.add_subplot(
-            1, len(charts), number, xlabel=chart.x_label, ylabel=chart.y_label, xlim=chart.x_range, ylim=chart.y_range
-        )
-        axes.grid(color="#e6e8ee")
-        for line, own_colour in zip(chart.series, COLOURS * len(chart.series), strict=False):
-            colour, dashes = (REFERENCE, "--") if line.dashed else (own_colour, "-")
-            y = [float("nan") if value is None else value for value in line.y]
-            axes.plot(line.x, y, dashes, color=colour, marker="." if line.dots else "", label=line.name or None)
-        if len(chart.series) > 1 and any(line.name for line in chart.series):
-            axes.legend(fontsize="small")
-    svg = io.StringIO()
+    inks = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
     # Text stays text, and the same figures make the same file.
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "vl4ad_ros", "font.size": 9}):
-        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    style = {"svg.fonttype": "none", "svg.hashsalt": "vl4ad_ros", "font.size": 9} | dict.fromkeys(inks, INK)
+    svg = io.StringIO()
+    with rc_context(style):
+        figure = Figure((width * len(charts), HEIGHT), layout="constrained")
+        for number, chart in enumerate(charts, start=1):
+            _draw(figure.add_subplot(1, len(charts), number), chart)
+        about = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        figure.savefig(svg, format="svg", metadata=about, transparent=True)
     text = svg.getvalue()
+    for colour, themed in THEMED.items():
+        text = text.replace(colour, themed)
     return text[text.index("<svg") :].rstrip()
+
+
+def _draw(axes: Axes, chart: Chart) -> None:
+    axes.set(xlabel=chart.x_label, ylabel=chart.y_label, xlim=chart.x_range, ylim=chart.y_range)
+    axes.grid(color=GRID)
+    for line, own_colour in zip(chart.series, COLOURS * len(chart.series), strict=False):
+        colour, dashes = (REFERENCE, "--") if line.dashed else (own_colour, "-")
+        y = [float("nan") if value is None else value for value in line.y]
+        axes.plot(line.x, y, dashes, color=colour, marker="." if line.dots else "", label=line.name or None)
+    if len(chart.series) > 1 and any(line.name for line in chart.series):
+        axes.legend(fontsize="small", framealpha=0)

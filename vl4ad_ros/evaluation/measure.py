@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vl4ad_ros.evaluation import histograms
 from vl4ad_ros.evaluation.component_metrics import FrameComponents, Track, match_components
 from vl4ad_ros.evaluation.frames import Fault, Frame
-from vl4ad_ros.evaluation.pictures import Gallery, thumbnail
+from vl4ad_ros.evaluation.objects import components_on_drive
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics, count_levels
 from vl4ad_ros.evaluation.predictor import Prediction
 from vl4ad_ros.io.errors import Vl4adError
@@ -31,7 +31,6 @@ class Measurements:
         records: Frame index -> record: finite numbers, lists, text and None only.
         histograms: Frame index -> uint32 [2, 1024], negatives and positives.
         regions: Level -> labelled regions, see `histograms.count_regions`.
-        gallery: The chosen pictures.
         problems: Sentences on what could not be used.
         faults: Frame index -> what of it could not be read.
     """
@@ -43,11 +42,10 @@ class Measurements:
     records: dict[int, dict[str, Any]] = field(default_factory=dict)
     histograms: dict[int, NDArray[np.uint32]] = field(default_factory=dict)
     regions: NDArray[np.float64] = field(default_factory=lambda: np.zeros(histograms.LEVELS))
-    gallery: Gallery = field(default_factory=Gallery)
     problems: list[str] = field(default_factory=list)
     faults: dict[int, Fault] = field(default_factory=dict)
 
-    def add(self, frame: Frame, prediction: Prediction, with_thumbnail: bool = False) -> None:
+    def add(self, frame: Frame, prediction: Prediction) -> None:
         """Measure a frame.
 
         Raises:
@@ -69,11 +67,10 @@ class Measurements:
             self.pixels.counts += fine
             if self.with_regions:
                 self.regions += histograms.count_regions(uncertainty, labels)
+        if frame.stamp_ns is not None:
+            record |= components_on_drive(mask, frame.labels)
         record = finite(record)
         self.records[frame.index], self.histograms[frame.index] = record, histograms.coarse(counts)
-        self.gallery.offer(record, frame, uncertainty, mask)
-        if with_thumbnail:
-            self.gallery.thumbnails[frame.index] = thumbnail(frame, uncertainty, mask)
 
     def merge(self, other: Measurements) -> None:
         """Take over what another part has measured."""
@@ -81,7 +78,6 @@ class Measurements:
         self.records |= other.records
         self.histograms |= other.histograms
         self.regions += other.regions
-        self.gallery.merge(other.gallery)
         self.problems += [problem for problem in other.problems if problem not in self.problems]
         self.faults |= other.faults
 

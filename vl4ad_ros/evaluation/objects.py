@@ -1,17 +1,26 @@
-"""Labelled objects: recall by size and distance, and objects followed over a drive until they are first detected."""
+"""Labelled objects by size and distance; objects and alarms followed over a drive; what a driver asks of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-# Our choice: an object counts as detected in the first frame in which this share of its pixels is in the mask.
+from vl4ad_ros.evaluation.component_metrics import TRACKS, match_components
+
+# Our choice: an object counts as detected in the last of so many frames in a row that have this share of its pixels in
+# the mask; an alarm counts from as many frames.
 DETECTED_RECALL = 0.25
+DETECTED_FRAMES = 3
+# Whatever sizes the component metrics take, a drive is judged by what a planner would get.
+SIZES = TRACKS["obstacle"]
+# The largest alarms of a frame are followed; noise has hundreds.
+MAX_ALARMS = 64
 # Two boxes, grown by this share of their size and by this share of the frame's width on each side, belong together
 # when they overlap by at least this IoU.
 GROWTH = 0.5
@@ -19,8 +28,8 @@ MARGIN = 0.01
 LINK_IOU = 0.1
 # An object may be hidden or too small for this long, seconds.
 PATIENCE_S = 1.0
-# What is seen in fewer frames is a glimpse (a piece behind a lamp post), not an object to be judged.
-MIN_FRAMES = 3
+# What is seen in fewer frames, or is never as large (pixels), is a glimpse (a piece behind a lamp post): not judged.
+MIN_FRAMES, MIN_LARGEST = 3, 100
 
 # Share of the frame's pixels: from a distant tyre to a cow in front of the bonnet.
 SIZE_EDGES: tuple[float, ...] = (0.0, 0.0005, 0.002, 0.01, 0.05, 1.0)
@@ -28,22 +37,27 @@ SIZE_EDGES: tuple[float, ...] = (0.0, 0.0005, 0.002, 0.01, 0.05, 1.0)
 DISTANCE_EDGES: tuple[float, ...] = (0.0, 0.15, 0.3, 0.45, 0.6, 1.0)
 FOUND_SIOU = 0.25
 
-Box = NDArray[np.float64]  # x0, y0, x1, y1
+Boxes = NDArray[np.float64]  # [..., 4]: x0, y0, x1, y1
+Item = dict[str, Any]
 
 
 @dataclass
 class ObjectTrack:
-    """One object over a drive; times are seconds since the drive's first frame.
+    """One object, or one alarm, over a drive; times are seconds since the drive's first frame.
 
     Attributes:
-        first_seen_s: When the labels show it first.
+        first_seen_s: When it is there first.
         last_seen_s: And last.
-        first_size: Its pixels in the first frame that shows it.
+        first_size: Its pixels in the first frame.
         drive: Name of its drive.
         frames: Frames that show it.
         largest_size: Its pixels at most.
+        nearest_frame: Index of the frame where it has most pixels.
+        nearest_box: Its box there: x0, y0, x1, y1, the last two exclusive.
         first_detected_s: When it was detected first; None if it never was.
         detected_size: Its pixels at that moment.
+        detected_frame: Index of that frame.
+        detected_box: Its box there.
         best_recall: Largest share of its pixels in the mask of a frame.
         delay_s: From first seen to first detected; None if it never was.
     """
@@ -54,35 +68,79 @@ class ObjectTrack:
     drive: str = ""
     frames: int = 0
     largest_size: int = 0
+    nearest_frame: int = -1
+    nearest_box: tuple[int, ...] = ()
     first_detected_s: float | None = None
     detected_size: int | None = None
+    detected_frame: int | None = None
+    detected_box: tuple[int, ...] | None = None
     best_recall: float = 0.0
     delay_s: float | None = None
 
     def __post_init__(self) -> None:
-        self._box: Box = np.zeros(4)
+        self._box: Boxes = np.zeros(4)
         self.speed: NDArray[np.float64] | None = None
+        self._in_a_row, self._last_hit = 0, -1
 
-    def expected(self, time_s: float, drift: NDArray[np.float64]) -> Box:
+    @property
+    def is_glimpse(self) -> bool:
+        """Whether too little was seen of it to judge whether it is detected."""
+        return self.frames < MIN_FRAMES or self.largest_size < MIN_LARGEST
+
+    def expected(self, time_s: float, drift: NDArray[np.float64]) -> Boxes:
         """Return where its box should be now: moved on as it moved last (a new one: as the others do)."""
         moved = (drift if self.speed is None else self.speed) * (time_s - self.last_seen_s)
         return self._box + np.tile(moved, 2)
 
-    def see(self, time_s: float, item: dict[str, Any]) -> None:
-        """Take in one more frame of the object."""
+    def see(self, time_s: float, place: int, frame: int, item: Item) -> None:
+        """Take in one more frame of the object: its time, place in the drive, and index."""
         box, passed = np.array(item["box"], float), time_s - self.last_seen_s
         if self.frames and passed > 0:
             self.speed = (box[:2] + box[2:] - self._box[:2] - self._box[2:]) / 2 / passed
         self._box, self.last_seen_s = box, time_s
         self.frames += 1
-        self.largest_size = max(self.largest_size, item["size"])
         self.best_recall = max(self.best_recall, item["recall"])
-        if self.first_detected_s is None and item["recall"] >= DETECTED_RECALL:
-            self.first_detected_s, self.detected_size = time_s, item["size"]
-            self.delay_s = time_s - self.first_seen_s
+        if item["size"] > self.largest_size:
+            self.largest_size, self.nearest_frame, self.nearest_box = item["size"], frame, tuple(item["box"])
+        if item["recall"] >= DETECTED_RECALL:
+            self._in_a_row = self._in_a_row + 1 if place == self._last_hit + 1 else 1
+            self._last_hit = place
+            if self.first_detected_s is None and self._in_a_row == DETECTED_FRAMES:
+                self.first_detected_s, self.detected_size = time_s, item["size"]
+                self.detected_frame, self.detected_box = frame, tuple(item["box"])
+                self.delay_s = time_s - self.first_seen_s
 
 
-def follow_objects(records: Sequence[dict[str, Any]]) -> list[ObjectTrack]:
+def components_on_drive(mask: NDArray[np.uint8], labels: NDArray[np.uint8] | None) -> dict[str, list[Item]]:
+    """Return what a drive's frame has to follow.
+
+    Args:
+        mask: uint8 [H, W], not 0 = anomaly.
+        labels: uint8 [H, W], 1 = anomaly, 0 = none, 255 = void; None where there are none.
+
+    Returns:
+        `drive_alarms`: `box`, `size` and `on_label` (whether it touches an object or void) of the mask's segments, the
+        largest first; and where there are labels `drive_objects`: `box`, `size` and `recall` of the objects.
+    """
+    binary = (mask != 0).view(np.uint8)
+    _, numbers, stats, _ = cv2.connectedComponentsWithStats(binary, connectivity=8)
+    labelled = numbers[labels != 0] if labels is not None else np.zeros(0, int)
+    touching = np.bincount(labelled, minlength=len(stats))
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    kept = [n for n in np.argsort(-areas, kind="stable")[:MAX_ALARMS] + 1 if areas[n - 1] >= SIZES.min_segment]
+    alarms = []
+    for n in kept:
+        x, y, width, height, size = stats[n].tolist()
+        alarms.append({"box": [x, y, x + width, y + height], "size": size, "on_label": bool(touching[n])})
+    if labels is None:
+        return {"drive_alarms": alarms}
+    found = match_components(binary, labels, SIZES)
+    rows = zip(found.box.tolist(), found.size.tolist(), found.recall.tolist(), strict=True)
+    objects = [dict(zip(("box", "size", "recall"), row, strict=True)) for row in rows]
+    return {"drive_alarms": alarms, "drive_objects": objects}
+
+
+def follow_objects(records: Iterable[dict[str, Any]]) -> list[ObjectTrack]:
     """Link the labelled components of the drives' frames to objects, by overlap of their boxes.
 
     Args:
@@ -91,45 +149,99 @@ def follow_objects(records: Sequence[dict[str, Any]]) -> list[ObjectTrack]:
     Returns:
         The objects, drive by drive, in the order of their appearance.
     """
-    drives: dict[str, list[dict[str, Any]]] = {}
-    for record in sorted((r for r in records if r.get("stamp_ns") is not None), key=lambda r: r["stamp_ns"]):
-        if "objects" in record:
-            drives.setdefault(record.get("drive", ""), []).append(record)
-    return [track for _, drive in sorted(drives.items()) for track in _follow(drive)]
+    return _follow([(record, record["drive_objects"]) for record in records if "drive_objects" in record])
 
 
-def _follow(usable: list[dict[str, Any]]) -> list[ObjectTrack]:
-    """Link the objects of one drive."""
+def follow_alarms(records: Iterable[dict[str, Any]]) -> list[ObjectTrack]:
+    """Link alarms that touch nothing labelled; return those that last for three frames in a row."""
+    frames = []
+    for record in records:
+        alarms = [item | {"recall": 1.0} for item in record.get("drive_alarms", ()) if not item["on_label"]]
+        frames.append((record, alarms))
+    return [track for track in _follow(frames) if track.first_detected_s is not None]
+
+
+def drive_lengths(records: Iterable[dict[str, Any]]) -> dict[str, float]:
+    """Return each drive's seconds from its first frame to its last."""
+    stamps: dict[str, list[int]] = {}
+    for record in records:
+        if record.get("stamp_ns") is not None:
+            stamps.setdefault(record.get("drive", ""), []).append(record["stamp_ns"])
+    return {drive: (max(these) - min(these)) / 1e9 for drive, these in sorted(stamps.items())}
+
+
+def drive_figures(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what a driver asks: how many objects are found, how soon, and how many alarms are false.
+
+    Args:
+        records: Per-frame records with stamps; where some have labels, only those count.
+
+    Returns:
+        `lengths_s` (drive -> seconds), `objects`, `objects_found`, `delay_s` (median over all objects, those never
+        found counting as infinite), `false_alarms_per_minute` - these four None without labels -, `alarms_per_minute`
+        (those that touch nothing labelled) and `alarms`, their tracks.
+    """
+    labelled = [record for record in records if "drive_objects" in record]
+    tracks = [track for track in follow_objects(labelled) if not track.is_glimpse]
+    alarms, lengths = follow_alarms(labelled or records), drive_lengths(labelled or records)
+    minutes = sum(lengths.values()) / 60
+    rate = len(alarms) / minutes if minutes else None
+    delays = [np.inf if track.delay_s is None else track.delay_s for track in tracks]
+    return {
+        "lengths_s": lengths,
+        "objects": len(tracks) if labelled else None,
+        "objects_found": int(np.isfinite(delays).sum()) if labelled else None,
+        "delay_s": float(np.median(delays)) if delays else None,
+        "false_alarms_per_minute": rate if labelled else None,
+        "alarms_per_minute": rate,
+        "alarms": [asdict(track) for track in alarms],
+    }
+
+
+def _follow(frames: Iterable[tuple[dict[str, Any], list[Item]]]) -> list[ObjectTrack]:
+    drives: dict[str, list[tuple[dict[str, Any], list[Item]]]] = {}
+    timed = [one for one in frames if one[0].get("stamp_ns") is not None]
+    for one in sorted(timed, key=lambda one: one[0]["stamp_ns"]):
+        drives.setdefault(one[0].get("drive", ""), []).append(one)
+    return [track for _, drive in sorted(drives.items()) for track in _follow_drive(drive)]
+
+
+def _follow_drive(frames: list[tuple[dict[str, Any], list[Item]]]) -> list[ObjectTrack]:
+    """Link the items of one drive's frames, in the order of their stamps."""
     tracks: list[ObjectTrack] = []
-    for record in usable:
-        time_s = (record["stamp_ns"] - usable[0]["stamp_ns"]) / 1e9
+    for place, (record, items) in enumerate(frames):
+        time_s = (record["stamp_ns"] - frames[0][0]["stamp_ns"]) / 1e9
         alive = [t for t in tracks if time_s - t.last_seen_s <= PATIENCE_S]
-        items, margin = record["objects"], MARGIN * record["width"]
         # The camera's turning moves everything alike.
         moving = [t.speed for t in alive if t.speed is not None]
         drift = np.median(moving, axis=0) if moving else np.zeros(2)
-        expected = [_grow(t.expected(time_s, drift), margin) for t in alive]
-        wide = [_grow(np.array(item["box"], float), margin) for item in items]
-        overlap = np.array([[_iou(e, b) for b in wide] for e in expected]).reshape(len(alive), len(items))
+        margin = MARGIN * record["width"]
+        overlap = _iou(
+            _grow([t.expected(time_s, drift) for t in alive], margin), _grow([i["box"] for i in items], margin)
+        )
         new = dict(enumerate(items))
         while overlap.size and overlap.max() >= LINK_IOU:
             row, column = (int(place) for place in np.unravel_index(int(overlap.argmax()), overlap.shape))
-            alive[row].see(time_s, new.pop(column))
+            alive[row].see(time_s, place, record["index"], new.pop(column))
             overlap[row], overlap[:, column] = 0, 0
         for item in new.values():
             tracks.append(ObjectTrack(time_s, time_s, item["size"], record.get("drive", "")))
-            tracks[-1].see(time_s, item)
+            tracks[-1].see(time_s, place, record["index"], item)
     return tracks
 
 
-def _grow(box: Box, margin: float) -> Box:
-    beyond = (box[2:] - box[:2]) * GROWTH / 2 + margin
-    return np.concatenate([box[:2] - beyond, box[2:] + beyond])
+def _grow(boxes: Sequence[Any], margin: float) -> Boxes:
+    table = np.array(boxes, np.float64).reshape(-1, 4)
+    beyond = (table[:, 2:] - table[:, :2]) * GROWTH / 2 + margin
+    return np.concatenate([table[:, :2] - beyond, table[:, 2:] + beyond], axis=1)
 
 
-def _iou(a: Box, b: Box) -> float:
-    shared = float(np.prod(np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0)))
-    return shared / float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - shared)
+def _iou(a: Boxes, b: Boxes) -> NDArray[np.float64]:
+    """Return the IoU of each pair, [A, B]."""
+    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
+    shared = np.maximum(high - low, 0).prod(axis=2)
+    of_a, of_b = (a[:, 2:] - a[:, :2]).prod(axis=1)[:, None], (b[:, 2:] - b[:, :2]).prod(axis=1)
+    return np.asarray(shared / (of_a + of_b - shared))
 
 
 def region_recall(records: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

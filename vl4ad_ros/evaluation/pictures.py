@@ -1,107 +1,118 @@
-"""Pictures for reports: a frame beside its overlay, and thumbnails; JPEG bytes."""
+"""Pictures for reports: a frame beside its overlay, and the overlay around an object; JPEG bytes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.evaluation.frames import Frame
+from vl4ad_ros.evaluation.frames import Frame, FrameSource
+from vl4ad_ros.evaluation.predictor import PredictorSpec, predictions
 from vl4ad_ros.io.drawing import draw_overlay
 from vl4ad_ros.io.files import write_bytes
 from vl4ad_ros.io.media import encode_jpeg
+from vl4ad_ros.runtime.frames import anomaly_mask
 
 TRUTH = (60, 255, 60)
 PANEL_WIDTH = 640
-THUMBNAIL_WIDTH = 208
 KEEP = 6
-TIMELINE = 48
+# A close-up is so many times as wide as what it shows, and at least this share of the frame's width.
+SURROUNDINGS, MIN_SHARE = 3.0, 0.3
+QUALITY = 82
+Box = tuple[int, ...]
+
+
+class Shot(NamedTuple):
+    """A picture to draw: of a frame by its index, or of the surroundings of a box in it (x0, y0, x1, y1)."""
+
+    frame: int
+    box: Box | None = None
 
 
 def fit_width(image: NDArray[Any], width: int, nearest: bool = False) -> NDArray[Any]:
     """Resize an image or a map to a width, keeping its proportions."""
     height = max(1, round(image.shape[0] * width / image.shape[1]))
     mode = cv2.INTER_NEAREST if nearest else cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (width, height), interpolation=mode))
+    return np.array(cv2.resize(image, (width, height), interpolation=mode))
 
 
-def pair_picture(frame: Frame, uncertainty: NDArray[np.float32], mask: NDArray[np.uint8]) -> bytes:
-    """Draw a frame with the outline of the true anomalies (green) beside the overlay."""
-    image = np.ascontiguousarray(fit_width(frame.image, PANEL_WIDTH))
-    height, width = image.shape[:2]
-    small = cv2.resize(uncertainty, (width, height), interpolation=cv2.INTER_LINEAR)
-    right = draw_overlay(image, np.asarray(small, np.float32), fit_width(mask, width, nearest=True))
-    left = image.copy()
-    if frame.labels is not None:
-        truth = fit_width((frame.labels == 1).astype(np.uint8), width, nearest=True)
-        outlines, _ = cv2.findContours(truth, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(left, outlines, -1, TRUTH, 2)
-    gap = np.full((height, 6, 3), 255, np.uint8)
-    return encode_jpeg(np.concatenate([left, gap, right], axis=1), 82)
+def ranked_frames(records: Sequence[dict[str, Any]]) -> dict[str, list[Shot]]:
+    """Return the `worst` and the `best` frames, at most `KEEP` of each, the most extreme first.
 
-
-def thumbnail(frame: Frame, uncertainty: NDArray[np.float32], mask: NDArray[np.uint8]) -> bytes:
-    """Draw a frame's overlay, small."""
-    image = fit_width(frame.image, THUMBNAIL_WIDTH)
-    return encode_jpeg(draw_overlay(image, uncertainty, fit_width(mask, THUMBNAIL_WIDTH, nearest=True)), 75)
-
-
-def timeline_indices(count: int) -> set[int]:
-    """Return the frames that get a thumbnail: all of a short source, evenly spread ones of a long one."""
-    return {int(i) for i in np.linspace(0, count - 1, min(count, TIMELINE)).round()} if count else set()
-
-
-@dataclass
-class Gallery:
-    """The few pictures that a report shows, chosen while the frames pass by.
-
-    Which ones are kept depends on the set of frames alone, so that merged parts equal the whole.
-
-    Attributes:
-        pictures: Kind (`worst`, `best`) -> (rank, index, JPEG) of the `KEEP` lowest ranks, ascending.
-        thumbnails: Index -> JPEG.
+    Worst is the lowest average precision of the frame; where a frame has no anomalies or no labels, frames with a
+    larger mask are worse. A labelled frame without anomalies is never best: it shows nothing when it is quiet.
     """
+    rank = {r["index"]: 2.0 - r["mask_share"] if r.get("ap") is None else r["ap"] for r in records}
+    telling = [r["index"] for r in records if r.get("ap") is not None or "objects" not in r]
+    return {
+        "worst": [Shot(index) for index in sorted(rank, key=lambda index: (rank[index], index))[:KEEP]],
+        "best": [Shot(index) for index in sorted(telling, key=lambda index: (-rank[index], index))[:KEEP]],
+    }
 
-    pictures: dict[str, list[tuple[float, int, bytes]]] = field(default_factory=lambda: {"worst": [], "best": []})
-    thumbnails: dict[int, bytes] = field(default_factory=dict)
 
-    def offer(
-        self, record: dict[str, Any], frame: Frame, uncertainty: NDArray[np.float32], mask: NDArray[np.uint8]
-    ) -> None:
-        """Keep a picture of the frame if it is among the worst or the best.
+def draw_pictures(
+    source: FrameSource, predictor: PredictorSpec, threshold: float, shots: Iterable[Shot]
+) -> dict[Shot, bytes]:
+    """Predict the frames of some pictures once more, and draw them; those that cannot be read any more are left out.
 
-        Worst is the lowest average precision of the frame; where a frame has no anomalies or no labels, frames with a
-        larger mask are worse.
-        """
-        ap = record.get("ap")
-        goodness = 2.0 - record["mask_share"] if ap is None else ap
-        ranks = {"worst": goodness, "best": -goodness}
-        if ap is None and frame.labels is not None:
-            del ranks["best"]  # A frame without anomalies shows nothing when it is quiet.
-        kept = {
-            kind: rank
-            for kind, rank in ranks.items()
-            if len(self.pictures[kind]) < KEEP or (rank, frame.index) < self.pictures[kind][-1][:2]
-        }
-        if kept:
-            data = pair_picture(frame, uncertainty, mask)
-            self._keep({kind: [(rank, frame.index, data)] for kind, rank in kept.items()})
+    Args:
+        source: The frames.
+        predictor: What predicts.
+        threshold: Of the anomaly mask.
+        shots: The pictures.
+    """
+    by_frame: dict[int, list[Shot]] = {}
+    for shot in shots:
+        by_frame.setdefault(shot.frame, []).append(shot)
+    drawn = {}
+    for frame, prediction in predictions(source, predictor, sorted(by_frame)) if by_frame else ():
+        uncertainty = prediction.uncertainty
+        mask = anomaly_mask(uncertainty, threshold)
+        for shot in by_frame[frame.index]:
+            pixels = (
+                _pair(frame, uncertainty, mask) if shot.box is None else _close_up(frame, uncertainty, mask, shot.box)
+            )
+            drawn[shot] = encode_jpeg(pixels, QUALITY)
+    return drawn
 
-    def merge(self, other: Gallery) -> None:
-        """Take over the pictures of another part."""
-        self._keep(other.pictures)
-        self.thumbnails |= other.thumbnails
 
-    def _keep(self, pictures: dict[str, list[tuple[float, int, bytes]]]) -> None:
-        for kind, new in pictures.items():
-            self.pictures[kind] = sorted([*self.pictures[kind], *new], key=lambda item: item[:2])[:KEEP]
+def save_pictures(folder: Path, records: Sequence[dict[str, Any]], pictures: dict[Shot, bytes]) -> None:
+    """Write the ranked frames' pictures into a folder: `worst-1.jpg`, the worst one, and so on."""
+    for kind, shots in ranked_frames(records).items():
+        for place, shot in enumerate(shots, start=1):
+            if shot in pictures:
+                write_bytes(folder / f"{kind}-{place}.jpg", pictures[shot])
 
-    def save(self, folder: Path) -> None:
-        """Write the pictures into a folder: `worst-1.jpg`, the worst one, and so on."""
-        for kind, kept in self.pictures.items():
-            for place, (_, _, data) in enumerate(kept, start=1):
-                write_bytes(folder / f"{kind}-{place}.jpg", data)
+
+def _pair(frame: Frame, uncertainty: NDArray[np.float32], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Draw a frame with the outline of the true anomalies (green) beside the overlay."""
+    left = fit_width(frame.image, PANEL_WIDTH)
+    right = draw_overlay(left, uncertainty, mask)
+    _outline(left, frame.labels)
+    return np.concatenate([left, np.full((len(left), 6, 3), 255, np.uint8), right], axis=1)
+
+
+def _close_up(frame: Frame, uncertainty: NDArray[np.float32], mask: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
+    """Draw the overlay around a box, in pixels of the map, with the outline of the true anomalies (green)."""
+    height, width = mask.shape
+    x0, y0, x1, y1 = box
+    share = min(1.0, max(MIN_SHARE, SURROUNDINGS * max((x1 - x0) / width, (y1 - y0) / height)))
+    wide, high = max(1, round(share * width)), max(1, round(share * height))
+    x = min(max((x0 + x1 - wide) // 2, 0), width - wide)
+    y = min(max((y0 + y1 - high) // 2, 0), height - high)
+    window = np.s_[y : y + high, x : x + wide]
+    image = frame.image if frame.image.shape[:2] == mask.shape else cv2.resize(frame.image, (width, height))
+    drawn = draw_overlay(fit_width(image[window], PANEL_WIDTH), uncertainty[window], mask[window])
+    _outline(drawn, None if frame.labels is None else frame.labels[window])
+    return drawn
+
+
+def _outline(drawn: NDArray[np.uint8], labels: NDArray[np.uint8] | None) -> None:
+    if labels is not None:
+        truth = cv2.resize((labels == 1).astype(np.uint8), drawn.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+        outlines, _ = cv2.findContours(truth, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(drawn, outlines, -1, TRUTH, 2)

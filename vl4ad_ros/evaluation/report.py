@@ -12,36 +12,98 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from vl4ad_ros.evaluation.charts import Chart, Series, draw_charts
+from vl4ad_ros.evaluation.pictures import Shot, ranked_frames
 from vl4ad_ros.evaluation.result import EvaluationResult
 from vl4ad_ros.io.files import write_text
 
 WIDE = 9.0
+# So many have pictures, those seen longest; all are on the timeline.
+PICTURED = {"objects": 40, "alarms": 12}
 
 
-def write_report(path: Path, result: EvaluationResult) -> None:
-    """Write the report, an HTML file that needs no other file and no network."""
+def chosen_pictures(result: EvaluationResult) -> list[Shot]:
+    """Return the pictures that the report of a result shows."""
+    ranked = ranked_frames(result.records)
+    shots = ranked["worst"] + ranked["best"]
+    for card in _cards(result.summary, "objects") + _cards(result.summary, "alarms"):
+        shots += [shot for _, shot in card["shots"]]
+    return list(dict.fromkeys(shots))
+
+
+def write_report(path: Path, result: EvaluationResult, pictures: dict[Shot, bytes]) -> None:
+    """Write the report, an HTML file that needs no other file and no network.
+
+    Args:
+        path: The file.
+        result: What was found.
+        pictures: The `chosen_pictures`, drawn.
+    """
     # Every value is escaped; charts are ours and marked so.
     environment = Environment(
         loader=PackageLoader("vl4ad_ros.evaluation", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters |= {"percent": percent, "number": number, "data_uri": data_uri, "pretty": pretty}
-    by_index = {record["index"]: record for record in result.records}
-    kept = result.gallery.pictures
+    summary = result.summary
+    objects = _cards(summary, "objects")
     page = environment.get_template("report.html.j2").render(
-        s=result.summary,
-        title=f"{result.summary['source'].get('name', 'frames')}: {result.summary['detector'].get('bundle', 'scores')}",
-        headline=headline(result.summary),
+        s=summary,
+        title=f"{summary['source'].get('name', 'frames')}: {summary['detector'].get('bundle', 'scores')}",
+        words=drive_in_words(summary),
+        headline=headline(summary),
         charts=charts(result),
-        worst=[(by_index[index], data) for _, index, data in kept["worst"]],
-        best=[(by_index[index], data) for _, index, data in kept["best"]],
-        timeline=[(by_index[index], data) for index, data in sorted(result.gallery.thumbnails.items())],
+        records={record["index"]: record for record in result.records},
+        ranked=ranked_frames(result.records),
+        pictures=pictures,
+        lengths=summary["drive"]["lengths_s"] if summary["drive"] else {},
+        objects=objects,
+        found=[card for card in objects if card["first_detected_s"] is not None],
+        missed=[card for card in objects if card["first_detected_s"] is None],
+        alarms=_cards(summary, "alarms"),
+        alarm_name="alarm" if summary["drive"] and summary["drive"]["objects"] is None else "false alarm",
         details={
-            key: result.summary[key]
+            key: summary[key]
             for key in ("source", "detector", "settings", "versions", "hardware")
-            if result.summary.get(key) is not None
+            if summary.get(key) is not None
         },
     )
     write_text(path, page)
+
+
+def _cards(summary: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    """Return the tracks of a drive's objects or alarms, with number and pictures; of many the first ones have some."""
+    if not summary["drive"]:
+        return []
+    tracks = (summary["objects"] or {"tracks": []})["tracks"] if kind == "objects" else summary["drive"]["alarms"]
+    shown = sorted(range(len(tracks)), key=lambda place: -tracks[place]["frames"])[: PICTURED[kind]]
+    cards = []
+    for place, track in enumerate(tracks):
+        shots = [
+            ("nearest" if kind == "objects" else "largest", Shot(track["nearest_frame"], tuple(track["nearest_box"])))
+        ]
+        if kind == "objects" and track["detected_frame"] is not None:
+            shots.insert(0, ("first detected", Shot(track["detected_frame"], tuple(track["detected_box"]))))
+        cards.append(track | {"number": place + 1, "shots": shots if place in shown else []})
+    return cards
+
+
+def drive_in_words(summary: dict[str, Any]) -> str:
+    """Return what a driver asks first as one line: obstacles found, how soon, false alarms, latency; empty if none."""
+    drive, live = summary["drive"], summary["live"]
+    if not drive:
+        return ""
+    parts = []
+    if drive["objects"]:
+        found = f"{drive['objects_found']} of {drive['objects']} obstacles found"
+        soon = "" if drive["delay_s"] is None else f", typically {drive['delay_s']:.1f} s after they appear"
+        parts.append(found + soon)
+    if drive["alarms_per_minute"] is not None:
+        kind, rate = "alarms" if drive["objects"] is None else "false alarms", drive["alarms_per_minute"]
+        parts.append(f"{rate:.{int(rate < 10)}f} {kind} a minute")
+    if live:
+        parts.append(f"{number(live['latency_ms']['p50'])} ms from camera to map")
+    elif summary["latency_ms"].get("total"):
+        parts.append(f"{number(summary['latency_ms']['total']['p50'])} ms of computing a frame")
+    return "; ".join(parts)
 
 
 def headline(summary: dict[str, Any]) -> list[tuple[str, str]]:
@@ -52,7 +114,7 @@ def headline(summary: dict[str, Any]) -> list[tuple[str, str]]:
         figures += [(name, percent(pixel[key])) for name, key in (("AP", "ap"), ("FPR95", "fpr95"), ("AUROC", "auroc"))]
         figures.append(("component F1", percent(summary["components"]["f1_mean"])))
     if objects:
-        figures.append(("objects detected", f"{objects['detected']} of {objects['count']}"))
+        figures.insert(0, ("obstacles found", f"{objects['detected']} of {objects['count']}"))
     if not pixel:
         figures.append(("frames with an alarm", percent(summary["alarms"]["share_of_frames"])))
     if live:

@@ -18,8 +18,7 @@ from vl4ad_ros.evaluation.component_metrics import summarise
 from vl4ad_ros.evaluation.frames import fault_sentences
 from vl4ad_ros.evaluation.histograms import COARSE_BINS, calibration, calibration_error, fold, region_overlap
 from vl4ad_ros.evaluation.measure import Measurements
-from vl4ad_ros.evaluation.objects import MIN_FRAMES, follow_objects, region_recall
-from vl4ad_ros.evaluation.pictures import Gallery
+from vl4ad_ros.evaluation.objects import drive_figures, follow_objects, region_recall
 from vl4ad_ros.evaluation.pixel_metrics import Curve, exact_result
 from vl4ad_ros.io.checked import read_json, validate
 from vl4ad_ros.io.errors import Vl4adError
@@ -56,7 +55,6 @@ class EvaluationResult:
         histograms: uint32 [F, 2, 1024] per frame: negatives and positives by coarse bin of uncertainty.
         calibration: float64 [3, 15], see `histograms.calibration`, over all labelled frames.
         curve: Counts over about 400 thresholds.
-        gallery: The report's pictures.
     """
 
     summary: dict[str, Any]
@@ -64,7 +62,6 @@ class EvaluationResult:
     histograms: NDArray[np.uint32]
     calibration: NDArray[np.float64]
     curve: Curve
-    gallery: Gallery
 
 
 def percentiles(values: Iterable[float]) -> dict[str, float | int | None]:
@@ -108,6 +105,7 @@ def summarise_run(
         "calibration_error": calibration_error(calibrated) if labelled else None,
         "regions": region_recall(labelled) if labelled else None,
         "objects": _objects(labelled) if labelled and is_drive else None,
+        "drive": drive_figures(records) if is_drive else None,
         "alarms": _alarms(records),
         "latency_ms": {stage: percentiles(r["latency_ms"].get(stage, math.nan) for r in records) for stage in stages},
         "live": live,
@@ -116,7 +114,7 @@ def summarise_run(
     indices = sorted(found.histograms)
     stacked = np.array([found.histograms[i] for i in indices], np.uint32)
     curve = found.pixels.curve().thin(CURVE_POINTS)
-    return EvaluationResult(finite(summary), records, stacked, calibrated, curve, found.gallery)
+    return EvaluationResult(finite(summary), records, stacked, calibrated, curve)
 
 
 def _image_figures(records: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
@@ -137,7 +135,7 @@ def _components(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _objects(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     everything = follow_objects(records)
-    tracks = [t for t in everything if t.frames >= MIN_FRAMES]
+    tracks = [t for t in everything if not t.is_glimpse]
     delays = [t.delay_s for t in tracks if t.delay_s is not None]
     return {
         "glimpses": len(everything) - len(tracks),

@@ -17,7 +17,6 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from vl4ad_ros.evaluation.component_metrics import track
 from vl4ad_ros.evaluation.frames import FrameSource, fault_sentences
 from vl4ad_ros.evaluation.measure import Measurements
-from vl4ad_ros.evaluation.pictures import timeline_indices
 from vl4ad_ros.evaluation.predictor import DetectorSpec, PredictorSpec, predictions
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.provenance import provenance
@@ -58,15 +57,14 @@ def evaluate_part(
     source: FrameSource,
     predictor: PredictorSpec,
     settings: EvaluationSettings,
-    thumbnails: frozenset[int],
     indices: Sequence[int],
     progress: Progress | None = None,
 ) -> Measurements:
-    """Evaluate some frames of a source, one after the other; `thumbnails` are those that get one."""
+    """Evaluate some frames of a source, one after the other."""
     found = settings.measurements()
     report = progress or (lambda frames: None)
     for frame, prediction in predictions(source, predictor, indices):
-        found.add(frame, prediction, frame.index in thumbnails)
+        found.add(frame, prediction)
         report(1)
     report(len(indices) - len(found.records))
     found.problems += source.found
@@ -96,12 +94,11 @@ def evaluate(
         Vl4adError: What a part raised, or if no frame could be read.
     """
     indices = settings.indices(len(source))
-    thumbnails = frozenset(indices[place] for place in timeline_indices(len(indices)))
     if jobs == 1 and ray_address is None:
-        merged = evaluate_part(source, predictor, settings, thumbnails, indices, progress)
+        merged = evaluate_part(source, predictor, settings, indices, progress)
     else:
         merged = settings.measurements()
-        part = partial(_evaluate_on_one_core, source, predictor, settings, thumbnails)
+        part = partial(_evaluate_on_one_core, source, predictor, settings)
         for found in _spread(part, indices, jobs, ray_address):
             merged.merge(found)
             if progress is not None:
@@ -116,14 +113,13 @@ def _evaluate_on_one_core(
     source: FrameSource,
     predictor: PredictorSpec,
     settings: EvaluationSettings,
-    thumbnails: frozenset[int],
     indices: Sequence[int],
 ) -> Measurements:
     """Evaluate a part in a process beside others: each takes one core, unless the detector's threads were named."""
     cv2.setNumThreads(1)
     if isinstance(predictor, DetectorSpec) and predictor.threads == 0:
         predictor = replace(predictor, threads=1)
-    return evaluate_part(source, predictor, settings, thumbnails, indices)
+    return evaluate_part(source, predictor, settings, indices)
 
 
 def _spread(
