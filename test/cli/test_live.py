@@ -207,7 +207,7 @@ def test_the_demo_measures_a_live_run_of_a_bag(
     assert main(["demo", "--bag", str(bag), "--out", str(out), *options, "--rate", "0.5"]) == 0
     shown = capsys.readouterr().out
     assert str(out / "report.html") in shown
-    assert "AP" in shown
+    assert "AP" in shown and "from camera to map" in shown
     result = json.loads((out / "result.json").read_text())
     live = result["live"]
     assert live["sent"] == 12

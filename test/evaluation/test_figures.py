@@ -357,3 +357,8 @@ def test_a_chart_shows_its_points_and_escapes_text() -> None:
     ElementTree.fromstring(svg)
     assert "a &lt; b" in svg and "a < b" not in svg
     assert "http" not in svg.replace("http://www.w3.org", "")
+
+
+def test_a_chart_without_a_range_fits_its_values() -> None:
+    svg = draw_charts([Chart([Series("", [0, 40, 80], [0.0, 300.0, 600.0])], "seconds", "ms")])
+    assert ">80<" in svg and ">600<" in svg

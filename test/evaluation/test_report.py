@@ -99,6 +99,6 @@ def test_a_page_needs_no_other_file(how: dict[str, Any], tmp_path: Path) -> None
 
 def test_a_data_set_opens_with_figures_and_folds_its_tables(tmp_path: Path) -> None:
     page, text = page_of(of_frames(is_drive=False), tmp_path / "report.html")
-    assert text.index('class="figures"') < text.index("Worst frames")
+    assert text.index('class="figures"') < text.index(">Best frames") < text.index(">Worst frames")
     assert page.folds[:3] == [True, False, False]
     assert "Timeline" not in text

@@ -14,9 +14,7 @@ WIDTH, HEIGHT = 4.4, 2.6
 # Read on white and on black alike.
 COLOURS = ("#3b86c8", "#d1495b", "#2a9d5c", "#b07d12")
 REFERENCE = "#888888"
-# Stand-ins for the page's own colours, of light and dark, which Matplotlib does not know.
-THEMED = {"#010203": "currentColor", "#040506": "var(--line, #ddd)"}
-INK, GRID = THEMED
+INK, GRID, PAPER = "#1d2330", "#d9dde5", "#ffffff"
 
 
 @dataclass(frozen=True)
@@ -64,15 +62,15 @@ def draw_charts(charts: Sequence[Chart], width: float = WIDTH) -> str:
         for number, chart in enumerate(charts, start=1):
             _draw(figure.add_subplot(1, len(charts), number), chart)
         about = {"Date": None, "Creator": None, "Format": None, "Type": None}
-        figure.savefig(svg, format="svg", metadata=about, transparent=True)
+        figure.savefig(svg, format="svg", metadata=about)
     text = svg.getvalue()
-    for colour, themed in THEMED.items():
-        text = text.replace(colour, themed)
     return text[text.index("<svg") :].rstrip()
 
 
 def _draw(axes: Axes, chart: Chart) -> None:
-    axes.set(xlabel=chart.x_label, ylabel=chart.y_label, xlim=chart.x_range, ylim=chart.y_range)
+    axes.set(xlabel=chart.x_label, ylabel=chart.y_label)
+    # A limit of None would keep the axis from fitting the values.
+    axes.set(**{name: limits for name, limits in (("xlim", chart.x_range), ("ylim", chart.y_range)) if limits})
     axes.grid(color=GRID)
     for line, own_colour in zip(chart.series, COLOURS * len(chart.series), strict=False):
         colour, dashes = (REFERENCE, "--") if line.dashed else (own_colour, "-")

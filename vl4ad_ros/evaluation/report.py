@@ -11,7 +11,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from vl4ad_ros.evaluation.charts import Chart, Series, draw_charts
+from vl4ad_ros.evaluation.charts import GRID, INK, PAPER, Chart, Series, draw_charts
 from vl4ad_ros.evaluation.pictures import Shot, ranked_frames
 from vl4ad_ros.evaluation.result import EvaluationResult
 from vl4ad_ros.io.files import write_text
@@ -131,9 +131,14 @@ def headline(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 def charts(result: EvaluationResult) -> dict[str, Markup]:
     """Return the charts that the result allows, by name."""
-    # The text in them is escaped.
-    drawn = {name: Markup(draw_charts([chart])) for name, chart in _of_pixels(result).items()}
-    return drawn | {name: Markup(draw_charts([chart], WIDE)) for name, chart in _over_frames(result.records).items()}
+    drawn = {name: draw_charts([chart]) for name, chart in _of_pixels(result).items()}
+    drawn |= {name: draw_charts([chart], WIDE) for name, chart in _over_frames(result.records).items()}
+    return {name: _themed(svg) for name, svg in drawn.items()}
+
+
+def _themed(svg: str) -> Markup:
+    """Give a chart the page's own colours, of light or dark; the text in it is escaped."""
+    return Markup(svg.replace(INK, "currentColor").replace(GRID, "var(--line)").replace(PAPER, "none"))
 
 
 def _of_pixels(result: EvaluationResult) -> dict[str, Chart]:
