@@ -41,7 +41,8 @@ def draw_overlay(
         RGB, uint8 [H, W, 3], a new array.
     """
     height, width = image.shape[:2]
-    share = np.asarray(uncertainty * np.float32(MAP if mask is None else TINT), dtype=np.float32)
+    # Squared beside alarms: what is half uncertain, the edge of every tree, shall not be looked at.
+    share = np.asarray(uncertainty * MAP if mask is None else uncertainty**2 * TINT, dtype=np.float32)
     if share.shape != (height, width):
         share = np.asarray(cv2.resize(share, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
     outlines: Sequence[Any] = ()
@@ -94,7 +95,7 @@ def draw_legend(drawn: NDArray[np.uint8], threshold: float | None = None) -> Non
         return  # A picture so small has no room for it.
     cv2.rectangle(drawn, *box, (0, 0, 0), cv2.FILLED)
     levels = np.linspace(0, 1, width, dtype=np.float32)
-    share = levels * MAP if threshold is None else np.where(levels < threshold, levels * TINT, FILL)
+    share = levels * MAP if threshold is None else np.where(levels < threshold, levels**2 * TINT, FILL)
     grey = np.full((height, width, 3), 128, dtype=np.uint8)
     drawn[top : top + height, left : left + width] = _tinted(grey, share.astype(np.float32)[None].repeat(height, 0))
     draw_text(drawn, "0", (left - round(12 * scale), top + height), 0.4)

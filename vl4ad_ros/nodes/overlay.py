@@ -218,7 +218,8 @@ def _draw_regions(drawn: NDArray[np.uint8], regions: Sequence[Region], size: tup
         right = round((region.x + region.width) * scale_x) - 1 + margin
         bottom = round((region.y + region.height) * scale_y) - 1 + margin
         cv2.rectangle(drawn, (left, top), (right, bottom), BOX, 1)
-        draw_text(drawn, f"{region.mean:.2f}", (left + 3, top - 4), 0.4)
+        track = f"#{region.id} " if region.id else ""
+        draw_text(drawn, f"{track}{region.mean:.2f}", (left + 3, top - 4), 0.4)
 
 
 def main(args: Sequence[str] | None = None) -> int:
