@@ -190,7 +190,7 @@ def read_result(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], NDA
 def _record(line: bytes, place: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Vl4adError(f"{place}: not JSON ({error}).") from error
     validate(_Record, record, place)
     return dict(record)

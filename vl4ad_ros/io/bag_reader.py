@@ -15,6 +15,7 @@ from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.files import check_regular
 from vl4ad_ros.io.images import message_to_array, message_to_rgb
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -84,6 +85,7 @@ class BagReader(AbstractContextManager["BagReader"]):
         self.path = Path(path)
         if not self.path.exists():
             raise Vl4adError(f"There is no bag {self.path}.")
+        check_regular(self.path)
         if not is_bag(self.path):
             raise Vl4adError(
                 f"{self.path} is no bag: expected a folder with metadata.yaml or a file {', '.join(SUFFIXES)}; "

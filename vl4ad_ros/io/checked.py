@@ -13,10 +13,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.files import check_regular
 
 Model = TypeVar("Model", bound=BaseModel)
 
 INTEGER, TEXT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:str"
+MAX_TEXT = 64 << 20  # bytes
 _PLAIN_NUMBER = re.compile("0|[1-9][0-9]*")
 
 
@@ -116,11 +118,16 @@ def read_json(path: str | Path) -> Any:
 
 
 def _parsed(path: str | Path, kind: str, parse: Callable[[str], Any]) -> Any:
+    check_regular(path)
     try:
+        if (size := Path(path).stat().st_size) > MAX_TEXT:
+            raise Vl4adError(f"{size} bytes are too many for a {kind} file")
         return parse(Path(path).read_text(encoding="utf-8"))
     except Vl4adError as error:
         raise Vl4adError(f"{path}: {error}.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise Vl4adError(f"{path}: cannot be read as {kind} ({error}).") from error
-    except (yaml.YAMLError, json.JSONDecodeError) as error:
+    except RecursionError as error:
+        raise Vl4adError(f"{path}: not valid {kind} (nested too deeply).") from error
+    except Exception as error:  # besides its own errors, whatever Python's int, dates and bools make of a value
         raise Vl4adError(f"{path}: not valid {kind} ({' '.join(str(error).split())}).") from error

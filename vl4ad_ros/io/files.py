@@ -8,6 +8,7 @@ import json
 import math
 import os
 import socket
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
+
+MAX_SAFETENSORS_HEADER = 16 << 20  # bytes; a network of 1,000 tensors has 0.1 MB
 
 
 @contextlib.contextmanager
@@ -94,12 +97,39 @@ def finite(content: Any) -> Any:
     return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
+def check_regular(path: str | Path) -> None:
+    """Refuse what blocks or never ends when it is read; a missing file is left to its reader.
+
+    Raises:
+        Vl4adError: If it is a pipe, a device or a socket.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        mode = Path(path).stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise Vl4adError(f"{path}: not a regular file (a pipe, a device or a socket).")
+
+
+def check_safetensors(path: str | Path) -> None:
+    """Check a safetensors file before its library parses the header.
+
+    Raises:
+        Vl4adError: If it is no regular file, or its header is larger than that of any network.
+        OSError: If it cannot be read.
+    """
+    check_regular(path)
+    with Path(path).open("rb") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+    if size > MAX_SAFETENSORS_HEADER:
+        raise Vl4adError(f"{path}: not safetensors, or damaged (its header claims {size} bytes).")
+
+
 def read_bytes(path: Path) -> bytes:
     """Read a file.
 
     Raises:
-        Vl4adError: If it is missing or cannot be read.
+        Vl4adError: If it is missing, no regular file, or cannot be read.
     """
+    check_regular(path)
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
@@ -114,6 +144,7 @@ def read_npy(path: str | Path) -> NDArray[Any]:
     Raises:
         Vl4adError: If the file cannot be read as one.
     """
+    check_regular(path)
     try:
         array = np.load(path, allow_pickle=False)
         if not isinstance(array, np.ndarray):
@@ -130,6 +161,7 @@ def read_npz(path: str | Path, names: Sequence[str] | None = None) -> dict[str, 
     Raises:
         Vl4adError: If the file cannot be read as one, or lacks an array.
     """
+    check_regular(path)
     try:
         stored = np.load(path, allow_pickle=False)
         if isinstance(stored, np.ndarray):
@@ -145,7 +177,8 @@ def read_npz(path: str | Path, names: Sequence[str] | None = None) -> dict[str, 
 
 
 def sha256_file(path: str | Path) -> str:
-    """Return the SHA-256 of a file's content, in hexadecimal."""
+    """Return the SHA-256 of a file's content, in hexadecimal; one that is no regular file is an error."""
+    check_regular(path)
     digest = hashlib.sha256()
     with Path(path).open("rb") as stream:
         while block := stream.read(1 << 20):

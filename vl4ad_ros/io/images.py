@@ -5,7 +5,6 @@ Encoding names and layouts: REP 118 and sensor_msgs/image_encodings.hpp, with th
 
 from __future__ import annotations
 
-import io
 import sys
 from array import array
 from collections.abc import Callable
@@ -15,14 +14,15 @@ from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
-import PIL.Image
 from numpy.typing import NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.picture_header import picture_size
 
 U8 = NDArray[np.uint8]
 Data: TypeAlias = "bytes | bytearray | memoryview | array[int] | U8"
 MIN_SIDE, MAX_SIDE, MAX_PIXELS = 8, 16384, 64 << 20
+COMPRESSED = ("JPEG", "PNG")  # what image_transport sends
 HOST_IS_BIG_ENDIAN = sys.byteorder == "big"
 
 
@@ -193,7 +193,7 @@ def _nv24(height: int, width: int, step: int, data: Data) -> U8:
 
 
 def decode_compressed(image_format: str, data: Data) -> U8:
-    """Turn the fields of a sensor_msgs/CompressedImage (JPEG, PNG, ...) into an RGB array.
+    """Turn the fields of a sensor_msgs/CompressedImage (JPEG or PNG) into an RGB array.
 
     Args:
         image_format: As image_transport writes it, e.g. `jpeg` or `bgr8; jpeg compressed bgr8`.
@@ -203,7 +203,7 @@ def decode_compressed(image_format: str, data: Data) -> U8:
         RGB, uint8 [height, width, 3].
 
     Raises:
-        BadImageError: If the bytes are not a picture, or one of an absurd size.
+        BadImageError: If the bytes are no JPEG or PNG, or one of an absurd size.
     """
     bgr = np.asarray(_decode_picture(image_format, data, cv2.IMREAD_COLOR), dtype=np.uint8)
     if "compressed rgb" in image_format:  # image_transport stored RGB as it was: the decoder's "BGR" is RGB already.
@@ -215,13 +215,10 @@ def _decode_picture(image_format: str, data: Data, flags: int) -> NDArray[Any]:
     if len(data) == 0:
         raise BadImageError("empty", "The compressed image is empty.")
     try:
-        # A damaged header may announce gigabytes: look before OpenCV makes room for them.
-        with PIL.Image.open(io.BytesIO(bytes(data))) as header:
-            width, height = header.size
-    except Exception as error:  # Whatever its parser stumbles over.
-        raise BadImageError(
-            "compressed data", f"The {len(data)} bytes of format {image_format!r:.60} are not a picture."
-        ) from error
+        height, width = picture_size(bytes(data), COMPRESSED)
+    except Vl4adError as error:
+        sentence = f"The compressed image of format {image_format!r:.60} is no JPEG or PNG to decode: {error}."
+        raise BadImageError("compressed data", sentence) from error
     _check_size(height, width)
     try:
         # Orientation tags are a photographer's; the camera's calibration is for the pixels as they lie.

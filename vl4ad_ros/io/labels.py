@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.files import read_bytes
+from vl4ad_ros.io.picture_header import FORMATS, picture_size
 
 VOID = 255
 # Set in the value of a colour: 0x0000ff is not the index 255.
@@ -28,12 +29,14 @@ def read_label_values(path: Path) -> NDArray[np.int32]:
     Raises:
         Vl4adError: If the file cannot be read or is no image.
     """
+    data = read_bytes(path)
     try:
-        with Image.open(io.BytesIO(read_bytes(path))) as image:
+        picture_size(data)
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             # A palette's indices are the labels; its colours are for people.
             straight = image if image.mode in ("P", "L", "1", "I", "I;16", "I;16B") else image.convert("RGB")
             values = np.asarray(straight).astype(np.int32)
-    except (UnidentifiedImageError, OSError, ValueError) as error:
+    except Exception as error:  # whatever its parsers stumble over
         raise Vl4adError(f"{path} is no label image that can be read ({error}).") from error
     if values.ndim == 2:
         return values

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.files import read_bytes, write_bytes
+from vl4ad_ros.io.files import check_regular, read_bytes, write_bytes
+from vl4ad_ros.io.picture_header import picture_size
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
@@ -31,12 +32,16 @@ def read_picture(path: Path, as_stored: bool = False) -> NDArray[np.uint8]:
         as_stored: Whether to leave the EXIF orientation alone: labels are drawn on the pixels as they are stored.
 
     Raises:
-        Vl4adError: If it is missing or no picture.
+        Vl4adError: If it is missing, no picture, or too large.
     """
     data = read_bytes(path)
+    try:
+        picture_size(data)
+    except Vl4adError as error:
+        raise Vl4adError(f"{path}: {error}.") from error
     mode = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if as_stored else 0)
     # From memory: OpenCV's own reading does not tell a missing file from a broken one.
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), mode) if data else None
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
     if pixels is None:
         raise Vl4adError(f"{path}: not a picture, or damaged ({len(data)} bytes).")
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
@@ -68,6 +73,7 @@ class Video(AbstractContextManager["Video"]):
         Raises:
             Vl4adError: If it is missing or cannot be decoded.
         """
+        check_regular(path)
         if not path.is_file():
             raise Vl4adError(f"There is no file {path}.")
         self.path = path

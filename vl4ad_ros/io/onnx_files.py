@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.files import check_regular
 
 # Every way from a model to its tensors, in onnx.proto's field numbers: message -> number -> message.
 MESSAGES: dict[str, dict[int, str]] = {
@@ -44,6 +45,7 @@ def external_data(path: Path) -> list[str]:
     Raises:
         Vl4adError: If it cannot be read, is cut off, or is not ONNX.
     """
+    check_regular(path)
     try:
         with path.open("rb") as stream:
             return sorted(_WireFile(stream).locations())

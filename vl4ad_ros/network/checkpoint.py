@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vl4ad_ros.io.checked import read_json, validate
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.files import atomic_write, write_text
+from vl4ad_ros.io.files import atomic_write, check_safetensors, write_text
 from vl4ad_ros.network.config import PRESETS, NetworkConfig
 from vl4ad_ros.network.fcclip import refuse_differences
 from vl4ad_ros.network.model import VL4ADNetwork
@@ -86,6 +86,7 @@ def load_network(folder: str | Path) -> VL4ADNetwork:
         raise Vl4adError(f"{path}: not a network, it has no {CONFIG}; make one with 'vl4ad import-fcclip' or 'train'.")
     network = VL4ADNetwork(load_config(path))
     try:
+        check_safetensors(path / WEIGHTS)
         tensors = load_file(str(path / WEIGHTS))
     except (OSError, SafetensorError) as error:
         raise Vl4adError(f"{path / WEIGHTS}: cannot be read ({error}).") from error
@@ -134,12 +135,13 @@ def load_bundled_network(bundle: ModelBundle) -> nn.Module:
 
 def _load_small(path: Path) -> SmallDetector:
     try:
+        check_safetensors(path)
         with safe_open(str(path), framework="pt") as stream:
             meta = json.loads((stream.metadata() or {}).get("vl4ad", "{}"))
         if meta.pop("format", None) != _SMALL_FORMAT:
             raise Vl4adError(f"{path}: not a small network of this version.")
         network = SmallDetector(SmallNetwork(**meta), torch.ones(meta["text_dim"]))
         network.load_state_dict(load_file(str(path)))
-    except (OSError, SafetensorError, RuntimeError, TypeError, KeyError, json.JSONDecodeError) as error:
+    except (OSError, SafetensorError, RuntimeError, TypeError, KeyError, ValueError, RecursionError) as error:
         raise Vl4adError(f"{path}: cannot be read as a small network ({error}).") from error
     return network.eval()

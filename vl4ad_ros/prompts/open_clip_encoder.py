@@ -21,6 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.files import check_safetensors
 from vl4ad_ros.prompts.encoders import OPEN_CLIP_PREFIX as PREFIX
 
 # Names of the weights in a hub repository, the safe format first.
@@ -127,6 +128,7 @@ def _is_text_tower(file: Path) -> bool:
     """Whether a file holds the text tower alone, as `vl4ad import-fcclip` writes it."""
     if file.suffix != ".safetensors":
         return False
+    check_safetensors(file)
     with safe_open(str(file), framework="numpy") as stream:
         return not any(key.startswith("visual.") for key in stream.keys())  # noqa: SIM118 - not a dict
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.files import check_regular
 from vl4ad_ros.io.resources import config_file
 from vl4ad_ros.random_word.settings import BUILT_IN, PromptFamily, WordSettings
 
@@ -43,6 +44,7 @@ def load_words(settings: WordSettings, family: PromptFamily) -> tuple[str, ...]:
         Vl4adError: If the file cannot be read or leaves fewer than 10 words.
     """
     path = config_file("random_word/words.txt") if settings.dictionary == BUILT_IN else Path(settings.dictionary)
+    check_regular(path)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

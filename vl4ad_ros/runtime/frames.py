@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import cv2
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.media import read_picture
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 from vl4ad_ros.runtime.regions import Region, find_regions
 from vl4ad_ros.runtime.scores import to_uncertainty
@@ -60,9 +62,10 @@ class RoiMask:
         Raises:
             Vl4adError: If it cannot be read or is black all over.
         """
-        image = cv2.imread(path, cv2.IMREAD_GRAYSCALE)
-        if image is None:
-            raise Vl4adError(f"roi_masks: '{path}' cannot be read as an image.")
+        try:
+            image = cv2.cvtColor(read_picture(Path(path)), cv2.COLOR_RGB2GRAY)
+        except Vl4adError as error:
+            raise Vl4adError(f"roi_masks: {error}") from error
         # Half-way, not at 0: a JPEG's black is seldom 0 everywhere.
         self._outside = np.asarray(image < 128)
         if self._outside.all():

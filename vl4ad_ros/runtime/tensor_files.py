@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.files import atomic_write
+from vl4ad_ros.io.files import atomic_write, check_safetensors
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
@@ -44,11 +44,13 @@ def load_tensors(path: str | Path, format: str, kind: str, command: str) -> tupl
         Vl4adError: If the file is missing, not safetensors, or of another format.
     """
     try:
+        check_safetensors(path)
         with safe_open(str(path), framework="numpy") as stream:
             entry = (stream.metadata() or {}).get("vl4ad")
             tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118 - not a dict
         meta = json.loads(entry or "{}")
-    except (OSError, SafetensorError, TypeError, ValueError) as error:  # TypeError: bfloat16, which NumPy lacks
+    except (OSError, SafetensorError, TypeError, ValueError, RecursionError) as error:
+        # TypeError: bfloat16, which NumPy lacks
         raise Vl4adError(f"{path}: cannot be read as a {kind} ({error}).") from error
     if not isinstance(meta, dict) or meta.pop("format", None) != format:
         raise Vl4adError(f"{path}: not a {kind} of this version; make one with '{command}'.")

@@ -1,0 +1,142 @@
+"""Files made to break a reader: each ends in one sentence that names it, soon and in little memory."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from vl4ad_ros.io.checked import read_json, read_yaml
+from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.files import read_bytes, read_npy, read_npz, sha256_file
+from vl4ad_ros.io.images import decode_compressed
+from vl4ad_ros.io.labels import read_label_values
+from vl4ad_ros.io.media import Video, read_picture
+from vl4ad_ros.io.onnx_files import external_data
+from vl4ad_ros.runtime.frames import RoiMask
+from vl4ad_ros.runtime.tensor_files import load_tensors
+
+Reader = Callable[[Path], Any]
+PICTURE = np.random.default_rng(18).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+
+
+def encoded(suffix: str) -> bytes:
+    return cv2.imencode(suffix, PICTURE)[1].tobytes()
+
+
+def png_of(width: int, height: int) -> bytes:
+    """A PNG of few bytes whose header, with the right check sum, claims a size."""
+    data = bytearray(encoded(".png"))
+    data[16:24] = struct.pack(">II", width, height)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    return bytes(data)
+
+
+def bmp_of(width: int, height: int) -> bytes:
+    data = bytearray(encoded(".bmp"))
+    data[18:26] = struct.pack("<ii", width, height)
+    return bytes(data)
+
+
+def jpeg_of_scans(count: int) -> bytes:
+    """A JPEG whose one scan is there many times."""
+    data = encoded(".jpg")
+    start = data.index(b"\xff\xda")
+    return data[:start] + data[start:-2] * count + data[-2:]
+
+
+def safetensors(header: bytes, length: int | None = None) -> bytes:
+    return struct.pack("<Q", len(header) if length is None else length) + header
+
+
+def tensors(path: Path) -> Any:
+    return load_tensors(path, "vl4ad_ros.prompts/1", "prompt set", "vl4ad prompts compile")
+
+
+def roi(path: Path) -> Any:
+    return RoiMask(str(path))
+
+
+def topic(path: Path) -> Any:
+    return decode_compressed("jpeg", path.read_bytes())
+
+
+DEEP = b"[" * 100_000
+DIGITS = b'{"a": ' + b"9" * 5000 + b"}"
+META = b'{"__metadata__": {"vl4ad": "' + DEEP + b'"}}'
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n%%EndComments\nshowpage\n"
+
+
+@pytest.mark.filterwarnings("ignore:Image size")  # Pillow's own word on it
+@pytest.mark.parametrize(
+    ("content", "reader", "keyword"),
+    [
+        (png_of(30_000, 30_000), read_picture, "large"),
+        (png_of(30_000, 30_000), read_label_values, "large"),
+        (png_of(30_000, 30_000), roi, "large"),
+        (png_of(30_000, 30_000), topic, "large"),
+        (png_of(10_000, 9_000), read_picture, "large"),
+        (png_of(2**31 - 1, 2**31 - 1), read_picture, ""),
+        (bmp_of(30_000, 30_000), read_picture, "large"),
+        (jpeg_of_scans(65), read_picture, "scans"),
+        (jpeg_of_scans(65), topic, "scans"),
+        (EPS, read_label_values, "not a picture"),
+        (EPS, read_picture, "not a picture"),
+        (b"", read_picture, "not a picture"),
+        (b"", read_label_values, "not a picture"),
+        (encoded(".webp"), topic, "JPEG or PNG"),
+        (encoded(".bmp"), topic, "JPEG or PNG"),
+        (encoded(".tiff"), topic, "JPEG or PNG"),
+        (DEEP, read_yaml, "nested"),
+        (DEEP, read_json, "nested"),
+        (DIGITS, read_yaml, "digits"),
+        (DIGITS, read_json, "digits"),
+        (b"a: !!bool x", read_yaml, "not valid YAML"),
+        (b"a: 2026-13-45", read_yaml, "not valid YAML"),
+        (b"a: \xe9", read_yaml, "YAML"),
+        (safetensors(META), tensors, "prompt set"),
+        (safetensors(b"{}", 2**63), tensors, "header"),
+        (safetensors(b"{}", 99 << 20), tensors, "header"),
+        (safetensors(DEEP), tensors, "prompt set"),
+        (b"", tensors, "prompt set"),
+    ],
+)
+def test_a_hostile_file_is_refused(content: bytes, reader: Reader, keyword: str, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(Vl4adError) as caught:
+        reader(path)
+    assert keyword in str(caught.value)
+    assert len(str(caught.value)) < 1000
+    assert reader is topic or str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "reader",
+    [
+        read_picture, read_label_values, roi, read_yaml, read_json, tensors, read_bytes, read_npy, read_npz,
+        sha256_file, external_data, Video,
+    ],
+)  # fmt: skip
+def test_nothing_is_read_from_a_pipe(reader: Reader, tmp_path: Path) -> None:
+    for suffix in (".png", ".avi"):
+        path = tmp_path / f"pipe{suffix}"
+        os.mkfifo(path)
+        with pytest.raises(Vl4adError, match="regular"):
+            reader(path)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".tiff", ".webp", ".ppm"])
+def test_what_is_usual_is_still_read(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(encoded(suffix))
+    assert read_picture(path).shape == PICTURE.shape
+    progressive = cv2.imencode(".jpg", PICTURE, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    assert decode_compressed("jpeg", progressive).shape == PICTURE.shape
