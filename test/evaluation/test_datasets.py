@@ -326,6 +326,7 @@ def test_scores_of_any_type_keep_their_order(kind: str, tmp_path: Path, capsys: 
     plain = run_arrays(tmp_path / "plain.npz", capsys, "--track", "obstacle")
     found = run_arrays(tmp_path / "other.npz", capsys, "--track", "obstacle")
     for figures in (plain, found):
+        assert figures["interval_95"]
         for name in ("threshold", "best_f1_threshold", "fpr95_threshold"):
             del figures[name]
     assert found == plain

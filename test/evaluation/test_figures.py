@@ -15,8 +15,8 @@ import yaml
 from vl4ad_ros.cli.main import main
 from vl4ad_ros.evaluation import histograms
 from vl4ad_ros.evaluation.charts import Chart, Series, draw_charts
-from vl4ad_ros.evaluation.compare import compare
-from vl4ad_ros.evaluation.histograms import average_precision, calibration_error, fold, fpr_at_95
+from vl4ad_ros.evaluation.compare import compare, frame_intervals
+from vl4ad_ros.evaluation.histograms import average_precision, calibration_error, coarse_by_rank, fold, fpr_at_95
 from vl4ad_ros.evaluation.objects import components_on_drive, drive_figures, follow_objects, region_recall
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics, count_levels, exact_result
 from vl4ad_ros.evaluation.threshold_choice import (
@@ -180,6 +180,48 @@ def test_calibration_error_of_known_cases() -> None:
     sure = np.full((10, 10), 0.9, np.float32)
     assert calibration_error(histograms.calibration(fold(count_levels(sure, labels)))) == pytest.approx(0.6, abs=1e-4)
     assert np.isnan(calibration_error(np.zeros((3, 15))))
+
+
+def scored_frames(frames: int, seed: int) -> tuple[Any, Any]:
+    """Scores and labels [F, 20, 30], with frames of different difficulty."""
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(np.array([0, 1, 255], np.uint8), size=(frames, 20, 30), p=[0.8, 0.1, 0.1])
+    gain = rng.uniform(0.1, 0.5, (frames, 1, 1))
+    return np.clip(rng.normal(0.3 + gain * (labels == 1), 0.15), 0, 1).astype(np.float32), labels
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_intervals_contain_the_figure_and_shrink_with_more_frames(seed: int) -> None:
+    widths = []
+    for frames in (6, 96):
+        scores, labels = scored_frames(frames, seed)
+        figures = exact_result(scores, labels).as_dict()
+        by_level = np.stack([histograms.coarse(fold(count_levels(*pair))) for pair in zip(scores, labels, strict=True)])
+        found = frame_intervals(figures, by_level)
+        by_rank = frame_intervals(figures, coarse_by_rank(scores, labels))
+        for key, interval in found.items():
+            assert interval is not None
+            assert interval[0] <= figures[key] <= interval[1]
+            assert by_rank[key] == pytest.approx(interval, abs=0.02)
+        assert found == frame_intervals(figures, by_level)
+        widths.append({key: high - low for key, (low, high) in found.items()})  # type: ignore[misc]
+    assert all(widths[1][key] < 0.6 * widths[0][key] for key in widths[0])
+
+
+def test_intervals_of_equal_frames_are_the_figure() -> None:
+    scores, labels = (np.repeat(array, 5, axis=0) for array in scored_frames(1, 0))
+    figures = exact_result(scores, labels).as_dict()
+    for key, interval in frame_intervals(figures, coarse_by_rank(scores, labels)).items():
+        assert interval == pytest.approx([figures[key]] * 2)
+
+
+def test_intervals_need_two_frames_and_both_kinds_of_pixels() -> None:
+    scores, labels = scored_frames(4, 0)
+    nothing = {"ap": None, "fpr95": None, "auroc": None}
+    for these in (slice(1), slice(4)):
+        truth = labels[these] if these.stop == 1 else labels * np.uint8(0)
+        figures = exact_result(scores[these], truth).as_dict()
+        assert frame_intervals(figures, coarse_by_rank(scores[these], truth)) == nothing
 
 
 def result(quality: float, frames: int = 12, seed: int = 0) -> tuple[dict[str, Any], list[dict[str, Any]], Any]:

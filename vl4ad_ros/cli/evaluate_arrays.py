@@ -10,7 +10,9 @@ from typing import Any, Literal
 import numpy as np
 
 from vl4ad_ros.cli.options import Json
+from vl4ad_ros.evaluation.compare import frame_intervals
 from vl4ad_ros.evaluation.component_metrics import TRACKS, match_components, summarise
+from vl4ad_ros.evaluation.histograms import coarse_by_rank
 from vl4ad_ros.evaluation.pixel_metrics import exact_result
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.files import finite, read_npz
@@ -53,7 +55,7 @@ def array_metrics(path: Path, threshold: float | None, track: str) -> dict[str, 
     if threshold is not None and not np.isfinite(threshold):
         raise Vl4adError(f"--threshold must be a finite number, got {threshold}.")
     labels, scores = read_arrays(path)
-    pixel = exact_result(scores, labels).as_dict()
+    pixel: dict[str, Any] = exact_result(scores, labels).as_dict()
     # The benchmark's evaluator takes scores above its threshold; the best F1's own score counts as above.
     best = scores.dtype.type(pixel["best_f1_threshold"]) if pixel["positives"] else np.float32("nan")
     limit = threshold if threshold is not None else _below(best)
@@ -62,6 +64,7 @@ def array_metrics(path: Path, threshold: float | None, track: str) -> dict[str, 
         for frame_scores, frame_labels in zip(scores, labels, strict=True)
     ]
     components = summarise(*(np.concatenate([getattr(f, name) for f in found]) for name in ("siou", "precision")))
+    pixel["interval_95"] = frame_intervals(pixel, coarse_by_rank(scores, labels))
     return {"frames": len(labels), **pixel, "track": track, "threshold": limit, **components}
 
 

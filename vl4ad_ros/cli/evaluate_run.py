@@ -118,10 +118,16 @@ def print_headline(result: EvaluationResult, out: Path) -> None:
 
     if words := drive_in_words(result.summary):
         print(words)
-    print(", ".join(f"{name} {text}" for name, text in headline(result.summary)))
+    intervals = (result.summary["pixel"] or {}).get("interval_95", {})
+    figures = ((name, text, intervals.get(name.lower())) for name, text in headline(result.summary))
+    print(", ".join(f"{name} {text}{_in_percent(interval)}" for name, text, interval in figures))
     for problem in result.summary["problems"]:
         print(f"note: {problem}")
     print(f"report: {out / REPORT}")
+
+
+def _in_percent(interval: list[float] | None) -> str:
+    return "" if interval is None else f" ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})"
 
 
 def run_live_bag(

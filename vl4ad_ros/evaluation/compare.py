@@ -1,8 +1,8 @@
-"""What changed between two results, with bootstrap confidence intervals over the frames."""
+"""Bootstrap confidence intervals over the frames: of one result, and of the change between two."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.evaluation.component_metrics import count_matches, f1_of
-from vl4ad_ros.evaluation.histograms import average_precision, fpr_at_95
+from vl4ad_ros.evaluation.histograms import auroc, average_precision, fpr_at_95
 from vl4ad_ros.io.errors import Vl4adError
 
 SAMPLES = 2000
@@ -105,6 +105,32 @@ def compare(a: Result, b: Result, samples: int = SAMPLES, seed: int = 0, only_co
         change = None if before is None or after is None else after - before
         changes.append(Change(name, better, before, after, change, low, high, paired))
     return changes
+
+
+def frame_intervals(
+    values: Mapping[str, Any], histograms: Histograms, samples: int = SAMPLES, seed: int = 0
+) -> dict[str, list[float] | None]:
+    """Return the 95 % intervals of `ap`, `fpr95` and `auroc` from drawing whole frames with repetition.
+
+    Args:
+        values: The figures of all frames. The intervals lie about these: what the bins of the histograms change in a
+            figure is taken off.
+        histograms: uint32 [F, 2, bins] of the frames with ground truth, negatives and positives, lowest score first.
+        samples: Number of resamples.
+        seed: Of the drawing.
+
+    Returns:
+        Figure -> [low, high]; None where there are fewer than two frames, or most resamples lack the figure.
+    """
+    intervals: dict[str, list[float] | None] = {}
+    draws = _draw(np.random.default_rng(seed), len(histograms), samples) if len(histograms) > 1 else None
+    for key, figure in (("ap", average_precision), ("fpr95", fpr_at_95), ("auroc", auroc)):
+        low = high = None
+        if draws is not None:
+            binned = figure(*histograms.sum(axis=0, dtype=np.float64))
+            low, high = _interval(_of_histograms(figure, [], histograms, draws) + (values[key] - binned))
+        intervals[key] = None if low is None or high is None else [max(low, 0.0), min(high, 1.0)]
+    return intervals
 
 
 def _chosen(records: Records, histograms: Histograms, names: Set[str] | None = None) -> tuple[Records, Histograms]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.evaluation.pixel_metrics import score_levels
+from vl4ad_ros.io.labels import VOID
 
 LEVELS = 1 << 16
 # For resampling frames: fine near 0 and near 1, where most pixels are.
@@ -69,6 +72,38 @@ def fpr_at_95(negative: NDArray[np.number], positive: NDArray[np.number]) -> NDA
         at = (tp / tp[..., -1:] >= 0.95).argmax(axis=-1)
         rate = np.take_along_axis(fp, at[..., None], axis=-1)[..., 0] / fp[..., -1]
     return np.where(tp[..., -1] > 0, rate, np.nan)
+
+
+def auroc(negative: NDArray[np.number], positive: NDArray[np.number]) -> NDArray[np.float64]:
+    """Return the area under the ROC curve, a tie counting one half; shapes as above; NaN where a kind is missing."""
+    gained, fp = positive[..., ::-1].astype(np.float64), negative[..., ::-1].astype(np.float64)
+    tp = np.cumsum(gained, axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray((fp * (tp - gained / 2)).sum(axis=-1) / tp[..., -1] / fp.sum(axis=-1))
+
+
+def coarse_by_rank(scores: NDArray[Any], labels: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """Return histograms of scores of any range, uint32 [F, 2, 1024].
+
+    The bins follow the order of the scores; each holds about as large a share of the negatives and of the positives
+    together as any other, so that rare anomalies are resolved, too.
+
+    Args:
+        scores: [F, H, W], finite.
+        labels: uint8 [F, H, W], 1 = anomaly, 0 = none, 255 = leave out.
+    """
+    seen = labels != VOID
+    _, rank = np.unique(scores[seen], return_inverse=True)
+    counts = [np.bincount(rank[labels[seen] == kind], minlength=rank.max(initial=0) + 1) for kind in (0, 1)]
+    share = sum(np.cumsum(count) / max(count.sum(), 1) for count in counts) / 2
+    place = np.zeros(labels.shape, np.int64)
+    place[seen] = np.minimum(share * COARSE_BINS, COARSE_BINS - 1).astype(np.int64)[rank]
+    return np.stack(
+        [
+            [np.bincount(bins[truth == kind], minlength=COARSE_BINS) for kind in (0, 1)]
+            for bins, truth in zip(place, labels, strict=True)
+        ]
+    ).astype(np.uint32)
 
 
 def count_regions(uncertainty: NDArray[np.float32], labels: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from vl4ad_ros.evaluation.compare import frame_intervals
 from vl4ad_ros.evaluation.component_metrics import summarise
 from vl4ad_ros.evaluation.frames import fault_sentences
 from vl4ad_ros.evaluation.histograms import COARSE_BINS, calibration, calibration_error, fold, region_overlap
@@ -98,7 +99,7 @@ def summarise_run(
             "labelled": len(labelled),
             "with_anomalies": sum(r["positives"] > 0 for r in labelled),
         },
-        "pixel": found.pixels.result().as_dict() if labelled else None,
+        "pixel": _pixel_figures(found) if labelled else None,
         "image": _image_figures(labelled) if labelled else None,
         "pro": region_overlap(found.regions, counts[0]) if labelled and found.with_regions else None,
         "components": _components(labelled) if labelled else None,
@@ -115,6 +116,13 @@ def summarise_run(
     stacked = np.array([found.histograms[i] for i in indices], np.uint32)
     curve = found.pixels.curve().thin(CURVE_POINTS)
     return EvaluationResult(finite(summary), records, stacked, calibrated, curve)
+
+
+def _pixel_figures(found: Measurements) -> dict[str, Any]:
+    """Return the pixel metrics, with the intervals of some over the frames."""
+    figures = found.pixels.result().as_dict()
+    labelled = [found.histograms[index] for index, record in sorted(found.records.items()) if "objects" in record]
+    return {**figures, "interval_95": frame_intervals(figures, np.array(labelled))}
 
 
 def _image_figures(records: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
