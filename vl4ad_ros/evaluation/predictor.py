@@ -80,6 +80,7 @@ class DetectorSpec:
     threads: int = 0
     random_word: str | None = None
     device_id: int = 0
+    input_scale: float = 1.0
 
     def open(self) -> DetectorPredictor:
         """Load the bundle into its engine."""
@@ -90,7 +91,10 @@ class DetectorPredictor:
     """The detector, run in this process."""
 
     def __init__(self, spec: DetectorSpec) -> None:
-        self._detector = Detector.open(spec.bundle, spec.backend, spec.threads, spec.device_id)
+        self._detector = Detector.open(
+            spec.bundle, spec.backend, spec.threads, spec.device_id, input_scale=spec.input_scale
+        )
+        self._input_scale = spec.input_scale
         self._state = self._detector.state(
             spec.prompt_set, spec.scoring, spec.temperature, spec.method, spec.random_word
         )
@@ -107,6 +111,7 @@ class DetectorPredictor:
             "bundle": bundle.card.name,
             "card_sha256": sha256_file(bundle.path / CARD),
             "engine": self._detector.engine.info.as_dict(),
+            "input_scale": self._input_scale,
             "prompt_set": prompts.prompt_set.name,
             "prompt_set_version": prompts.prompt_set.version,
             "prompt_set_source_sha256": prompts.prompt_set.source_sha256,

@@ -32,7 +32,7 @@ NAME = "detector"
 DIAGNOSTICS_PERIOD_S = 1.0
 AVAILABLE = "available_prompt_sets"
 
-OpenDetector = Callable[[str, str, int, int, bool, int], Detector]
+OpenDetector = Callable[[str, str, int, int, bool, int, float], Detector]
 
 
 class DetectorNode(LifecycleNode):
@@ -106,6 +106,7 @@ class DetectorNode(LifecycleNode):
             values["device_id"],
             values["auto_build"],
             values["max_batch"] or len(names),
+            values["input_scale"],
         )
         self._state = next_state(self._detector, values, self._state)
         self._values = values

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -266,6 +266,28 @@ class ModelBundle:
         compiled = load_compiled(path)
         self.check_encoder(PROMPTS, compiled.encoder_id, compiled.dim)
         return compiled
+
+    def scaled(self, scale: float) -> ModelBundle:
+        """Return the bundle with another size of the network's input.
+
+        Args:
+            scale: Of its sides, 0.25 to 4.
+
+        Raises:
+            Vl4adError: If the network takes one size only.
+        """
+        if scale == 1:
+            return self
+        if self.card.num_queries is not None:
+            raise Vl4adError(
+                f"input_scale must be 1 for bundle '{self.card.name}': its mask network takes one size only."
+            )
+        spec = self.card.input
+        height, width = (
+            max(1, round(side * scale / spec.multiple_of)) * spec.multiple_of for side in (spec.height, spec.width)
+        )
+        size = spec.model_copy(update={"height": height, "width": width})
+        return replace(self, card=self.card.model_copy(update={"input": size}))
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the network's input size (rows, columns) for a camera image of the given size."""

@@ -48,6 +48,7 @@ class Detector:
         device_id: int = 0,
         auto_build: bool = False,
         max_batch: int = 1,
+        input_scale: float = 1.0,
     ) -> Detector:
         """Load a bundle by name or path into a backend.
 
@@ -58,11 +59,12 @@ class Detector:
             device_id: Number of the GPU.
             auto_build: Whether a missing or stale TensorRT engine is built here, which takes minutes; the log says why.
             max_batch: Batch that an engine built so must accept.
+            input_scale: Sides of the network's input over the bundle's own, for dense bundles.
 
         Raises:
             Vl4adError: If the bundle is missing or damaged, or the backend is not available.
         """
-        loaded = ModelBundle.load(bundle)
+        loaded = ModelBundle.load(bundle).scaled(input_scale)
         if auto_build and backend.startswith("tensorrt"):
             from vl4ad_ros.runtime.tensorrt_builder import ensure_engine
 

@@ -31,6 +31,13 @@ class ModelSettings(Settings):
     backend: Backend = setting("onnxruntime", "Inference backend; one that is not available is an error.")
     device_id: int = setting(0, "Number of the GPU, for the backends that use one.", low=0, high=63)
     threads: int = setting(0, "CPU threads of the engine (ONNX Runtime); 0 lets it choose.", low=0, high=256)
+    input_scale: float = setting(
+        1.0,
+        "Sides of the network's input over the bundle's own, for dense bundles: more sees smaller and farther things, "
+        "and costs time by its square.",
+        low=0.25,
+        high=4.0,
+    )
 
 
 class MapSettings(Settings):
