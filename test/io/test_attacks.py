@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 import zlib
@@ -13,12 +14,14 @@ import cv2
 import numpy as np
 import pytest
 
+from vl4ad_ros.cli.main import main
+from vl4ad_ros.evaluation.layouts import find_pairs, folder_layout
 from vl4ad_ros.io.checked import read_json, read_yaml
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.files import read_bytes, read_npy, read_npz, sha256_file
 from vl4ad_ros.io.images import decode_compressed
-from vl4ad_ros.io.labels import read_label_values
-from vl4ad_ros.io.media import Video, read_picture
+from vl4ad_ros.io.labels import LabelMapping, read_label_values
+from vl4ad_ros.io.media import Video, find_inputs, read_picture
 from vl4ad_ros.io.onnx_files import external_data
 from vl4ad_ros.runtime.frames import RoiMask
 from vl4ad_ros.runtime.tensor_files import load_tensors
@@ -140,3 +143,104 @@ def test_what_is_usual_is_still_read(suffix: str, tmp_path: Path) -> None:
     assert read_picture(path).shape == PICTURE.shape
     progressive = cv2.imencode(".jpg", PICTURE, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
     assert decode_compressed("jpeg", progressive).shape == PICTURE.shape
+
+
+def latin_1(folder: Path, suffix: str) -> None:
+    """Give a picture or video a name that is no UTF-8."""
+    Path(os.fsdecode(os.fsencode(folder) + b"/latin_\xe9" + suffix.encode())).write_bytes(encoded(".png"))
+
+
+@pytest.mark.parametrize(
+    ("make", "status", "keyword"),
+    [
+        (lambda folder: (folder / "film.mp4").write_bytes(b"no film"), 2, "film.mp4"),
+        (lambda folder: latin_1(folder, ".avi"), 2, "latin_"),
+        (lambda folder: latin_1(folder, ".png"), 0, ""),
+        (lambda folder: (folder / f"{'x' * 240}.png").write_bytes(encoded(".png")), 2, "xxx"),
+        (lambda folder: (folder / "bomb.png").write_bytes(png_of(30_000, 30_000)), 2, "bomb.png"),
+        (lambda folder: os.mkfifo(folder / "pipe.png"), 2, "pipe.png"),
+        (lambda folder: os.mkfifo(folder / "pipe.avi"), 2, "pipe.avi"),
+        (lambda folder: (folder / "folder.png").mkdir(), 2, "folder.png"),
+        (lambda folder: (folder / "nowhere.png").symlink_to("nothing"), 2, "nowhere.png"),
+        (lambda folder: cv2.imwrite(str(folder / "slit.png"), np.zeros((8, 70_000, 3), np.uint8)), 2, "slit.png"),
+    ],
+)
+def test_one_bad_file_does_not_end_the_others(
+    make: Callable[[Path], Any], status: int, keyword: str, mock_bundle: Path, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for name in ("a.png", "z.png"):
+        (folder / name).write_bytes(encoded(".png"))
+    make(folder)
+    assert main(["detect", str(folder), "--out", str(out), "--bundle", str(mock_bundle)]) == status
+    result = json.loads((out / "result.json").read_text())
+    assert [keyword in fault for fault in result["faults"]] == [True] * bool(status)
+    stems = [entry["stem"] for entry in result["pictures"]]
+    assert {"a", "z"} <= set(stems)
+    assert len(stems) == 3 - bool(status)
+    assert all((out / entry["files"]["mask"]).is_file() for entry in result["pictures"])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("v_000000.png", "v.avi"),
+        ("v.avi", "v_000000.png"),
+        ("v.avi", "v_000001.jpg", "v.mp4", "v_2_000000.png"),
+        ("a.png", "a.jpg", "a_2.png"),
+    ],
+)
+def test_results_of_two_inputs_have_no_name_in_common(names: tuple[str, ...], tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in names]
+    for path in paths:
+        if path.suffix in (".png", ".jpg"):
+            path.write_bytes(encoded(path.suffix))
+        else:
+            writer = cv2.VideoWriter(str(tmp_path / "film.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (48, 32))
+            for _ in range(2):
+                writer.write(PICTURE)
+            writer.release()
+            (tmp_path / "film.avi").rename(path)
+    stems = [picture.stem for entry in find_inputs(paths) for picture in entry.pictures()]
+    assert len(set(stems)) == len(stems) == len(names) + sum(name.endswith(("avi", "mp4")) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("command", "keyword"),
+    [
+        ("detect {} --out {}", "--out"),
+        ("detect {}/a.png {}/../in --out {}/.", "--out"),
+        ("evaluate compare {} {} --max-drop nan", "--max-drop"),
+        ("evaluate compare {} {} --max-drop -1", "--max-drop"),
+        ("make-bag {} --out {}/bag --rate 1e-300", "--rate"),
+        ("make-bag {} --out {}/bag --rate nan", "--rate"),
+        ("sample-drive --out {}/bag --rate 1e-300", "--rate"),
+        ("replay {} --rate 1e-300", "--rate"),
+        ("detect {} --out {}/out --threads 100000", "--threads"),
+        ("detect {} --out {}/out --threshold -0.1", "--threshold"),
+        ("evaluate calibrate {} --per-frame nan", "--per-frame"),
+    ],
+)
+def test_what_would_be_silently_wrong_is_refused(
+    command: str, keyword: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(encoded(".png"))
+    assert main(command.replace("{}", str(folder)).split()) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert keyword in line
+    assert [path.name for path in folder.iterdir()] == ["a.png"]
+
+
+def test_linked_folders_of_a_data_set_are_followed_but_no_loop(tmp_path: Path) -> None:
+    root, kept = tmp_path / "root", tmp_path / "kept"
+    for folder in ("images", "labels"):
+        (kept / folder).mkdir(parents=True)
+        (kept / folder / "a.png").write_bytes(encoded(".png"))
+        root.mkdir(exist_ok=True)
+        (root / folder).symlink_to(kept / folder)
+        (kept / folder / "loop").symlink_to(root)
+    pairs, problems = find_pairs(root, folder_layout(LabelMapping(frozenset({1})), "anomaly"))
+    assert (pairs, problems) == ([("a", root / "images/a.png", root / "labels/a.png")], [])

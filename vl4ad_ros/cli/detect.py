@@ -49,6 +49,8 @@ def detect(
         no_overlay: Write no overlays.
         explain: Name the concepts nearest to each region of the mask in result.json; for dense networks.
     """
+    if any(path.is_dir() and path.resolve() == out.resolve() for path in inputs):
+        raise Vl4adError(f"--out {out} is an input folder: the next run would take its masks for pictures.")
     found = find_inputs(inputs)
     detector = Detector.open(**model.model_dump())
     try:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from vl4ad_ros.cli.options import Rate
 from vl4ad_ros.io.bag_writer import IMAGE_TOPIC, LABEL_TOPIC, write_pictures
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.labels import read_label_values
@@ -21,7 +22,7 @@ def make_bag(
     /,
     *,
     out: Path,
-    rate: float | None = None,
+    rate: Rate | None = None,
     labels: Path | None = None,
     jpeg: bool = False,
 ) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from vl4ad_ros.cli.options import Whole, parse_size, progress_bar
+from vl4ad_ros.cli.options import Rate, Whole, parse_size, progress_bar
 from vl4ad_ros.drive.record import IMAGE_TOPIC, LABEL_TOPIC, record
 from vl4ad_ros.drive.render import Drive
 from vl4ad_ros.io.errors import Vl4adError
 
 
 def sample_drive(
-    *, out: Path, seed: Whole = 0, frames: Whole = 120, size: str = "960x540", rate: float = 10.0, jobs: Whole = 0
+    *, out: Path, seed: Whole = 0, frames: Whole = 120, size: str = "960x540", rate: Rate = 10.0, jobs: Whole = 0
 ) -> None:
     """Write a procedural drive with anomalies and exact ground truth as a rosbag2 in MCAP.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -176,7 +176,7 @@ def _files_by_key(root: Path, layout: Layout) -> list[dict[str, list[str]]]:
     """Return key -> paths below a folder, of the labels and of the images."""
     found: list[dict[str, list[str]]] = [{}, {}]
     patterns = [re.compile(layout.label, re.IGNORECASE), re.compile(layout.image, re.IGNORECASE)]
-    for name in sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()):
+    for name in sorted(path.relative_to(root).as_posix() for path in _files_below(root)):
         for pattern, files in zip(patterns, found, strict=True):
             match = pattern.fullmatch(name)
             if match:
@@ -184,6 +184,17 @@ def _files_by_key(root: Path, layout: Layout) -> list[dict[str, list[str]]]:
                 files.setdefault(key, []).append(name)
                 break
     return found
+
+
+def _files_below(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """Yield the files in a folder and its folders, linked ones too, but round no loop of links."""
+    real = folder.resolve()
+    if real not in above:
+        for path in folder.iterdir():
+            if path.is_dir():
+                yield from _files_below(path, above | {real})
+            elif path.is_file():
+                yield path
 
 
 def _readable(pattern: str) -> str:

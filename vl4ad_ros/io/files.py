@@ -37,10 +37,10 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         Vl4adError: If the file cannot be written.
     """
     path = Path(path)
-    if path.is_dir():
-        raise Vl4adError(f"{path} is a folder; name a file.")
     part = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.part")
     try:
+        if path.is_dir():
+            raise Vl4adError(f"{path} is a folder; name a file.")
         path.parent.mkdir(parents=True, exist_ok=True)
         part.touch()
         mode = part.stat().st_mode
@@ -80,7 +80,8 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file in UTF-8; errors as of `write_bytes`."""
-    write_bytes(path, text.encode())
+    # Python's stand-ins for bytes of file names that are no UTF-8 become escapes, which JSON reads as them again.
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_json(path: str | Path, content: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -48,8 +49,10 @@ def read_picture(path: Path, as_stored: bool = False) -> NDArray[np.uint8]:
 
 
 def encode_jpeg(image: NDArray[np.uint8], quality: int = 90) -> bytes:
-    """Return an RGB image uint8 [H, W, 3] as JPEG."""
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    """Return an RGB image uint8 [H, W, 3] as JPEG; one with a side of more than 65500 is an error."""
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise Vl4adError(f"A JPEG cannot be {image.shape[1]}x{image.shape[0]}.")
     return data.tobytes()
 
 
@@ -76,6 +79,8 @@ class Video(AbstractContextManager["Video"]):
         check_regular(path)
         if not path.is_file():
             raise Vl4adError(f"There is no file {path}.")
+        if str(path) != str(path).encode(errors="replace").decode():  # it would crash
+            raise Vl4adError(f"{path}: OpenCV opens no video with a name that is not UTF-8; rename it.")
         self.path = path
         self._capture = cv2.VideoCapture(str(path))
         self.rate = float(self._capture.get(cv2.CAP_PROP_FPS)) or 25.0
@@ -133,6 +138,8 @@ class Input:
 def find_inputs(paths: Sequence[Path]) -> list[Input]:
     """Expand files and folders to a list of pictures and videos.
 
+    A video that cannot be opened counts as one picture, which then cannot be read: the others are not held up.
+
     Args:
         paths: Pictures, videos, and folders, whose pictures and videos count (not those of folders inside).
 
@@ -153,18 +160,29 @@ def find_inputs(paths: Sequence[Path]) -> list[Input]:
         else:
             files.append(path)
     inputs: list[Input] = []
+    # A video's frames have its name and a number: v.avi must not have those of v_000000.png.
     taken: set[str] = set()
+    taken_in_front: set[str] = set()
+    videos: set[str] = set()
     for file in files:
         stem, number = file.stem, 2
-        while stem in taken:
+        while stem in taken or _without_number(stem) in videos or (_is(VIDEOS, file) and stem in taken_in_front):
             stem, number = f"{file.stem}_{number}", number + 1
         taken.add(stem)
+        taken_in_front.add(_without_number(stem))
         count = 1
         if _is(VIDEOS, file):
-            with Video(file) as video:
+            videos.add(stem)
+            with contextlib.suppress(Vl4adError), Video(file) as video:
                 count = video.count
         inputs.append(Input(file, stem, count))
     return inputs
+
+
+def _without_number(stem: str) -> str:
+    """Return a name without the number that a video's frame has; empty for one without such a number."""
+    front, _, number = stem.rpartition("_")
+    return front if len(number) >= 6 and number.isdecimal() else ""
 
 
 def _is(suffixes: Sequence[str], path: Path) -> bool:
