@@ -8,7 +8,7 @@ import pytest
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.resources import prompt_yaml, prompt_yamls
-from vl4ad_ros.prompts.schema import load_prompt_set
+from vl4ad_ros.prompts.schema import VILD, load_prompt_set
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -18,7 +18,7 @@ def write(tmp_path: Path, text: str) -> Path:
 
 
 def test_shipped_sets_load_under_their_own_name() -> None:
-    assert {"cityscapes", "cityscapes_superclasses", "cityscapes_ood", "camvid"} <= set(prompt_yamls())
+    assert {"cityscapes", "cityscapes_superclasses", "cityscapes_ood", "camvid", "coco_panoptic"} <= set(prompt_yamls())
     for name, path in prompt_yamls().items():
         assert load_prompt_set(path).name == name
 
@@ -27,6 +27,11 @@ def test_shipped_cityscapes_has_the_19_classes_in_train_id_order() -> None:
     names = list(load_prompt_set(prompt_yaml("cityscapes")).classes)
     assert len(names) == 19
     assert (names[0], names[10], names[13], names[18]) == ("road", "sky", "car", "bicycle")
+
+
+def test_shipped_coco_has_the_133_panoptic_classes() -> None:
+    coco = load_prompt_set(prompt_yaml("coco_panoptic"))
+    assert (len(coco.classes), coco.template_texts()) == (133, VILD)
 
 
 def test_merging_keeps_every_concept_once_and_the_order_of_the_first_member() -> None:
