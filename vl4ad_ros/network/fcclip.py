@@ -6,11 +6,13 @@ compared with a checkpoint: whatever is missing, unexpected or of another shape 
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -66,6 +68,19 @@ _RENAMES = tuple(
     )
 )
 
+# The numbers in the state of optimisers, schedulers and hooks, under NumPy's old and new name.
+_NUMBERS: list[Any] = [
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("bool", "int32", "int64", "float32", "float64")),
+    *((np.float64().__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+]
+
+STRIP = (
+    "keep its weights alone, where it was trained: python3 -c \"import torch; c = torch.load('IN.pth', "
+    "map_location='cpu', weights_only=False); torch.save({'model': c['model']}, 'OUT.pth')\" (this runs code that the "
+    "file may hold: only with a file that you trust)."
+)
+
 _PART = re.compile(r"\.self_attn\.([qkv])_proj\.(?:weight|bias)$")
 
 
@@ -83,7 +98,13 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
         Vl4adError: If the file cannot be read safely or is no mapping of names to tensors.
     """
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_NUMBERS):
+            content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise Vl4adError(
+            f"{path}: cannot be read as a checkpoint with weights only ({str(error).split(chr(10))[0]}). If it holds "
+            f"the state of an optimiser or of hooks, {STRIP}"
+        ) from error
     except Exception as error:  # torch.load raises whatever the damaged part of a file provokes
         reason = str(error).split("\n")[0]
         raise Vl4adError(f"{path}: cannot be read as a checkpoint with weights only ({reason}).") from error
