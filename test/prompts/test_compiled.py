@@ -13,7 +13,8 @@ from safetensors.numpy import save_file
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.prompts.compile import average_templates, compile_prompt_set
 from vl4ad_ros.prompts.encoders import MINILM_ID, create_encoder
-from vl4ad_ros.prompts.schema import PromptSet
+from vl4ad_ros.prompts.schema import VILD, PromptSet
+from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet, load_compiled
 from vl4ad_ros.runtime.prompt_tensors import PromptLimits, pack
 
@@ -37,10 +38,19 @@ def test_round_trip_keeps_everything_and_the_version(merged: CompiledPromptSet, 
     assert (tmp_path / "a.safetensors").stat().st_mode & 0o044 == 0o044, "the node may run as another user"
     again = load_compiled(tmp_path / "a.safetensors")
     assert again.summary() == merged.summary()
+    assert again.templates == merged.templates == ("{}",)
     assert replace(merged, temperature=0.5).version != merged.version
     np.testing.assert_array_equal(again.embeddings, merged.embeddings)
     again.save(tmp_path / "b.safetensors")
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
+def test_templates_must_be_those_of_the_training_vocabulary(mock_bundle: Path, merged: CompiledPromptSet) -> None:
+    card = ModelBundle.load(mock_bundle).card.model_copy(update={"vocabulary_templates": VILD})
+    assert card.pack(replace(merged, templates=VILD)).prompt_set.templates == VILD
+    for other in (merged, replace(merged, templates=None)):
+        with pytest.raises(Vl4adError, match="other templates"):
+            card.pack(other)
 
 
 def test_arrays_are_read_only(merged: CompiledPromptSet) -> None:

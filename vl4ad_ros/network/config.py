@@ -69,11 +69,18 @@ class EnsembleConfig(Checked):
         seen: Exponent of CLIP's own posterior for classes of the training vocabulary (FC-CLIP: 0.4).
         unseen: The same for all other classes (FC-CLIP: 0.8).
         vocabulary_size: Number of concepts in the training vocabulary, whose embeddings travel with the weights.
+        templates: Those that the vocabulary was compiled with; prompt sets need the same, else their trained classes
+            would count as unseen. None compares nothing.
+        on_valid_mask: Whether a mask without a positive pixel at stride 32 leaves CLIP's own posterior out, which
+            would be that of a zero vector (the reference's ENSEMBLE_ON_VALID_MASK, there off). On for road use: such
+            masks are small obstacles.
     """
 
     seen: float = Field(default=0.4, ge=0, le=1)
     unseen: float = Field(default=0.8, ge=0, le=1)
     vocabulary_size: int = Field(ge=1)
+    templates: tuple[str, ...] | None = None
+    on_valid_mask: bool = True
 
 
 class NetworkConfig(Checked):

@@ -4,6 +4,8 @@ With p_in and p_out the posteriors over the softmax columns (void left out), a p
 vocabulary has one of the column's concepts, else `unseen`:
 
     c[k] = softmax_k( log( p_in[k]^(1-a) p_out[k]^a ) ) (1 - p_void)
+
+With `on_valid_mask`, a = 0 for a mask without a positive pixel at stride 32.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ class VocabularyEnsemble(nn.Module):
         super().__init__()
         self.seen = config.seen
         self.unseen = config.unseen
+        self.on_valid_mask = config.on_valid_mask
         self.register_buffer("vocabulary", torch.zeros(config.vocabulary_size, text_dim))
 
     def exponents(self, text_embeddings: Tensor, class_concepts: Tensor) -> Tensor:
@@ -78,6 +81,8 @@ class VocabularyEnsemble(nn.Module):
 
         inner, outer = logits(prediction.embeddings, settings[0]), logits(pooled, clip_scale)
         share = self.exponents(text_embeddings, class_concepts)
+        if self.on_valid_mask:
+            share = share * (masks > 0).flatten(2).any(dim=2, keepdim=True).to(share.dtype)
         with_void = torch.cat([inner, prediction.void.unsqueeze(-1) * settings[0]], dim=-1)
         not_void = 1 - torch.softmax(with_void, dim=-1)[..., -1:]
         mixed = (1 - share) * inner.log_softmax(dim=-1) + share * outer.log_softmax(dim=-1)

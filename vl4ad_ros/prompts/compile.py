@@ -88,6 +88,7 @@ def assemble(
         temperature=prompt_set.temperature,
         encoder_id=encoder_id,
         source_sha256=source_sha256,
+        templates=prompt_set.template_texts(),
     )
 
 

@@ -90,6 +90,8 @@ class BundleCard(Checked):
         scorings: Scores in the graph, in the order of their weights in its `settings`.
         default_score: Used where the user names none; chosen on validation scenes.
         prompt_limits: Sizes of the prompt inputs.
+        vocabulary_templates: The sentences around each concept of the training vocabulary that decides which classes
+            count as seen (`vl4ad_ros.network.ensemble`); prompt sets need the same. None: the graph has no such part.
         default_prompt_set: Used where the user names none.
         default_threshold: On the published uncertainty, for the anomaly mask.
         thresholds: The same for other methods and scores, by `threshold_key`.
@@ -116,6 +118,7 @@ class BundleCard(Checked):
     scorings: list[Score] = Field(default_factory=lambda: list(FIRST_SCORINGS))
     default_score: Score = DEFAULT_SCORING
     prompt_limits: PromptLimits = PromptLimits()
+    vocabulary_templates: tuple[str, ...] | None = None
     default_prompt_set: str
     default_threshold: float = Field(default=0.5, ge=0, le=1)
     thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
@@ -155,6 +158,12 @@ class BundleCard(Checked):
             raise Vl4adError(
                 f"The score '{score}' is of no use with bundle '{self.name}', whose void column was not trained: "
                 f"expected one of {self.usable_scorings}."
+            )
+        if self.vocabulary_templates not in (None, prompt_set.templates):
+            raise Vl4adError(
+                f"Prompt set '{prompt_set.name}' was compiled with other templates than the training vocabulary of "
+                f"bundle '{self.name}', whose classes would count as unseen: compile it with --templates vild, or "
+                f"with {list(self.vocabulary_templates or ())}."
             )
         limits, scorings = self.prompt_limits, self.scorings
         return pack(prompt_set, limits, self.temperature, score, temperature, method, random_word, scorings)

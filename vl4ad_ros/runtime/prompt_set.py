@@ -38,6 +38,8 @@ class CompiledPromptSet:
         source_sha256: SHA-256 of the YAML file; where templates were put in place of its own, of both.
         file_sha256: SHA-256 of the file that the user gave for the embeddings: the text encoder's weights, or the
             embeddings themselves. None where the encoder brought its own weights.
+        templates: The sentences around each concept that the embeddings are averaged over; None in sets of earlier
+            versions.
     """
 
     name: str
@@ -52,6 +54,7 @@ class CompiledPromptSet:
     encoder_id: str
     source_sha256: str
     file_sha256: str | None = None
+    templates: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         problem = self._problem()
@@ -113,8 +116,9 @@ class CompiledPromptSet:
         """
         names = [field.name for field in fields(self) if field.name not in _TENSORS]
         meta = {"format": FORMAT} | {_KEYS_IN_THE_FILE.get(name, name): getattr(self, name) for name in names}
-        if self.file_sha256 is None:  # sets without it are the same bytes as from versions that did not record it
-            del meta["file_sha256"]
+        for name in ("file_sha256", "templates"):
+            if meta[name] is None:  # the same bytes as from versions that did not record it
+                del meta[name]
         save_tensors(path, {name: getattr(self, name) for name in _TENSORS}, meta)
 
 

@@ -53,11 +53,13 @@ class MaskLearner(nn.Module):
         check_single_classes(data.table)
         self.text, self.linear = text, model.head == "linear"
         self.table, self.weights = data.table, config.mask_losses
-        sizes = network_sizes(model, text.concepts.shape[1])
+        # An imported network's ensemble goes by the classes that it was trained with before.
+        sizes = network_sizes(model, text.concepts.shape[1]).model_copy(update={"ensemble": None})
         if self.linear:
             sizes = sizes.model_copy(update={"head": sizes.head.model_copy(update={"classes": classes})})
         stored = is_stored(model)
         self.network = load_network(model.network) if stored and not self.linear else VL4ADNetwork(sizes)
+        self.network.ensemble, self.network.config = None, sizes
         tower = self.network.backbone
         if pretrained and isinstance(tower, LiteBackbone) and not stored and model.encoder_weights == "imagenet":
             load_encoder_weights(tower.encoder, encoder_weights_file())
