@@ -63,9 +63,7 @@ def demo(
     live = run_live_bag(bag, topic, label_topic, out, model, prompts, rate)
     run = read_run(live.recording, live.sent)
     source = BagSource(bag, topic, label_topic, recorded=live.recording, latency_ms=run.latency_ms)
-    result = evaluate_source(
-        source, run.predictor, RunOptions(out=out), None, live=(run.figures or {}) | {"play_rate": rate}
-    )
+    result = evaluate_source(source, run.predictor, RunOptions(out=out), live=(run.figures or {}) | {"play_rate": rate})
     print(drive_in_words(result.summary))
     for name, text in headline(result.summary):
         print(f"{name:>20}  {text}")

@@ -22,7 +22,7 @@ def arrays(
     frames: Path,
     /,
     *,
-    threshold: float | None = None,
+    threshold: float | Literal["best"] = "best",
     track: Literal["anomaly", "obstacle"] = "anomaly",
     json_output: Json = False,
 ) -> None:
@@ -30,14 +30,14 @@ def arrays(
 
     Args:
         frames: NPZ file; labels: 1 anomaly, 0 none, 255 void; scores: any numbers.
-        threshold: Scores above it are anomalies (components); default: that of the best F1.
+        threshold: Scores above it are anomalies (components); best: that of the best F1.
         track: Component sizes: anomaly (500, 100) or obstacle (50, 10).
         json_output: Print one JSON object.
     """
     result = finite(array_metrics(frames, threshold, track))
     if not result["positives"]:
         print("note: no pixel is labelled as an anomaly (1): there is no AP and no best F1.", file=sys.stderr)
-        if threshold is None:
+        if threshold == "best":
             print("note: the components need a threshold then; name one with --threshold.", file=sys.stderr)
     if json_output:
         print(json.dumps(result))
@@ -46,26 +46,27 @@ def arrays(
         print(f"{name:18} {' '.join(map(str, value)) if isinstance(value, list) else value}")
 
 
-def array_metrics(path: Path, threshold: float | None, track: str) -> dict[str, Any]:
+def array_metrics(path: Path, threshold: float | Literal["best"], track: str) -> dict[str, Any]:
     """Return the metrics of a file of score maps.
 
     Raises:
         Vl4adError: If the file or one of its arrays is not what is expected, or the threshold is no finite number.
     """
-    if threshold is not None and not np.isfinite(threshold):
+    if threshold != "best" and not np.isfinite(threshold):
         raise Vl4adError(f"--threshold must be a finite number, got {threshold}.")
     labels, scores = read_arrays(path)
     pixel: dict[str, Any] = exact_result(scores, labels).as_dict()
     # The benchmark's evaluator takes scores above its threshold; the best F1's own score counts as above.
     best = scores.dtype.type(pixel["best_f1_threshold"]) if pixel["positives"] else np.float32("nan")
-    limit = threshold if threshold is not None else _below(best)
+    limit = _below(best) if threshold == "best" else threshold
+    source = "best_f1" if threshold == "best" else "given"
     found = [
         match_components(frame_scores > limit, frame_labels, TRACKS[track])
         for frame_scores, frame_labels in zip(scores, labels, strict=True)
     ]
     components = summarise(*(np.concatenate([getattr(f, name) for f in found]) for name in ("siou", "precision")))
     pixel["interval_95"] = frame_intervals(pixel, coarse_by_rank(scores, labels))
-    return {"frames": len(labels), **pixel, "track": track, "threshold": limit, **components}
+    return {"frames": len(labels), **pixel, "track": track, "threshold": limit, "threshold_from": source, **components}
 
 
 def _below(score: Any) -> float:

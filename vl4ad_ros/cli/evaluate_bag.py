@@ -13,13 +13,13 @@ from vl4ad_ros.cli.evaluate_run import (
     read_run,
     run_live_bag,
 )
-from vl4ad_ros.cli.options import Group, Model, Prompts, Rate
+from vl4ad_ros.cli.options import Group, Map, Model, Rate
 from vl4ad_ros.evaluation.bag_source import BagSource
 from vl4ad_ros.evaluation.frames import JoinedSource
 from vl4ad_ros.io.bag_recovery import readable_bag
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.labels import LabelMapping, parse_values
-from vl4ad_ros.runtime.settings import ModelSettings, PromptSettings
+from vl4ad_ros.runtime.settings import MapSettings, ModelSettings, PromptSettings
 
 
 def bag(
@@ -31,7 +31,7 @@ def bag(
     anomaly: str = "1",
     void: str = "255",
     model: Model = ModelSettings(),
-    prompts: Prompts = PromptSettings(),
+    prompts: Map = MapSettings(),
     run: Annotated[RunOptions, Group],
     live: bool = False,
     rate: Rate = 1.0,
@@ -62,7 +62,10 @@ def bag(
     # By number: bags of several folders may have the same name.
     found = [readable_bag(path, run.out / "recovered" / str(number)) for number, path in enumerate(bags)]
     if live:
-        ran = run_live_bag(found[0][0], image_topic, label_topic, run.out, model, prompts, rate)
+        given = PromptSettings(
+            **prompts.model_dump(), threshold=run.threshold if isinstance(run.threshold, float) else None
+        )
+        ran = run_live_bag(found[0][0], image_topic, label_topic, run.out, model, given, rate)
         recorded, sent = ran.recording, ran.sent
     played = None if recorded is None else read_run(recorded, sent)
     latency_ms = None if played is None else played.latency_ms
@@ -78,7 +81,6 @@ def bag(
         sources[0] if len(sources) == 1 else JoinedSource(sources),
         detector_spec(model, prompts) if played is None else played.predictor,
         run,
-        prompts.threshold,
         live=None if played is None else played.figures,
     )
     print_headline(result, run.out)

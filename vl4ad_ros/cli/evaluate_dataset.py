@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from pydantic import Field, PositiveInt
 
 from vl4ad_ros.cli.evaluate_run import RunOptions, detector_spec, evaluate_source, print_headline
-from vl4ad_ros.cli.options import Group, Model, Prompts
+from vl4ad_ros.cli.options import Group, Map, Model
 from vl4ad_ros.cli.random_word import GapOptions
 from vl4ad_ros.evaluation.datasets import DatasetSource
 from vl4ad_ros.evaluation.layouts import LAYOUTS, folder_layout, layout
@@ -18,7 +18,7 @@ from vl4ad_ros.evaluation.submission import write_submission
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.labels import LabelMapping, parse_values
 from vl4ad_ros.prompts.encoders import OPEN_CLIP_PREFIX
-from vl4ad_ros.runtime.settings import ModelSettings, PromptSettings
+from vl4ad_ros.runtime.settings import MapSettings, ModelSettings
 
 
 class WindowOptions(GapOptions):
@@ -43,7 +43,7 @@ def dataset(
     void: str = "255",
     normal: str | None = None,
     model: Model = ModelSettings(),
-    prompts: Prompts = PromptSettings(),
+    prompts: Map = MapSettings(),
     run: Annotated[RunOptions, Group],
     clip: Annotated[WindowOptions, Group] = WindowOptions(),
     submission: Path | None = None,
@@ -78,11 +78,11 @@ def dataset(
         for problem in everything.problems:
             print(f"note: {problem}")
     source = DatasetSource(path, chosen)
-    result = evaluate_source(source, spec, run, prompts.threshold, chosen.track, region_overlap=chosen.products)
+    result = evaluate_source(source, spec, run, chosen.track, region_overlap=chosen.products)
     print_headline(result, run.out)
 
 
-def _clip_windows(model: ModelSettings, prompts: PromptSettings, clip: WindowOptions) -> PredictorSpec | None:
+def _clip_windows(model: ModelSettings, prompts: MapSettings, clip: WindowOptions) -> PredictorSpec | None:
     """Return the CLIP model that the options name; None where they name a bundle.
 
     Raises:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import DirectoryPath, Field, PositiveInt, field_validator
 from tqdm import tqdm
 
 from vl4ad_ros.evaluation import live_run
 from vl4ad_ros.evaluation.frames import FrameSource
 from vl4ad_ros.evaluation.live_statistics import latencies, live_statistics, read_recorded, read_sent
+from vl4ad_ros.evaluation.measure import Measurements
 from vl4ad_ros.evaluation.pictures import draw_pictures, save_pictures
 from vl4ad_ros.evaluation.predictor import DetectorSpec, PredictorSpec, Recording
 from vl4ad_ros.evaluation.result import EvaluationResult, summarise_run, write_result
+from vl4ad_ros.evaluation.road_only import RoadOnlySource
 from vl4ad_ros.evaluation.run import EvaluationSettings, about_run, evaluate
 from vl4ad_ros.io.bag_reader import BagReader
+from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.labels import parse_values
 from vl4ad_ros.runtime.parameters import Settings
 from vl4ad_ros.runtime.settings import MapSettings, ModelSettings, PromptSettings, to_ros
 
@@ -35,6 +39,23 @@ class RunOptions(Settings):
         default=None,
         description="Component sizes: anomaly (500, 100 px) or obstacle (50, 10 px); by default the data set's own, "
         "or anomaly.",
+    )
+    threshold: Annotated[float, Field(ge=0, le=1)] | Literal["best"] | None = Field(
+        default=None,
+        description="Uncertainty at and above which a pixel is an anomaly, or `best`: that of the best F1 on these "
+        "very frames, as SegmentMeIfYouCan's evaluator takes it (predicts twice); default: the bundle's own.",
+    )
+    per_size: bool = Field(
+        default=False,
+        description="Measure AP, FPR95 and recall by the height of objects, too: below 24, 24 to 64, and from 64 "
+        "pixels at a width of 1280.",
+    )
+    road_only: DirectoryPath | None = Field(
+        default=None,
+        description="Folder of masks or label images with the frames' names: only pixels inside them are measured.",
+    )
+    road_values: str | None = Field(
+        default=None, description="Of --road-only: values that are inside, e.g. 7 or 1,3-5; default: all but 0."
     )
     stride: PositiveInt = Field(default=1, description="Take every n-th frame.")
     limit: PositiveInt | None = Field(default=None, description="Take at most so many frames.")
@@ -73,7 +94,6 @@ def evaluate_source(
     source: FrameSource,
     predictor: PredictorSpec,
     options: RunOptions,
-    threshold: float | None,
     track: str = "anomaly",
     live: dict[str, Any] | None = None,
     region_overlap: bool = False,
@@ -84,10 +104,12 @@ def evaluate_source(
         source: The frames.
         predictor: What predicts.
         options: What is measured, and where it is written.
-        threshold: Of the anomaly mask; None takes the detector's own.
         track: Component sizes, where the options name none.
         live: Figures of a live run.
         region_overlap: Whether to measure the per-region overlap.
+
+    Raises:
+        Vl4adError: If the best threshold is asked for and there is no labelled anomaly.
     """
     from vl4ad_ros.evaluation.mcap_results import write_mcap
     from vl4ad_ros.evaluation.report import chosen_pictures, write_report
@@ -95,11 +117,21 @@ def evaluate_source(
     opened = predictor.open()
     about, own = opened.describe(), opened.default_threshold
     opened.close()
+    if options.road_only is not None:
+        values = None if options.road_values is None else parse_values(options.road_values)
+        source = RoadOnlySource(source, options.road_only, values)
     settings = EvaluationSettings(
-        own if threshold is None else threshold, options.track or track, options.stride, options.limit, region_overlap
+        own, options.track or track, options.stride, options.limit, region_overlap, options.per_size
     )
-    with tqdm(total=len(settings.indices(len(source))), unit="frame", desc="evaluating") as bar:
-        found = evaluate(source, predictor, settings, options.jobs, options.ray, bar.update)
+    if isinstance(options.threshold, float):
+        settings = replace(settings, threshold=options.threshold, threshold_from="given")
+    found = _measure(source, predictor, settings, options)
+    if options.threshold == "best":
+        pixel = found.pixels.result()
+        if not pixel.positives:
+            raise Vl4adError("--threshold best needs labelled anomalies; there are none.")
+        settings = replace(settings, threshold=pixel.best_f1_threshold, threshold_from="best_f1")
+        found = _measure(source, predictor, settings, options)
     result = summarise_run(found, about_run(source, about, settings), bool(source.description["is_drive"]), live)
     write_result(options.out, result)
     pictures = draw_pictures(source, predictor, settings.threshold, chosen_pictures(result))
@@ -112,15 +144,29 @@ def evaluate_source(
     return result
 
 
+def _measure(
+    source: FrameSource, predictor: PredictorSpec, settings: EvaluationSettings, options: RunOptions
+) -> Measurements:
+    with tqdm(total=len(settings.indices(len(source))), unit="frame", desc="evaluating") as bar:
+        return evaluate(source, predictor, settings, options.jobs, options.ray, bar.update)
+
+
 def print_headline(result: EvaluationResult, out: Path) -> None:
     """Print the figures that matter most, the problems, and where the report is."""
-    from vl4ad_ros.evaluation.report import drive_in_words, headline
+    from vl4ad_ros.evaluation.report import drive_in_words, headline, percent
 
     if words := drive_in_words(result.summary):
         print(words)
     intervals = (result.summary["pixel"] or {}).get("interval_95", {})
     figures = ((name, text, intervals.get(name.lower())) for name, text in headline(result.summary))
     print(", ".join(f"{name} {text}{_in_percent(interval)}" for name, text, interval in figures))
+    for group in (result.summary["regions"] or {}).get("by_height", []):
+        to = "and more" if group["to"] is None else f"to {group['to']:.0f}"
+        named = ((name, percent(group[key])) for name, key in (("AP", "ap"), ("FPR95", "fpr95"), ("recall", "recall")))
+        figures_of_size = ", ".join(f"{name} {text}" for name, text in named)
+        print(f"{group['objects']} objects {group['from']:.0f} {to} pixels high: {figures_of_size}")
+    if result.summary["settings"]["threshold_from"] == "best_f1":
+        print(f"threshold {result.summary['settings']['threshold']:.4f}: of the best F1 on these very frames")
     for problem in result.summary["problems"]:
         print(f"note: {problem}")
     print(f"report: {out / REPORT}")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vl4ad_ros.evaluation import histograms
 from vl4ad_ros.evaluation.component_metrics import FrameComponents, Track, match_components
 from vl4ad_ros.evaluation.frames import Fault, Frame
-from vl4ad_ros.evaluation.objects import components_on_drive
+from vl4ad_ros.evaluation.objects import HEIGHT_EDGES, components_on_drive, labels_by_height
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics, count_levels
 from vl4ad_ros.evaluation.predictor import Prediction
 from vl4ad_ros.io.errors import Vl4adError
@@ -27,10 +27,12 @@ class Measurements:
         track: Smallest component sizes.
         threshold: At or above it a pixel counts as anomalous.
         with_regions: Whether the per-region overlap is measured, as for product inspection.
+        per_size: Whether pixels are counted by the height of their objects, too.
         pixels: Counts of all labelled frames' pixels.
         records: Frame index -> record: finite numbers, lists, text and None only.
         histograms: Frame index -> uint32 [2, 1024], negatives and positives.
         regions: Level -> labelled regions, see `histograms.count_regions`.
+        sizes: For each group of `objects.HEIGHT_EDGES` the pixels without the objects of other heights.
         problems: Sentences on what could not be used.
         faults: Frame index -> what of it could not be read.
     """
@@ -38,12 +40,18 @@ class Measurements:
     track: Track
     threshold: float
     with_regions: bool = False
+    per_size: bool = False
     pixels: PixelMetrics = field(default_factory=PixelMetrics)
     records: dict[int, dict[str, Any]] = field(default_factory=dict)
     histograms: dict[int, NDArray[np.uint32]] = field(default_factory=dict)
     regions: NDArray[np.float64] = field(default_factory=lambda: np.zeros(histograms.LEVELS))
+    sizes: list[PixelMetrics] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     faults: dict[int, Fault] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.per_size:
+            self.sizes = [PixelMetrics() for _ in HEIGHT_EDGES[1:]]
 
     def add(self, frame: Frame, prediction: Prediction) -> None:
         """Measure a frame.
@@ -65,6 +73,9 @@ class Measurements:
         if frame.labels is not None:
             record |= _of_labelled_frame(counts, found)
             self.pixels.counts += fine
+            if self.per_size:
+                for metrics, of_size in zip(self.sizes, labels_by_height(labels), strict=True):
+                    metrics.add(uncertainty, of_size)
             if self.with_regions:
                 self.regions += histograms.count_regions(uncertainty, labels)
         if frame.stamp_ns is not None:
@@ -75,6 +86,8 @@ class Measurements:
     def merge(self, other: Measurements) -> None:
         """Take over what another part has measured."""
         self.pixels.counts += other.pixels.counts
+        for metrics, more in zip(self.sizes, other.sizes, strict=True):
+            metrics.counts += more.counts
         self.records |= other.records
         self.histograms |= other.histograms
         self.regions += other.regions

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.evaluation.component_metrics import TRACKS, match_components
+from vl4ad_ros.io.labels import VOID
 
 # Our choice: an object counts as detected in the last of so many frames in a row that have this share of its pixels in
 # the mask; an alarm counts from as many frames.
@@ -36,6 +37,10 @@ SIZE_EDGES: tuple[float, ...] = (0.0, 0.0005, 0.002, 0.01, 0.05, 1.0)
 # Share of the frame's height between the object's lower edge and the bottom edge; farther away is higher up.
 DISTANCE_EDGES: tuple[float, ...] = (0.0, 0.15, 0.3, 0.45, 0.6, 1.0)
 FOUND_SIOU = 0.25
+# Heights of objects in pixels where the frame is scaled to this width.
+SMALL_HEIGHT, LARGE_HEIGHT = 24, 64
+REFERENCE_WIDTH = 1280
+HEIGHT_EDGES: tuple[float, ...] = (0.0, SMALL_HEIGHT, LARGE_HEIGHT, np.inf)
 
 Boxes = NDArray[np.float64]  # [..., 4]: x0, y0, x1, y1
 Item = dict[str, Any]
@@ -244,16 +249,27 @@ def _iou(a: Boxes, b: Boxes) -> NDArray[np.float64]:
     return np.asarray(shared / (of_a + of_b - shared))
 
 
-def region_recall(records: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+def labels_by_height(labels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """Return for each group of `HEIGHT_EDGES` the labels [H, W] in which objects of other heights are void."""
+    objects = (labels == 1).view(np.uint8)
+    _, numbers, stats, _ = cv2.connectedComponentsWithStats(objects, connectivity=8)
+    heights = stats[:, cv2.CC_STAT_HEIGHT] * (REFERENCE_WIDTH / labels.shape[1])
+    group = np.where(objects, np.searchsorted(HEIGHT_EDGES[1:-1], heights, side="right")[numbers], -1)
+    groups = range(len(HEIGHT_EDGES) - 1)
+    return [np.where((group >= 0) & (group != number), np.uint8(VOID), labels) for number in groups]
+
+
+def region_recall(records: Sequence[dict[str, Any]], by_height: bool = False) -> dict[str, list[dict[str, Any]]]:
     """Group all labelled objects and average over each group.
 
     Args:
         records: Per-frame records; those without labels are left out.
+        by_height: Whether to group by height, too.
 
     Returns:
-        `by_size` and `by_distance`: for each group its edges (`from`, `to`), number of `objects`, mean `recall` (share
-        of an object's pixels in the mask), mean `siou`, and `found` (share with an adjusted IoU >= 0.25); None where a
-        group is empty.
+        `by_size`, `by_distance` and, where asked for, `by_height`: for each group its edges (`from`, `to`), number of
+        `objects`, mean `recall` (share of an object's pixels in the mask), mean `siou`, and `found` (share with an
+        adjusted IoU >= 0.25); None where a group is empty.
     """
     rows = [
         (
@@ -261,12 +277,14 @@ def region_recall(records: Sequence[dict[str, Any]]) -> dict[str, list[dict[str,
             (record["height"] - item["box"][3]) / record["height"],
             item["recall"],
             item["siou"],
+            (item["box"][3] - item["box"][1]) * REFERENCE_WIDTH / record["width"],
         )
         for record in records
         for item in record.get("objects", [])
     ]
-    table = np.array(rows, np.float64).reshape(-1, 4)
-    return {"by_size": _groups(table, 0, SIZE_EDGES), "by_distance": _groups(table, 1, DISTANCE_EDGES)}
+    table = np.array(rows, np.float64).reshape(-1, 5)
+    groups = {"by_size": _groups(table, 0, SIZE_EDGES), "by_distance": _groups(table, 1, DISTANCE_EDGES)}
+    return groups | ({"by_height": _groups(table, 4, HEIGHT_EDGES)} if by_height else {})
 
 
 def _groups(table: NDArray[np.float64], column: int, edges: Sequence[float]) -> list[dict[str, Any]]:

@@ -104,7 +104,7 @@ def summarise_run(
         "pro": region_overlap(found.regions, counts[0]) if labelled and found.with_regions else None,
         "components": _components(labelled) if labelled else None,
         "calibration_error": calibration_error(calibrated) if labelled else None,
-        "regions": region_recall(labelled) if labelled else None,
+        "regions": _regions(labelled, found) if labelled else None,
         "objects": _objects(labelled) if labelled and is_drive else None,
         "drive": drive_figures(records) if is_drive else None,
         "alarms": _alarms(records),
@@ -123,6 +123,15 @@ def _pixel_figures(found: Measurements) -> dict[str, Any]:
     figures = found.pixels.result().as_dict()
     labelled = [found.histograms[index] for index, record in sorted(found.records.items()) if "objects" in record]
     return {**figures, "interval_95": frame_intervals(figures, np.array(labelled))}
+
+
+def _regions(records: Sequence[dict[str, Any]], found: Measurements) -> dict[str, Any]:
+    """Return the objects by size and distance, and where asked for by height, with the pixel metrics of each height."""
+    groups = region_recall(records, found.per_size)
+    for group, metrics in zip(groups.get("by_height", []), found.sizes, strict=True):
+        pixel = metrics.result()
+        group |= {"ap": pixel.ap, "fpr95": pixel.fpr95}
+    return groups
 
 
 def _image_figures(records: Sequence[dict[str, Any]]) -> dict[str, Any] | None:

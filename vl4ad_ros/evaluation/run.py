@@ -34,6 +34,8 @@ class EvaluationSettings:
         stride: Take every n-th frame.
         limit: Take at most so many frames; None takes all.
         region_overlap: Whether to measure the per-region overlap, as for product inspection.
+        per_size: Whether to measure AP, FPR95 and recall by the height of objects.
+        threshold_from: Whose threshold it is: the `detector`'s own, `given`, or of the `best_f1` on these frames.
     """
 
     threshold: float
@@ -41,6 +43,8 @@ class EvaluationSettings:
     stride: int = 1
     limit: int | None = None
     region_overlap: bool = False
+    per_size: bool = False
+    threshold_from: str = "detector"
 
     def indices(self, count: int) -> list[int]:
         """Return the frames to take out of `count`."""
@@ -50,7 +54,7 @@ class EvaluationSettings:
 
     def measurements(self) -> Measurements:
         """Return empty measurements."""
-        return Measurements(track(self.track), self.threshold, self.region_overlap)
+        return Measurements(track(self.track), self.threshold, self.region_overlap, self.per_size)
 
 
 def evaluate_part(

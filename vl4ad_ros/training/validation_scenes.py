@@ -6,16 +6,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from vl4ad_ros.evaluation.objects import LARGE_HEIGHT, REFERENCE_WIDTH, SMALL_HEIGHT
 from vl4ad_ros.training.augment import UInt8
 from vl4ad_ros.training.config import Validation
 from vl4ad_ros.training.data import RunData
 from vl4ad_ros.training.label_tables import IGNORE
 from vl4ad_ros.training.scenes import Scene
 
-SIZES = {"small": (6, 24), "medium": (24, 64), "large": (64, 250)}
+SIZES = {"small": (6, SMALL_HEIGHT), "medium": (SMALL_HEIGHT, LARGE_HEIGHT), "large": (LARGE_HEIGHT, 250)}
 """Heights of objects in pixels at a width of `REFERENCE_WIDTH`."""
 
-REFERENCE_WIDTH = 1280
 MAX_OBJECTS = 3
 
 
