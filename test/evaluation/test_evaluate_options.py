@@ -79,7 +79,8 @@ def test_road_only_equals_masking_by_hand(values: str | None, folder: Path, mock
         cv2.imwrite(str(tmp_path / "masks" / path.name), mask)
         labels[(mask != 7) & (mask != 9)] = 255
         cv2.imwrite(str(tmp_path / "hand" / "labels" / path.name), labels)
-    options = ["--road-only", tmp_path / "masks", *(["--road-values", values] if values else []), "--per-size"]
+    options: list[str | Path] = ["--road-only", tmp_path / "masks", "--per-size"]
+    options += ["--road-values", values] if values else []
     found = measured(folder, mock_bundle, tmp_path / "a", *options)
     by_hand = measured(tmp_path / "hand", mock_bundle, tmp_path / "b", "--per-size")
     for key in ("frames", "pixel", "components", "regions", "alarms"):

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from tiny_run import make_config, make_text
 
+from vl4ad_ros.evaluation.objects import REFERENCE_WIDTH
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.training.data import RunData, load_data
 from vl4ad_ros.training.dense_learner import DenseLearner
 from vl4ad_ros.training.loop import Trainer
 from vl4ad_ros.training.validate import alarm_level, recall, scene_figures, validate
-from vl4ad_ros.training.validation_scenes import REFERENCE_WIDTH, SIZES, ValidationScene, generate_scenes
+from vl4ad_ros.training.validation_scenes import SIZES, ValidationScene, generate_scenes
 
 
 def scene(size: str, truth: np.ndarray) -> ValidationScene:
