@@ -16,7 +16,7 @@ from vl4ad_ros.cli import main as cli
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.engine import BACKENDS
 from vl4ad_ros.runtime.scores import METHODS, SCORINGS
-from vl4ad_ros.runtime.settings import ModelSettings, PromptSettings
+from vl4ad_ros.runtime.settings import MapSettings, ModelSettings, PromptSettings
 
 BY_BENCH_GPU = ("torch-eager", "torch-cuda-graph", "onnxruntime", "tensorrt_rtx")
 
@@ -146,7 +146,9 @@ def test_options_are_made_of_the_settings(
     words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = shown(capsys, monkeypatch, *words)
-    for name, field in (ModelSettings.model_fields | PromptSettings.model_fields).items():
+    # `evaluate` adds `best` to the threshold.
+    of_prompts = MapSettings if words[0] == "evaluate" else PromptSettings
+    for name, field in (ModelSettings.model_fields | of_prompts.model_fields).items():
         assert f"--{name.replace('_', '-')} " in text
         assert str(field.description) in text
 
