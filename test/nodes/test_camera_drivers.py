@@ -140,6 +140,9 @@ def test_a_slow_detector_holds_back_neither_driver_nor_others(
     images = hear_stamps(client, "/camera/image_raw", qos=everything)
     values = parameters(bundle=str(mock_bundle))
     with running("blocking_detector", tmp_path / "log", "-r", "image:=/camera/image_raw", *values):
+        client.wait("the detector", partial(client.node.count_publishers, "/detector/uncertainty"))
+        # Who answers this, knows that we listen to its maps; it computes none for nobody.
+        client.get_parameter("threshold")
         with driver(tmp_path / "driver", "/camera/image_raw", 360, 640, number, RATE_HZ, "keep_all", 2) as log:
             client.wait("the driver's end", log.read_text, DRIVER_S + 60)
             client.wait("all images", lambda: len(images) == number)
