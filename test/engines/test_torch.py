@@ -59,7 +59,7 @@ def test_the_small_network_travels_too(mock_bundle: Path, tmp_path: Path) -> Non
     for key, value in network.state_dict().items():
         assert torch.equal(loaded.state_dict()[key], value), key
     (mock_bundle / "network" / "small.safetensors").write_bytes(b"not safetensors")
-    with pytest.raises(Vl4adError, match="small.safetensors"):
+    with pytest.raises(Vl4adError, match=r"small\.safetensors"):
         load_bundled_network(ModelBundle.load(mock_bundle))
     with pytest.raises(Vl4adError, match="cannot carry a TinyMaskNetwork"):
         save_bundled_network(TinyMaskNetwork(), tmp_path)

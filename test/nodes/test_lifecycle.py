@@ -90,7 +90,7 @@ def test_a_fault_is_a_sentence_the_node_stays_and_can_be_configured(
     good = {"bundle": str(mock_bundle), "prompt_set": "", "backend": "onnxruntime", "roi_masks": [""], "cameras": [""]}
     faults: list[tuple[str, object, str]] = [
         ("prompt_set", "none", "Unknown prompt set for bundle 'mock'"),
-        ("roi_masks", ["/nowhere.png"], "roi_masks: /nowhere.png"),
+        ("roi_masks", ["/nowhere.png"], "no file /nowhere.png"),
         ("roi_masks", ["/a.png", "/b.png"], "2 for 1 cameras"),
     ]
     with running(DETECTOR, tmp_path / "log", *REMAP, *parameters(bundle="/nowhere")) as process:
