@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from vl4ad_ros.evaluation.component_metrics import TRACKS, match_components
 from vl4ad_ros.io.labels import VOID
+from vl4ad_ros.runtime.boxes import Boxes, best_pairs, grow, overlaps
 
 # Our choice: an object counts as detected in the last of so many frames in a row that have this share of its pixels in
 # the mask; an alarm counts from as many frames.
@@ -42,7 +43,6 @@ SMALL_HEIGHT, LARGE_HEIGHT = 24, 64
 REFERENCE_WIDTH = 1280
 HEIGHT_EDGES: tuple[float, ...] = (0.0, SMALL_HEIGHT, LARGE_HEIGHT, np.inf)
 
-Boxes = NDArray[np.float64]  # [..., 4]: x0, y0, x1, y1
 Item = dict[str, Any]
 
 
@@ -221,32 +221,15 @@ def _follow_drive(frames: list[tuple[dict[str, Any], list[Item]]]) -> list[Objec
         moving = [t.speed for t in alive if t.speed is not None]
         drift = np.median(moving, axis=0) if moving else np.zeros(2)
         margin = MARGIN * record["width"]
-        overlap = _iou(
-            _grow([t.expected(time_s, drift) for t in alive], margin), _grow([i["box"] for i in items], margin)
-        )
+        expected = grow([t.expected(time_s, drift) for t in alive], GROWTH, margin)
+        iou = overlaps(expected, grow([i["box"] for i in items], GROWTH, margin))[0]
         new = dict(enumerate(items))
-        while overlap.size and overlap.max() >= LINK_IOU:
-            row, column = (int(place) for place in np.unravel_index(int(overlap.argmax()), overlap.shape))
+        for row, column in best_pairs(iou, LINK_IOU):
             alive[row].see(time_s, place, record["index"], new.pop(column))
-            overlap[row], overlap[:, column] = 0, 0
         for item in new.values():
             tracks.append(ObjectTrack(time_s, time_s, item["size"], record.get("drive", "")))
             tracks[-1].see(time_s, place, record["index"], item)
     return tracks
-
-
-def _grow(boxes: Sequence[Any], margin: float) -> Boxes:
-    table = np.array(boxes, np.float64).reshape(-1, 4)
-    beyond = (table[:, 2:] - table[:, :2]) * GROWTH / 2 + margin
-    return np.concatenate([table[:, :2] - beyond, table[:, 2:] + beyond], axis=1)
-
-
-def _iou(a: Boxes, b: Boxes) -> NDArray[np.float64]:
-    """Return the IoU of each pair, [A, B]."""
-    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = np.maximum(high - low, 0).prod(axis=2)
-    of_a, of_b = (a[:, 2:] - a[:, :2]).prod(axis=1)[:, None], (b[:, 2:] - b[:, :2]).prod(axis=1)
-    return np.asarray(shared / (of_a + of_b - shared))
 
 
 def labels_by_height(labels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:

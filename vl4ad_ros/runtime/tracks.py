@@ -7,13 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from vl4ad_ros.runtime.boxes import Boxes, best_pairs, grow, overlaps
 from vl4ad_ros.runtime.regions import Region
 from vl4ad_ros.runtime.settings import TrackSettings
-
-Boxes = NDArray[np.float64]
-"""[N, 4]: x0, y0, x1, y1 in pixels."""
 
 # Two boxes, each grown by this share of its size and this many pixels, belong together from this IoU on.
 GROWTH, MARGIN, LINK_IOU = 0.3, 4.0, 0.15
@@ -95,15 +92,13 @@ class Tracker:
         """Return the track of each box, and let the tracks see them: the best match first, then the pieces."""
         owners: list[_Track | None] = [None] * len(boxes)
         expected = np.array([track.expected(stamp_s) for track in self._tracks]).reshape(-1, 4)
-        iou = _shared(_grown(expected), _grown(boxes))[0]
-        while iou.size and iou.max() >= LINK_IOU:
-            row, column = np.unravel_index(int(iou.argmax()), iou.shape)
+        iou = overlaps(grow(expected, GROWTH, MARGIN), grow(boxes, GROWTH, MARGIN))[0]
+        for row, column in best_pairs(iou, LINK_IOU):
             owners[column] = self._tracks[row]
-            iou[row], iou[:, column] = 0, 0
         for track, place in zip(self._tracks, expected, strict=True):
             own = [owner is track for owner in owners]
             around = _union(np.vstack([place[None], boxes[own]]))
-            for index in np.flatnonzero(_shared(around[None], boxes)[1][0] >= PIECE_SHARE):
+            for index in np.flatnonzero(overlaps(around[None], boxes)[1][0] >= PIECE_SHARE):
                 owners[index] = owners[index] or track
             pieces = boxes[[owner is track for owner in owners]]
             if len(pieces):
@@ -125,18 +120,5 @@ class Tracker:
         ]
 
 
-def _grown(boxes: Boxes) -> Boxes:
-    beyond = (boxes[:, 2:] - boxes[:, :2]) * GROWTH / 2 + MARGIN
-    return np.concatenate([boxes[:, :2] - beyond, boxes[:, 2:] + beyond], axis=1)
-
-
 def _union(boxes: Boxes) -> Boxes:
     return np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
-
-
-def _shared(a: Boxes, b: Boxes) -> tuple[Boxes, Boxes]:
-    """Return the IoU of each pair [A, B], and the share of each `b` that lies in each `a`."""
-    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = np.maximum(high - low, 0).prod(axis=2)
-    of_a, of_b = (a[:, 2:] - a[:, :2]).prod(axis=1)[:, None], (b[:, 2:] - b[:, :2]).prod(axis=1)[None]
-    return shared / np.maximum(of_a + of_b - shared, 1e-9), shared / np.maximum(of_b, 1e-9)
