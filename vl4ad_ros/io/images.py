@@ -150,11 +150,16 @@ def _bridged() -> frozenset[str]:
     return frozenset(found)
 
 
-def _by_cv_bridge(encoding: str, height: int, width: int, step: int, data: Data) -> U8:
+@lru_cache(maxsize=1)
+def _cv_bridge() -> Any:
     from cv_bridge import CvBridge
 
+    return CvBridge()
+
+
+def _by_cv_bridge(encoding: str, height: int, width: int, step: int, data: Data) -> U8:
     fields = {"encoding": encoding, "height": height, "width": width, "step": step, "is_bigendian": 0, "data": data}
-    return np.asarray(CvBridge().imgmsg_to_cv2(SimpleNamespace(**fields), "rgb8"), dtype=np.uint8)
+    return np.asarray(_cv_bridge().imgmsg_to_cv2(SimpleNamespace(**fields), "rgb8"), dtype=np.uint8)
 
 
 def _check_size(height: int, width: int) -> None:
