@@ -91,6 +91,7 @@ class PixelExplainer:
         self._session: Any = ort.InferenceSession(part.SerializeToString(), providers=["CPUExecutionProvider"])
         # [D, E]: from the pixel's space to that of the texts.
         self._to_text = np.asarray(onnx.numpy_helper.to_array(constants[_TO_TEXT]), dtype=np.float32)
+        self._gram = self._to_text.T @ self._to_text
         dim = bundle.card.embedding_dim
         rows = [onnx.numpy_helper.to_array(c) for c in constants.values() if tuple(c.dims) == (1, dim)]
         self._void = np.asarray(rows[0], np.float32) if len(rows) == 1 else None
@@ -122,8 +123,7 @@ class PixelExplainer:
 
     def cosines(self, embedding: NDArray[np.float32], text: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return cos(W e, t) of embeddings [..., E] and unit rows [P, D]: float32 [..., P] in [-1, 1]."""
-        gram = self._to_text.T @ self._to_text
-        squared = np.einsum("...i,ij,...j->...", embedding, gram, embedding)
+        squared = np.einsum("...i,ij,...j->...", embedding, self._gram, embedding)
         dots = embedding @ (text @ self._to_text).T
         return np.asarray(dots / np.sqrt(squared + _NORM_FLOOR)[..., None], dtype=np.float32)
 
