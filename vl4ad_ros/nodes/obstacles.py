@@ -105,13 +105,12 @@ def detections_3d(vision_msgs: Any, header: Header, obstacles: Sequence[Obstacle
     """Return obstacles as vision_msgs/Detection3DArray: the middle contact point with its variances, the track's id."""
     array = vision_msgs.Detection3DArray(header=header)
     for obstacle in obstacles:
-        distance, _, distance_sigma, left_sigma = obstacle.place
-        middle = int(np.abs(obstacle.points.forward - distance).argmin())
+        _, _, distance_sigma, left_sigma = obstacle.place
         hypothesis = vision_msgs.ObjectHypothesisWithPose()
         hypothesis.hypothesis.class_id = "anomaly"
         hypothesis.hypothesis.score = float(obstacle.region.mean)
         position = hypothesis.pose.pose.position
-        position.x, position.y, position.z = (float(value) for value in obstacle.points.camera[middle])
+        position.x, position.y, position.z = (float(value) for value in obstacle.points.camera[obstacle.middle])
         covariance = hypothesis.pose.covariance
         covariance[0], covariance[14] = left_sigma**2, distance_sigma**2
         detection = vision_msgs.Detection3D(header=header, id=str(obstacle.region.id), results=[hypothesis])

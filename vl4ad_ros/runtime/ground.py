@@ -43,10 +43,14 @@ class Obstacle:
     points: GroundPoints
 
     @property
+    def middle(self) -> int:
+        """Index of the point with the median distance, the nearer one of two."""
+        return int(np.argsort(self.points.forward)[(len(self.points.forward) - 1) // 2])
+
+    @property
     def place(self) -> tuple[float, float, float, float]:
-        """Distance, offset to the left, and their standard deviations, of the middle one of the points; metres."""
-        p = self.points
-        middle = int(np.argsort(p.forward)[(len(p.forward) - 1) // 2])
+        """Distance, offset to the left, and their standard deviations, of the middle point; metres."""
+        p, middle = self.points, self.middle
         distance, left, *sigmas = (float(v[middle]) for v in (p.forward, p.left, p.forward_sigma, p.left_sigma))
         return distance, left, sigmas[0], sigmas[1]
 
