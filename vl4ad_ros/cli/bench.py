@@ -16,22 +16,14 @@ from vl4ad_ros.io.provenance import provenance
 
 @dataclass(frozen=True)
 class Timing:
-    """Durations of repeated calls, in milliseconds.
+    """Durations of repeated calls, in milliseconds."""
 
-    Attributes:
-        median_ms: Half of the calls were faster.
-        p95_ms: 95 % were.
-        p99_ms: 99 % were.
-        cpu_ms: Processor time of this process for one call, over all threads, on average: what a busy machine does not
-            change.
-        calls: How many were measured.
-    """
-
-    median_ms: float
-    p95_ms: float
-    p99_ms: float
+    median_ms: float  # half of the calls were faster
+    p95_ms: float  # 95 % were
+    p99_ms: float  # 99 % were
+    # Processor time of this process for one call, over all threads, on average: what a busy machine does not change.
     cpu_ms: float
-    calls: int
+    calls: int  # how many were measured
 
     def as_dict(self) -> dict[str, float]:
         """Return the fields as plain data for JSON."""

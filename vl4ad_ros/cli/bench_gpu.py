@@ -161,11 +161,7 @@ def build_network(name: str) -> Any:
 
 
 def open_form(form: str, case: GpuCase, bundle: ModelBundle, batch: int) -> tuple[Engine, dict[str, Any]]:
-    """Open one form; return it and what its preparation cost.
-
-    Raises:
-        Vl4adError: If it is not available here.
-    """
+    """Open one form; return it and what its preparation cost."""
     started = time.monotonic()
     cuda = case.device == "cuda"
     if form.startswith("tensorrt"):

@@ -47,11 +47,7 @@ def arrays(
 
 
 def array_metrics(path: Path, threshold: float | Literal["best"], track: str) -> dict[str, Any]:
-    """Return the metrics of a file of score maps.
-
-    Raises:
-        Vl4adError: If the file or one of its arrays is not what is expected, or the threshold is no finite number.
-    """
+    """Return the metrics of a file of score maps."""
     if threshold != "best" and not np.isfinite(threshold):
         raise Vl4adError(f"--threshold must be a finite number, got {threshold}.")
     labels, scores = read_arrays(path)
@@ -77,11 +73,7 @@ def _below(score: Any) -> float:
 
 
 def read_arrays(path: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Read `labels` and `scores`.
-
-    Raises:
-        Vl4adError: If the file or one of its arrays is not what is expected.
-    """
+    """Read `labels` and `scores`."""
     stored = read_npz(path, ["labels", "scores"])
     labels, scores = stored["labels"], stored["scores"]
     if labels.ndim != 3 or labels.shape != scores.shape or not labels.size:

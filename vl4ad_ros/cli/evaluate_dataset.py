@@ -83,11 +83,7 @@ def dataset(
 
 
 def _clip_windows(model: ModelSettings, prompts: MapSettings, clip: WindowOptions) -> PredictorSpec | None:
-    """Return the CLIP model that the options name; None where they name a bundle.
-
-    Raises:
-        Vl4adError: If an option does not go with a CLIP model.
-    """
+    """Return the CLIP model that the options name; None where they name a bundle."""
     if not model.bundle.startswith(OPEN_CLIP_PREFIX):
         if clip.images is not None or clip.weights is not None:
             raise Vl4adError("--images and --weights are for a CLIP model (--bundle open_clip:MODEL/PRETRAINED).")

@@ -107,9 +107,6 @@ def evaluate_source(
         track: Component sizes, where the options name none.
         live: Figures of a live run.
         region_overlap: Whether to measure the per-region overlap.
-
-    Raises:
-        Vl4adError: If the best threshold is asked for and there is no labelled anomaly.
     """
     from vl4ad_ros.evaluation.mcap_results import write_mcap
     from vl4ad_ros.evaluation.report import chosen_pictures, write_report
@@ -195,17 +192,12 @@ def run_live_bag(
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """What a running detector published of a bag; what it dropped counts as dropped, not as wrong.
+    """What a running detector published of a bag; what it dropped counts as dropped, not as wrong."""
 
-    Attributes:
-        predictor: Its maps.
-        latency_ms: Stamp -> output -> milliseconds, where what was sent is known.
-        figures: Latency, drops and rates of the run, where what was sent is known.
-    """
-
-    predictor: Recording
+    predictor: Recording  # its maps
+    # Stamp -> output -> milliseconds, where what was sent is known.
     latency_ms: dict[int, dict[str, float]] | None = None
-    figures: dict[str, Any] | None = None
+    figures: dict[str, Any] | None = None  # latency, drops and rates of the run, where what was sent is known
 
 
 def read_run(recorded: Path, sent: Path | None) -> RecordedRun:

@@ -107,11 +107,7 @@ def _shown_default(value: object) -> str | None:
 
 
 def _load_shown(app: App, arguments: Sequence[str]) -> None:
-    """Import the commands that a group's help lists: each has its sentence from its function.
-
-    Raises:
-        Vl4adError: If a group is named without one of its commands.
-    """
+    """Import the commands that a group's help lists: each has its sentence from its function."""
     names, apps, rest = app.parse_commands(arguments)
     asked = bool(names) and names[-1] in app.help_flags
     group = apps[-2] if asked else apps[-1]

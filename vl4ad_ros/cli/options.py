@@ -51,9 +51,6 @@ def parse_size(text: str, form: str = "HxW") -> tuple[int, int]:
     Args:
         text: What was given.
         form: Order of the two, for the sentence where it is none.
-
-    Raises:
-        Vl4adError: If it is no size, or a side is 0.
     """
     match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text.lower())
     if match is None or 0 in (sides := (int(match[1]), int(match[2]))):

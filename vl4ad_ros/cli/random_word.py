@@ -86,11 +86,7 @@ class GapOptions(Settings):
 
 
 def need(library: str, extra: str, command: str) -> None:
-    """Check that an optional library is installed.
-
-    Raises:
-        Vl4adError: With the command that installs it.
-    """
+    """Check that an optional library is installed."""
     if importlib.util.find_spec(library) is None:
         raise Vl4adError(
             f"'vl4ad random-word {command}' needs {library}; get it with: pip install 'vl4ad_ros[{extra}]'."

@@ -18,25 +18,15 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Quad:
-    """A parallelogram in space.
+    """A parallelogram in space."""
 
-    Attributes:
-        origin: Lower left corner as seen from its front.
-        right: Along its lower edge.
-        up: Along its left edge.
-        texture: What is on it.
-        light: Brightness of the face; of a shadow, its strength.
-        shadow: Whether it darkens (only the texture's coverage counts) rather than shows a colour.
-        one_sided: Whether it is invisible from behind.
-    """
-
-    origin: Vector
-    right: Vector
-    up: Vector
-    texture: Texture
-    light: float = 1.0
-    shadow: bool = False
-    one_sided: bool = False
+    origin: Vector  # lower left corner as seen from its front
+    right: Vector  # along its lower edge
+    up: Vector  # along its left edge
+    texture: Texture  # what is on it
+    light: float = 1.0  # brightness of the face; of a shadow, its strength
+    shadow: bool = False  # whether it darkens (only the texture's coverage counts) rather than shows a colour
+    one_sided: bool = False  # whether it is invisible from behind
 
     def moved(self, position: Vector, turn: float = 0.0) -> Quad:
         """Return the quad turned about Y by an angle, then moved."""
@@ -47,17 +37,12 @@ class Quad:
 
 
 class Frame:
-    """A picture under way.
-
-    Attributes:
-        camera: The camera.
-        rgb: float32 [H, W, 3].
-        truth: Coverage by anomalies, and by those too small to be judged, float32 [H, W, 2].
-    """
+    """A picture under way."""
 
     def __init__(self, camera: Camera) -> None:
         self.camera = camera
-        self.rgb: Float = np.zeros((camera.height, camera.width, 3), dtype=np.float32)
+        self.rgb: Float = np.zeros((camera.height, camera.width, 3), dtype=np.float32)  # float32 [H, W, 3]
+        # Coverage by anomalies, and by those too small to be judged, float32 [H, W, 2].
         self.truth: Float = np.zeros((camera.height, camera.width, 2), dtype=np.float32)
 
     def draw(self, quad: Quad, weather: Mapping[str, Float], anomaly: bool = False, small: bool = False) -> None:

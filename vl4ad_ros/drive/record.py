@@ -44,9 +44,6 @@ def record(drive: Drive, path: str | Path, jobs: int = 1, progress: Callable[[in
     """Write a drive, drawn by `jobs` processes, as a rosbag2 in MCAP with image, camera_info and label topics.
 
     `progress` is called with the number of frames written, after each.
-
-    Raises:
-        Vl4adError: If the folder exists or cannot be written.
     """
     with BagWriter(path) as bag:
         bag.add_topic(IMAGE_TOPIC, "sensor_msgs/msg/Image")

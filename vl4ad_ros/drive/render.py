@@ -38,11 +38,7 @@ class Drive:
     """A drive of some frames, `rate` a second, along a procedural road; all of it follows from the seed."""
 
     def __init__(self, seed: int, frames: int, width: int = 960, height: int = 540, rate: float = 10.0) -> None:
-        """Check the numbers; the world is built with the first frame.
-
-        Raises:
-            Vl4adError: If a number is out of range.
-        """
+        """Check the numbers; the world is built with the first frame."""
         if frames < 1 or not 64 <= width <= 8192 or not 64 <= height <= 8192 or not 0 < rate <= 1000 or seed < 0:
             raise Vl4adError(
                 "A drive needs a seed >= 0, at least 1 frame, 64x64 to 8192x8192 pixels and a rate in (0, 1000]; "

@@ -19,31 +19,18 @@ BEHIND, AHEAD = 25.0, 230.0
 
 @dataclass(frozen=True, eq=False)
 class Thing:
-    """Something on or beside the road; metres, and metres per second.
+    """Something on or beside the road; metres, and metres per second."""
 
-    Attributes:
-        kind: Its name.
-        quads: Its faces around its own foot: x right, y up, z ahead.
-        x: Lateral position on the road at the start.
-        z: Position along the road at the start; of the traffic ahead, its distance to the camera.
-        footprint: Width and length of the dark area under it; (0, 0) for none.
-        flat: Whether it is a picture that always faces the camera.
-        speed: Along the road.
-        stroll: How far it walks to and fro across the road.
-        leads: Whether it drives ahead of the camera on the camera's way.
-        anomaly: Whether it does not belong there.
-    """
-
-    kind: str
-    quads: Sequence[Quad]
-    x: float
-    z: float
-    footprint: tuple[float, float] = (0.0, 0.0)
-    flat: bool = False
-    speed: float = 0.0
-    stroll: float = 0.0
-    leads: bool = False
-    anomaly: bool = False
+    kind: str  # its name
+    quads: Sequence[Quad]  # its faces around its own foot: x right, y up, z ahead
+    x: float  # lateral position on the road at the start
+    z: float  # position along the road at the start; of the traffic ahead, its distance to the camera
+    footprint: tuple[float, float] = (0.0, 0.0)  # width and length of the dark area under it; (0, 0) for none
+    flat: bool = False  # whether it is a picture that always faces the camera
+    speed: float = 0.0  # along the road
+    stroll: float = 0.0  # how far it walks to and fro across the road
+    leads: bool = False  # whether it drives ahead of the camera on the camera's way
+    anomaly: bool = False  # whether it does not belong there
 
     @property
     def height(self) -> float:

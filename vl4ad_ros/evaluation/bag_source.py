@@ -23,14 +23,7 @@ PLAIN_LABELS = LabelMapping(frozenset({1}), frozenset({255}))
 
 
 class BagSource(FrameSource):
-    """The frames of a bag, in the order of their stamps.
-
-    Attributes:
-        path: The bag.
-        image_topic: Topic of the camera.
-        label_topic: Topic of the ground truth, or None.
-        recorded: A bag with the detector's outputs for the same stamps, or None.
-    """
+    """The frames of a bag, in the order of their stamps."""
 
     def __init__(
         self,
@@ -44,16 +37,12 @@ class BagSource(FrameSource):
         """Read the stamps of all topics that are needed.
 
         Args:
-            path: The bag.
             image_topic: Topic of the camera; None takes the only one.
             label_topic: Topic of the labels (mono8 or mono16); None where there is no ground truth.
             mapping: What the labels' values mean.
             recorded: A bag with the detector's outputs, whose topic of maps ends with `/uncertainty`; the frames are
                 those that it has a map for.
             latency_ms: Stamp -> stage -> milliseconds, for recorded results.
-
-        Raises:
-            Vl4adError: If a bag or a topic is missing or of another type, or nothing on one of them can be read.
         """
         super().__init__()
         self.path, self.recorded, self._mapping, self._latency = path, recorded, mapping, latency_ms or {}
@@ -142,11 +131,7 @@ class BagSource(FrameSource):
         return values
 
     def _stamps(self, bag: BagReader, topic: str, read: Callable[[BagImage], object]) -> list[int]:
-        """Return a topic's stamps in the order of recording, as far as it can be read.
-
-        Raises:
-            Vl4adError: If none of its messages can be used: then the topic is not what it was taken for.
-        """
+        """Return a topic's stamps in the order of recording, as far as it can be read."""
         stamps: list[int] = []
         fault: Vl4adError | None = None
         usable = False

@@ -19,19 +19,11 @@ INK, GRID, PAPER = "#1d2330", "#d9dde5", "#ffffff"
 
 @dataclass(frozen=True)
 class Series:
-    """One line of a chart.
+    """One line of a chart."""
 
-    Attributes:
-        name: For the legend; empty for none.
-        x: Positions.
-        y: Values; None or NaN leaves a gap.
-        dashed: Whether to draw it dashed, as a reference.
-        dots: Whether to mark each point.
-    """
-
-    name: str
+    name: str  # for the legend; empty for none
     x: Sequence[float]
-    y: Sequence[float | None]
+    y: Sequence[float | None]  # values; None or NaN leaves a gap
     dashed: bool = False
     dots: bool = False
 

@@ -26,27 +26,16 @@ Result = tuple[dict[str, Any], list[dict[str, Any]], Histograms]
 
 @dataclass(frozen=True)
 class Change:
-    """One figure of two results A and B, and the change from A to B.
-
-    Attributes:
-        name: The figure.
-        higher_is_better: Its good direction.
-        before: Its value in A, as reported there; None where it has none.
-        after: Its value in B.
-        difference: B - A.
-        low: Lower end of the difference's 95 % interval; None where it cannot be had.
-        high: Upper end.
-        paired: Whether the same frames were drawn for both.
-    """
+    """One figure of two results A and B, and the change from A to B."""
 
     name: str
     higher_is_better: bool
-    before: float | None
+    before: float | None  # its value in A, as reported there; None where it has none
     after: float | None
-    difference: float | None
-    low: float | None = None
+    difference: float | None  # B - A
+    low: float | None = None  # lower end of the difference's 95 % interval; None where it cannot be had
     high: float | None = None
-    paired: bool = False
+    paired: bool = False  # whether the same frames were drawn for both
 
     def regression(self, limit: float) -> bool:
         """Return whether B is worse than A by more than the limit."""
@@ -68,15 +57,8 @@ def compare(a: Result, b: Result, samples: int = SAMPLES, seed: int = 0, only_co
     histograms of 1,024 bins.
 
     Args:
-        a: Before.
-        b: After.
-        samples: Number of resamples.
-        seed: Of the drawing.
         only_common: Take only the frames that both have (a live run drops some); the figures then come from the
             histograms too.
-
-    Raises:
-        Vl4adError: If one of the results has no ground truth, or they have no frame in common.
     """
     if any(summary.get("pixel") is None for summary, _, _ in (a, b)):
         raise Vl4adError("Only results with ground truth can be compared; one of the two has none.")
@@ -116,8 +98,6 @@ def frame_intervals(
         values: The figures of all frames. The intervals lie about these: what the bins of the histograms change in a
             figure is taken off.
         histograms: uint32 [F, 2, bins] of the frames with ground truth, negatives and positives, lowest score first.
-        samples: Number of resamples.
-        seed: Of the drawing.
 
     Returns:
         Figure -> [low, high]; None where there are fewer than two frames, or most resamples lack the figure.

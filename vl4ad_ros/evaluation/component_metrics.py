@@ -43,23 +43,14 @@ def track(name: str) -> Track:
 
 @dataclass(frozen=True)
 class FrameComponents:
-    """The components of one frame: G of the ground truth, P predicted.
+    """The components of one frame: G of the ground truth, P predicted."""
 
-    Attributes:
-        siou: float64 [G], adjusted IoU of each ground-truth component.
-        recall: float64 [G], share of each ground-truth component's pixels that is predicted.
-        size: int64 [G], pixels.
-        box: int64 [G, 4], x0, y0, x1, y1 in pixels, the last two exclusive.
-        precision: float64 [P], share of each predicted component that is ground truth (void left out).
-        predicted_size: int64 [P], pixels (void left out).
-    """
-
-    siou: Floats
-    recall: Floats
-    size: Ints
-    box: Ints
-    precision: Floats
-    predicted_size: Ints
+    siou: Floats  # float64 [G], adjusted IoU of each ground-truth component
+    recall: Floats  # float64 [G], share of each ground-truth component's pixels that is predicted
+    size: Ints  # int64 [G], pixels
+    box: Ints  # int64 [G, 4], x0, y0, x1, y1 in pixels, the last two exclusive
+    precision: Floats  # float64 [P], share of each predicted component that is ground truth (void left out)
+    predicted_size: Ints  # int64 [P], pixels (void left out)
 
 
 def match_components(
@@ -70,10 +61,6 @@ def match_components(
     Args:
         mask: [H, W], nonzero = predicted anomalous.
         labels: uint8 [H, W], 1 = anomaly, 0 = none, 255 = void.
-        track: Smallest sizes.
-
-    Raises:
-        Vl4adError: If the shapes differ.
     """
     if mask.shape != labels.shape:
         raise Vl4adError(f"Mask and labels differ in size: {mask.shape} and {labels.shape}.")

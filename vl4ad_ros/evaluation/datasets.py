@@ -18,23 +18,13 @@ from vl4ad_ros.io.media import read_picture
 
 
 class DatasetSource(FrameSource):
-    """A benchmark's folder.
-
-    Attributes:
-        root: The folder.
-        layout: Its file names and what its labels mean.
-    """
+    """A benchmark's folder."""
 
     def __init__(self, root: Path, layout: Layout, with_unlabelled: bool = False) -> None:
         """Find the files.
 
         Args:
-            root: The data set's folder.
-            layout: Its file names.
             with_unlabelled: Whether to yield images without labels too (for submissions).
-
-        Raises:
-            Vl4adError: If the folder is missing or holds nothing that fits.
         """
         super().__init__()
         self.root, self.layout, self._with_unlabelled = root, layout, with_unlabelled
@@ -92,10 +82,6 @@ class DatasetSource(FrameSource):
 
 
 def require_whole(source: DatasetSource) -> None:
-    """Refuse what was read of a data set where frames were left out: rows of one table must be of the same frames.
-
-    Raises:
-        Vl4adError: A frame could not be read.
-    """
+    """Refuse what was read of a data set where frames were left out: rows of one table must be of the same frames."""
     if source.faults:
         raise Vl4adError(f"{source.layout.title}: {' '.join(fault_sentences(source.faults, len(source)))}")

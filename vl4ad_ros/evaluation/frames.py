@@ -19,26 +19,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One frame to evaluate.
+    """One frame to evaluate."""
 
-    Attributes:
-        index: Its place in the source, from 0.
-        name: What people call it: file stem or stamp.
-        image: RGB, uint8 [H, W, 3].
-        labels: uint8 [H, W], 1 = anomaly, 0 = none, 255 = void; None where there is no ground truth.
-        stamp_ns: Time of a drive's frame, nanoseconds; None outside of drives.
-        uncertainty: A recorded result, float32 [h, w] in [0, 1]; None where the detector is still to run.
-        drive: Name of the drive that the frame belongs to; empty outside of drives.
-        latency_ms: Measured when the result was recorded: stage -> milliseconds.
-    """
-
-    index: int
-    name: str
-    image: NDArray[np.uint8]
+    index: int  # its place in the source, from 0
+    name: str  # what people call it: file stem or stamp
+    image: NDArray[np.uint8]  # RGB, uint8 [H, W, 3]
+    # uint8 [H, W], 1 = anomaly, 0 = none, 255 = void; None where there is no ground truth.
     labels: NDArray[np.uint8] | None = None
-    stamp_ns: int | None = None
+    stamp_ns: int | None = None  # time of a drive's frame, nanoseconds; None outside of drives
+    # A recorded result, float32 [h, w] in [0, 1]; None where the detector is still to run.
     uncertainty: NDArray[np.float32] | None = None
-    drive: str = ""
+    drive: str = ""  # name of the drive that the frame belongs to; empty outside of drives
+    # Measured when the result was recorded: stage -> milliseconds.
     latency_ms: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -50,19 +42,12 @@ class Frame:
 
 @dataclass(frozen=True)
 class Fault:
-    """Something of a frame that could not be read.
-
-    Attributes:
-        name: The frame's name.
-        what: `image`, `label` or `map`.
-        sentence: Why.
-        left_out: Whether the frame is left out; else it counts as unlabelled.
-    """
+    """Something of a frame that could not be read."""
 
     name: str
-    what: str
-    sentence: str
-    left_out: bool = True
+    what: str  # `image`, `label` or `map`
+    sentence: str  # why
+    left_out: bool = True  # whether the frame is left out; else it counts as unlabelled
 
 
 def fault_sentences(faults: Mapping[int, Fault], frames: int) -> list[str]:
@@ -70,7 +55,6 @@ def fault_sentences(faults: Mapping[int, Fault], frames: int) -> list[str]:
 
     Args:
         faults: Frame index -> what was wrong.
-        frames: How many frames there were.
     """
     kinds: dict[tuple[str, bool], list[Fault]] = {}
     for _, fault in sorted(faults.items()):
@@ -85,16 +69,11 @@ def fault_sentences(faults: Mapping[int, Fault], frames: int) -> list[str]:
 
 
 class FrameSource(ABC):
-    """A source of frames that any process can open again and read in parts.
-
-    Attributes:
-        found: Sentences on what could not be used, as far as opening it showed.
-        faults: Frame index -> what could not be read; grows while frames are read.
-    """
+    """A source of frames that any process can open again and read in parts."""
 
     def __init__(self) -> None:
-        self.found: list[str] = []
-        self.faults: dict[int, Fault] = {}
+        self.found: list[str] = []  # sentences on what could not be used, as far as opening it showed
+        self.faults: dict[int, Fault] = {}  # frame index -> what could not be read; grows while frames are read
 
     @property
     def problems(self) -> list[str]:

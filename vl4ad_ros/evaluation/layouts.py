@@ -17,32 +17,22 @@ PICTURE = rf"(?:{'|'.join(map(re.escape, PICTURES))})"
 
 @dataclass(frozen=True)
 class Layout:
-    """A data set's file names. An image and its label share the text that the groups match.
-
-    Attributes:
-        title: Full name.
-        image: Regular expression over the path below the root; its named groups, joined, are the key.
-        label: Likewise, for the labels.
-        mapping: What the labels' values mean.
-        track: Component sizes that its benchmark uses.
-        extra_images: Whether images without labels are part of the data set as published (test splits, or images
-            that come with a larger set), and so are not missed.
-        benchmark: Name of the data set in a SegmentMeIfYouCan submission.
-        normal: Regular expression of the keys of images that show no anomaly and have no label file; empty for none.
-        split: Returns the images that count, as paths below the root; None takes all.
-        products: Whether it is product inspection: the per-region overlap is measured.
-    """
+    """A data set's file names. An image and its label share the text that the groups match."""
 
     title: str
-    image: str
-    label: str
-    mapping: LabelMapping
-    track: str = "anomaly"
+    image: str  # regular expression over the path below the root; its named groups, joined, are the key
+    label: str  # likewise, for the labels
+    mapping: LabelMapping  # what the labels' values mean
+    track: str = "anomaly"  # component sizes that its benchmark uses
+    # Whether images without labels are part of the data set as published (test splits, or images that come with a
+    # larger set), and so are not missed.
     extra_images: bool = False
-    benchmark: str | None = None
+    benchmark: str | None = None  # name of the data set in a SegmentMeIfYouCan submission
+    # Regular expression of the keys of images that show no anomaly and have no label file; empty for none.
     normal: str = ""
+    # Returns the images that count, as paths below the root; None takes all.
     split: Callable[[Path], frozenset[str]] | None = None
-    products: bool = False
+    products: bool = False  # whether it is product inspection: the per-region overlap is measured
 
     def is_normal(self, key: str) -> bool:
         """Return whether an image shows no anomaly by its name alone."""
@@ -50,11 +40,7 @@ class Layout:
 
 
 def visa_split(root: Path) -> frozenset[str]:
-    """Return VisA's test pictures by its published split, `split_csv/1cls.csv`, in the root or beside a category.
-
-    Raises:
-        Vl4adError: If the split is missing or damaged.
-    """
+    """Return VisA's test pictures by its published split, `split_csv/1cls.csv`, in the root or beside a category."""
     place = "split_csv/1cls.csv"
     base = root if (root / place).is_file() else root.parent
     prefix, table = "" if base == root else f"{root.name}/", base / place
@@ -132,11 +118,7 @@ def layout(name: str) -> Layout:
 
 
 def find_pairs(root: Path, layout: Layout) -> tuple[list[tuple[str, Path, Path | None]], list[str]]:
-    """Return a data set's files as (key, image, label or None), and a sentence on each kind that lacks its partner.
-
-    Raises:
-        Vl4adError: If the folder is missing, holds nothing that fits, or two files for one frame.
-    """
+    """Return a data set's files as (key, image, label or None), and a sentence on each kind that lacks its partner."""
     if not root.is_dir():
         raise Vl4adError(f"There is no folder {root}.")
     labels, images = _files_by_key(root, layout)

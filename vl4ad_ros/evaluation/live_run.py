@@ -120,18 +120,8 @@ def run_live(
     """Play a bag through a live detector and record what it publishes.
 
     Args:
-        source: The bag.
-        topic: Its image topic.
         out: Folder for the recording and the logs; `recording` in it must not exist.
-        seconds: How long the bag is.
-        compressed: Whether the topic carries CompressedImage.
-        bundle: Model bundle, by name or folder.
-        prompt_set: Prompt set; None takes the bundle's default.
         rate: Speed, 1 = as recorded.
-        extra: Further parameters of the detector.
-
-    Raises:
-        Vl4adError: If a process fails or something does not happen in time.
     """
     live = LiveRun(out / "recording", out / "sent.jsonl")
     # The player's topic is the detector's own name for it: no remapping, whatever the bag calls it.

@@ -23,11 +23,7 @@ PUBLISHED_AS = {"prompt_set": "name", "prompt_set_version": "version", "prompt_s
 
 
 def read_sent(path: Path) -> dict[int, int]:
-    """Read the player's log: stamp -> when the image was sent, nanoseconds since 1970 (`vl4ad replay --log`).
-
-    Raises:
-        Vl4adError: If it is missing or not such a log.
-    """
+    """Read the player's log: stamp -> when the image was sent, nanoseconds since 1970 (`vl4ad replay --log`)."""
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         return {int(line["stamp_ns"]): int(line["sent_ns"]) for line in lines}
@@ -41,9 +37,6 @@ def read_recorded(path: Path) -> tuple[dict[str, dict[int, int]], dict[str, Any]
     Returns:
         Output (`uncertainty`, `anomaly_mask`) -> stamp -> arrival, nanoseconds since 1970 (the first one counts); and
         what is known of the detector, with the keys of `DetectorPredictor.describe` and its `threshold`.
-
-    Raises:
-        Vl4adError: If the bag lacks the maps.
     """
     arrived: dict[str, dict[int, int]] = {}
     about: dict[str, Any] = {}
@@ -69,9 +62,6 @@ def latencies(sent: Mapping[int, int], arrived: Mapping[str, Mapping[int, int]])
     """Return stamp -> output -> milliseconds from sending the image to receiving the output.
 
     `total` is that of the uncertainty map, the one that a planner waits for.
-
-    Raises:
-        Vl4adError: If an output came before its image was sent.
     """
     table: dict[int, dict[str, float]] = {}
     for output, times in arrived.items():

@@ -37,9 +37,6 @@ def write_mcap(
 
     Topics: `/evaluation/image`, `/evaluation/overlay` (JPEG), `/evaluation/mask`, `/evaluation/label` (PNG; labels as
     stored: 0, 1, 255), and `/evaluation/{ap,fpr95,mask_share,latency_ms}` (std_msgs/Float32, for plots).
-
-    Raises:
-        Vl4adError: If the folder exists or cannot be written.
     """
     by_index = {record["index"]: record for record in records}
     with BagWriter(folder) as bag:

@@ -21,44 +21,30 @@ from vl4ad_ros.runtime.frames import anomaly_mask
 
 @dataclass
 class Measurements:
-    """The records of a set of frames and the sums over them; those of parts can be merged in any order.
+    """The records of a set of frames and the sums over them; those of parts can be merged in any order."""
 
-    Attributes:
-        track: Smallest component sizes.
-        threshold: At or above it a pixel counts as anomalous.
-        with_regions: Whether the per-region overlap is measured, as for product inspection.
-        per_size: Whether pixels are counted by the height of their objects, too.
-        pixels: Counts of all labelled frames' pixels.
-        records: Frame index -> record: finite numbers, lists, text and None only.
-        histograms: Frame index -> uint32 [2, 1024], negatives and positives.
-        regions: Level -> labelled regions, see `histograms.count_regions`.
-        sizes: For each group of `objects.HEIGHT_EDGES` the pixels without the objects of other heights.
-        problems: Sentences on what could not be used.
-        faults: Frame index -> what of it could not be read.
-    """
-
-    track: Track
-    threshold: float
-    with_regions: bool = False
-    per_size: bool = False
-    pixels: PixelMetrics = field(default_factory=PixelMetrics)
+    track: Track  # smallest component sizes
+    threshold: float  # at or above it a pixel counts as anomalous
+    with_regions: bool = False  # whether the per-region overlap is measured, as for product inspection
+    per_size: bool = False  # whether pixels are counted by the height of their objects, too
+    pixels: PixelMetrics = field(default_factory=PixelMetrics)  # counts of all labelled frames' pixels
+    # Frame index -> record: finite numbers, lists, text and None only.
     records: dict[int, dict[str, Any]] = field(default_factory=dict)
+    # Frame index -> uint32 [2, 1024], negatives and positives.
     histograms: dict[int, NDArray[np.uint32]] = field(default_factory=dict)
+    # Level -> labelled regions, see `histograms.count_regions`.
     regions: NDArray[np.float64] = field(default_factory=lambda: np.zeros(histograms.LEVELS))
+    # For each group of `objects.HEIGHT_EDGES` the pixels without the objects of other heights.
     sizes: list[PixelMetrics] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    faults: dict[int, Fault] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)  # sentences on what could not be used
+    faults: dict[int, Fault] = field(default_factory=dict)  # frame index -> what of it could not be read
 
     def __post_init__(self) -> None:
         if self.per_size:
             self.sizes = [PixelMetrics() for _ in HEIGHT_EDGES[1:]]
 
     def add(self, frame: Frame, prediction: Prediction) -> None:
-        """Measure a frame.
-
-        Raises:
-            Vl4adError: If the labels have another size than the map.
-        """
+        """Measure a frame."""
         uncertainty = prediction.uncertainty
         labels = np.zeros(uncertainty.shape, np.uint8) if frame.labels is None else frame.labels
         if labels.shape != uncertainty.shape:

@@ -48,39 +48,22 @@ Item = dict[str, Any]
 
 @dataclass
 class ObjectTrack:
-    """One object, or one alarm, over a drive; times are seconds since the drive's first frame.
+    """One object, or one alarm, over a drive; times are seconds since the drive's first frame."""
 
-    Attributes:
-        first_seen_s: When it is there first.
-        last_seen_s: And last.
-        first_size: Its pixels in the first frame.
-        drive: Name of its drive.
-        frames: Frames that show it.
-        largest_size: Its pixels at most.
-        nearest_frame: Index of the frame where it has most pixels.
-        nearest_box: Its box there: x0, y0, x1, y1, the last two exclusive.
-        first_detected_s: When it was detected first; None if it never was.
-        detected_size: Its pixels at that moment.
-        detected_frame: Index of that frame.
-        detected_box: Its box there.
-        best_recall: Largest share of its pixels in the mask of a frame.
-        delay_s: From first seen to first detected; None if it never was.
-    """
-
-    first_seen_s: float
-    last_seen_s: float
-    first_size: int
-    drive: str = ""
-    frames: int = 0
-    largest_size: int = 0
-    nearest_frame: int = -1
-    nearest_box: tuple[int, ...] = ()
-    first_detected_s: float | None = None
-    detected_size: int | None = None
-    detected_frame: int | None = None
-    detected_box: tuple[int, ...] | None = None
-    best_recall: float = 0.0
-    delay_s: float | None = None
+    first_seen_s: float  # when it is there first
+    last_seen_s: float  # and last
+    first_size: int  # its pixels in the first frame
+    drive: str = ""  # name of its drive
+    frames: int = 0  # frames that show it
+    largest_size: int = 0  # its pixels at most
+    nearest_frame: int = -1  # index of the frame where it has most pixels
+    nearest_box: tuple[int, ...] = ()  # its box there: x0, y0, x1, y1, the last two exclusive
+    first_detected_s: float | None = None  # when it was detected first; None if it never was
+    detected_size: int | None = None  # its pixels at that moment
+    detected_frame: int | None = None  # index of that frame
+    detected_box: tuple[int, ...] | None = None  # its box there
+    best_recall: float = 0.0  # largest share of its pixels in the mask of a frame
+    delay_s: float | None = None  # from first seen to first detected; None if it never was
 
     def __post_init__(self) -> None:
         self._box: Boxes = np.zeros(4)

@@ -57,14 +57,7 @@ def ranked_frames(records: Sequence[dict[str, Any]]) -> dict[str, list[Shot]]:
 def draw_pictures(
     source: FrameSource, predictor: PredictorSpec, threshold: float, shots: Iterable[Shot]
 ) -> dict[Shot, bytes]:
-    """Predict the frames of some pictures once more, and draw them; those that cannot be read any more are left out.
-
-    Args:
-        source: The frames.
-        predictor: What predicts.
-        threshold: Of the anomaly mask.
-        shots: The pictures.
-    """
+    """Predict the frames of some pictures once more, and draw them; those that cannot be read any more are left out."""
     by_frame: dict[int, list[Shot]] = {}
     for shot in shots:
         by_frame.setdefault(shot.frame, []).append(shot)

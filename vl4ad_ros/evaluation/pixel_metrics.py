@@ -21,29 +21,17 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class PixelResult:
-    """Pixel metrics of a set of frames. A metric that needs a kind of pixel that never came is NaN.
+    """Pixel metrics of a set of frames. A metric that needs a kind of pixel that never came is NaN."""
 
-    Attributes:
-        ap: Average precision: the step-wise sum over thresholds of (recall gained) x (precision), 0..1.
-        auroc: Area under the ROC curve (trapezoids, so that a tie counts one half), 0..1.
-        fpr95: False-positive rate at the highest threshold whose true-positive rate is >= 0.95.
-        best_f1: Largest F1 over all thresholds.
-        best_f1_threshold: The threshold of `best_f1`; a pixel with `score >= threshold` is predicted anomalous.
-        fpr95_threshold: The threshold of `fpr95`.
-        positives: Pixels labelled 1.
-        negatives: Pixels labelled 0.
-        error: Upper bound of the error of ap, auroc and fpr95 through scores that share a level; 0 = exact.
-    """
-
-    ap: float
-    auroc: float
-    fpr95: float
+    ap: float  # average precision: the step-wise sum over thresholds of (recall gained) x (precision), 0..1
+    auroc: float  # area under the ROC curve (trapezoids, so that a tie counts one half), 0..1
+    fpr95: float  # false-positive rate at the highest threshold whose true-positive rate is >= 0.95
     best_f1: float
-    best_f1_threshold: float
+    best_f1_threshold: float  # the threshold of `best_f1`; a pixel with `score >= threshold` is predicted anomalous
     fpr95_threshold: float
-    positives: int
-    negatives: int
-    error: float
+    positives: int  # pixels labelled 1
+    negatives: int  # pixels labelled 0
+    error: float  # upper bound of the error of ap, auroc and fpr95 through scores that share a level; 0 = exact
 
     def as_dict(self) -> dict[str, float | int]:
         """Return the fields as plain data."""
@@ -52,17 +40,11 @@ class PixelResult:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Counts at or above each threshold, from the highest threshold to the lowest.
+    """Counts at or above each threshold, from the highest threshold to the lowest."""
 
-    Attributes:
-        thresholds: [T], descending; predicted anomalous means `score >= threshold`.
-        tp: int64 [T], pixels labelled 1 at or above the threshold.
-        fp: int64 [T], pixels labelled 0 at or above the threshold.
-    """
-
-    thresholds: NDArray[Any]
-    tp: Counts
-    fp: Counts
+    thresholds: NDArray[Any]  # [T], descending; predicted anomalous means `score >= threshold`
+    tp: Counts  # int64 [T], pixels labelled 1 at or above the threshold
+    fp: Counts  # int64 [T], pixels labelled 0 at or above the threshold
 
     def thin(self, points: int) -> Curve:
         """Return about `points` thresholds, spread evenly over recall and false-positive rate, for drawing."""
@@ -154,9 +136,6 @@ def count_levels(scores: NDArray[Any], labels: NDArray[np.uint8]) -> Counts:
     Args:
         scores: Any shape, in [0, 1], higher = more anomalous.
         labels: As of `exact_result`.
-
-    Raises:
-        Vl4adError: As `exact_result`, and if a score lies outside of [0, 1].
     """
     values, truth = _labelled(scores, labels)
     if values.size and not (values.min() >= 0 and values.max() <= 1):
@@ -166,13 +145,10 @@ def count_levels(scores: NDArray[Any], labels: NDArray[np.uint8]) -> Counts:
 
 
 class PixelMetrics:
-    """Collects scores and labels frame by frame; `result` may be asked for at any time.
-
-    Attributes:
-        counts: int64 [2, LEVELS], see `count_levels`, of everything added so far.
-    """
+    """Collects scores and labels frame by frame; `result` may be asked for at any time."""
 
     def __init__(self) -> None:
+        # int64 [2, LEVELS], see `count_levels`, of everything added so far.
         self.counts: Counts = np.zeros((2, LEVELS), np.int64)
 
     def add(self, scores: NDArray[Any], labels: NDArray[np.uint8]) -> None:

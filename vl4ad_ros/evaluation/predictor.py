@@ -21,17 +21,11 @@ from vl4ad_ros.runtime.scores import image_score
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a frame gives.
+    """What a frame gives."""
 
-    Attributes:
-        uncertainty: float32 [H, W] in [0, 1], at the size of the labels (or image).
-        latency_ms: Stage -> milliseconds.
-        image_score: How anomalous the picture is as a whole, in [0, 1].
-    """
-
-    uncertainty: NDArray[np.float32]
-    latency_ms: dict[str, float]
-    image_score: float
+    uncertainty: NDArray[np.float32]  # float32 [H, W] in [0, 1], at the size of the labels (or image)
+    latency_ms: dict[str, float]  # stage -> milliseconds
+    image_score: float  # how anomalous the picture is as a whole, in [0, 1]
 
 
 class Predictor(Protocol):
@@ -136,12 +130,9 @@ class DetectorPredictor:
 
 @dataclass(frozen=True)
 class Recording:
-    """Results that a running detector node has published and a recorder has kept; the frames carry them.
+    """Results that a running detector node has published and a recorder has kept; the frames carry them."""
 
-    Attributes:
-        about: What is known of the detector: the keys of `describe`, and its `threshold`.
-    """
-
+    # What is known of the detector: the keys of `describe`, and its `threshold`.
     about: dict[str, Any] = field(default_factory=dict)
 
     def open(self) -> Recording:

@@ -31,13 +31,7 @@ def chosen_pictures(result: EvaluationResult) -> list[Shot]:
 
 
 def write_report(path: Path, result: EvaluationResult, pictures: dict[Shot, bytes]) -> None:
-    """Write the report, an HTML file that needs no other file and no network.
-
-    Args:
-        path: The file.
-        result: What was found.
-        pictures: The `chosen_pictures`, drawn.
-    """
+    """Write the report, an HTML file that needs no other file and no network."""
     # Every value is escaped; charts are ours and marked so.
     environment = Environment(
         loader=PackageLoader("vl4ad_ros.evaluation", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True

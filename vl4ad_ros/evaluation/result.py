@@ -48,21 +48,14 @@ class _Record(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class EvaluationResult:
-    """Everything that an evaluation found.
+    """Everything that an evaluation found."""
 
-    Attributes:
-        summary: The content of `result.json` (docs/evaluate.md lists its keys).
-        records: Per-frame records, in order.
-        histograms: uint32 [F, 2, 1024] per frame: negatives and positives by coarse bin of uncertainty.
-        calibration: float64 [3, 15], see `histograms.calibration`, over all labelled frames.
-        curve: Counts over about 400 thresholds.
-    """
-
-    summary: dict[str, Any]
-    records: list[dict[str, Any]]
+    summary: dict[str, Any]  # the content of `result.json` (docs/evaluate.md lists its keys)
+    records: list[dict[str, Any]]  # per-frame records, in order
+    # uint32 [F, 2, 1024] per frame: negatives and positives by coarse bin of uncertainty.
     histograms: NDArray[np.uint32]
-    calibration: NDArray[np.float64]
-    curve: Curve
+    calibration: NDArray[np.float64]  # float64 [3, 15], see `histograms.calibration`, over all labelled frames
+    curve: Curve  # counts over about 400 thresholds
 
 
 def percentiles(values: Iterable[float]) -> dict[str, float | int | None]:
@@ -185,11 +178,7 @@ def write_result(folder: Path, result: EvaluationResult) -> None:
 
 
 def read_result(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], NDArray[np.uint32]]:
-    """Read what `write_result` wrote: the summary, the records and the histograms.
-
-    Raises:
-        Vl4adError: If something is missing or damaged.
-    """
+    """Read what `write_result` wrote: the summary, the records and the histograms."""
     summary = read_json(folder / RESULT)
     if not isinstance(summary, dict) or summary.get("format") != FORMAT:
         raise Vl4adError(f"{folder / RESULT} is no result of 'vl4ad evaluate' (expected format {FORMAT}).")

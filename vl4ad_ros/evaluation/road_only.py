@@ -23,12 +23,8 @@ class RoadOnlySource(FrameSource):
         """Find the masks.
 
         Args:
-            source: The frames.
             folder: Masks or label images, each with the name of its frame.
             values: Values that are inside; None takes all but 0.
-
-        Raises:
-            Vl4adError: If the folder has no pictures.
         """
         super().__init__()
         self._source, self._folder, self._values = source, folder, values

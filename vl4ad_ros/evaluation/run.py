@@ -26,24 +26,15 @@ Progress = Callable[[int], object]
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """What decides the figures besides the frames and the detector.
+    """What decides the figures besides the frames and the detector."""
 
-    Attributes:
-        threshold: At or above it a pixel counts as anomalous.
-        track: Name of the component sizes.
-        stride: Take every n-th frame.
-        limit: Take at most so many frames; None takes all.
-        region_overlap: Whether to measure the per-region overlap, as for product inspection.
-        per_size: Whether to measure AP, FPR95 and recall by the height of objects.
-        threshold_from: Whose threshold it is: the `detector`'s own, `given`, or of the `best_f1` on these frames.
-    """
-
-    threshold: float
-    track: str = "anomaly"
-    stride: int = 1
-    limit: int | None = None
-    region_overlap: bool = False
-    per_size: bool = False
+    threshold: float  # at or above it a pixel counts as anomalous
+    track: str = "anomaly"  # name of the component sizes
+    stride: int = 1  # take every n-th frame
+    limit: int | None = None  # take at most so many frames; None takes all
+    region_overlap: bool = False  # whether to measure the per-region overlap, as for product inspection
+    per_size: bool = False  # whether to measure AP, FPR95 and recall by the height of objects
+    # Whose threshold it is: the `detector`'s own, `given`, or of the `best_f1` on these frames.
     threshold_from: str = "detector"
 
     def indices(self, count: int) -> list[int]:
@@ -87,15 +78,9 @@ def evaluate(
     """Evaluate a source.
 
     Args:
-        source: Where the frames come from.
-        predictor: How to open what predicts.
-        settings: What decides the figures.
         jobs: Processes on this machine.
         ray_address: Address of a Ray cluster (`local` starts one here); None uses none.
         progress: Called with the number of frames done, as they are done.
-
-    Raises:
-        Vl4adError: What a part raised, or if no frame could be read.
     """
     indices = settings.indices(len(source))
     if jobs == 1 and ray_address is None:

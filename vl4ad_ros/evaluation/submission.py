@@ -15,9 +15,6 @@ def write_submission(folder: Path, source: DatasetSource, spec: PredictorSpec, m
     """Run the detector on all images of a data set, labelled or not, and write its maps; return their number.
 
     Each file holds one data set `value`: float16 [H, W], higher = more anomalous.
-
-    Raises:
-        Vl4adError: If the data set is not one of SegmentMeIfYouCan's, or h5py is missing.
     """
     try:
         import h5py

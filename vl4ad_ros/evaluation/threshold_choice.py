@@ -66,11 +66,7 @@ def count_events(alarmed: NDArray[np.bool_], stamps_s: NDArray[np.float64]) -> i
 def check_target(
     per_frame: float | None, per_km: float | None, kilometres: float | None, speed_kmh: float | None = None
 ) -> None:
-    """Check the target of a choice and the length of the drives, before the work.
-
-    Raises:
-        Vl4adError: If not exactly one target is given, a number is out of range, or the length is missing.
-    """
+    """Check the target of a choice and the length of the drives, before the work."""
     if (per_frame is None) == (per_km is None):
         raise Vl4adError("Give one target: --per-frame or --per-km.")
     if per_frame is not None and not 0 <= per_frame <= 1:
@@ -99,9 +95,6 @@ def choose_threshold(
         per_frame: Largest share of frames with an alarm; or None.
         per_km: Largest number of alarm events per kilometre; or None.
         kilometres: Length of all drives together; needed for `per_km`.
-
-    Raises:
-        Vl4adError: If no threshold in [0, 1] keeps it.
     """
     everything = np.concatenate(levels)
 
@@ -128,11 +121,7 @@ def choose_threshold(
 
 
 def write_parameters(path: Path, threshold: float, comment: str) -> None:
-    """Write or change a parameter file of the detector node: its other parameters stay, its comments go.
-
-    Raises:
-        Vl4adError: If the file cannot be written, or exists and is no parameter file of one detector.
-    """
+    """Write or change a parameter file of the detector node: its other parameters stay, its comments go."""
     content, parameters = read_parameters(path)
     parameters["threshold"] = round(float(threshold), 4)
     write_text(path, f"# {comment}\n{yaml.safe_dump(content, sort_keys=False)}")
@@ -144,11 +133,7 @@ def read_parameters(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     The section for the threshold is one that the node `detector`, in any namespace, takes it from: one that has a
     threshold already, else the most specific one, so that no other section overrides what is written.
 
-    Returns:
-        The file's content, and the parameters in it that the threshold belongs to.
-
-    Raises:
-        Vl4adError: If it is no parameter file, or its sections belong to several detectors.
+    Returns the file's content, and the parameters in it that the threshold belongs to.
     """
     content = (read_yaml(path) or {}) if path.exists() else {}
     wrong = Vl4adError(f"{path} is no parameter file of the detector (expected '/**: ros__parameters:').")

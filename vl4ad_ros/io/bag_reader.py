@@ -45,18 +45,11 @@ def storage_files(path: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class BagImage:
-    """An image message.
+    """An image message."""
 
-    Attributes:
-        stamp_ns: Its header's stamp, nanoseconds.
-        frame_id: Its header's frame.
-        log_ns: When the recorder received it, nanoseconds.
-        message: The message itself.
-    """
-
-    stamp_ns: int
-    frame_id: str
-    log_ns: int
+    stamp_ns: int  # its header's stamp, nanoseconds
+    frame_id: str  # its header's frame
+    log_ns: int  # when the recorder received it, nanoseconds
     message: Any
 
     def rgb(self) -> NDArray[np.uint8]:
@@ -69,19 +62,12 @@ class BagImage:
 
 
 class BagReader(AbstractContextManager["BagReader"]):
-    """A bag open for reading; use it in a `with` statement.
-
-    Attributes:
-        path: The bag: a folder with metadata.yaml, a folder with the storage files of one recording (a recorder that
-            was killed leaves no metadata.yaml), or a single .mcap, .db3 (or ROS 1 .bag) file.
-    """
+    """A bag open for reading; use it in a `with` statement."""
 
     def __init__(self, path: str | Path) -> None:
-        """Open the bag.
-
-        Raises:
-            Vl4adError: If it is missing, damaged or cut off.
-        """
+        """Open the bag."""
+        # The bag: a folder with metadata.yaml, a folder with the storage files of one recording (a recorder that was
+        # killed leaves no metadata.yaml), or a single .mcap, .db3 (or ROS 1 .bag) file.
         self.path = Path(path)
         if not self.path.exists():
             raise Vl4adError(f"There is no bag {self.path}.")
@@ -141,11 +127,7 @@ class BagReader(AbstractContextManager["BagReader"]):
         return cameras[0]
 
     def raw(self, topics: Sequence[str]) -> Iterator[tuple[str, int, bytes]]:
-        """Yield (topic, log time in ns, serialised message), ordered by log time.
-
-        Raises:
-            Vl4adError: If the bag is damaged.
-        """
+        """Yield (topic, log time in ns, serialised message), ordered by log time."""
         connections = [c for c in self._reader.connections if c.topic in topics]
         messages = self._reader.messages(connections) if connections else iter(())
         while True:
@@ -156,20 +138,12 @@ class BagReader(AbstractContextManager["BagReader"]):
             yield message[0].topic, message[1], message[2]
 
     def deserialize(self, topic: str, data: bytes) -> Any:
-        """Return a serialised message as an object with the message's fields.
-
-        Raises:
-            Vl4adError: If the data are damaged.
-        """
+        """Return a serialised message as an object with the message's fields."""
         with self._damage_named():
             return self._reader.deserialize(data, self.topics()[topic])
 
     def images(self, topic: str) -> Iterator[BagImage]:
-        """Yield the images of a topic (see `image_topic`), ordered by log time.
-
-        Raises:
-            Vl4adError: If the bag is damaged.
-        """
+        """Yield the images of a topic (see `image_topic`), ordered by log time."""
         for _, log_ns, data in self.raw([topic]):
             message = self.deserialize(topic, data)
             stamp = message.header.stamp

@@ -22,14 +22,10 @@ def readable_bag(path: Path, folder: Path) -> tuple[Path, str | None]:
     that are whole are linked.
 
     Args:
-        path: The bag.
         folder: Where what is left is put.
 
     Returns:
         The bag, and a sentence on what was lost (None: nothing).
-
-    Raises:
-        Vl4adError: If it is missing, of another kind, or nothing of it can be read.
     """
     try:
         BagReader(path).close()

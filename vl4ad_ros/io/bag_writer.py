@@ -32,15 +32,7 @@ class BagWriter(AbstractContextManager["BagWriter"]):
     """A new bag open for writing; use it in a `with` statement. What is written counts only when it is closed."""
 
     def __init__(self, path: str | Path, compress: bool = True) -> None:
-        """Create the bag's folder.
-
-        Args:
-            path: The folder; it must not exist.
-            compress: Whether to compress the MCAP's chunks (zstd).
-
-        Raises:
-            Vl4adError: If the folder exists or cannot be made.
-        """
+        """Create the bag's folder."""
         self.path = Path(path)
         self._types = get_typestore(Stores.ROS2_HUMBLE)
         self._connections: dict[str, Connection] = {}
@@ -122,18 +114,13 @@ def write_pictures(
     """Write pictures as a camera's images, evenly spaced in time.
 
     Args:
-        bag_path: The new bag's folder.
         pictures: Name and RGB image uint8 [H, W, 3].
         rate: Pictures per second.
         label_of: Returns a picture's label values int32 [H, W] by its name, or None where it has none.
         jpeg: Whether to write CompressedImage (JPEG, quality 95) on `/camera/image_raw/compressed`.
-        progress: Called after each picture.
 
     Returns:
         How many images and how many labels were written.
-
-    Raises:
-        Vl4adError: If the folder exists or cannot be written, or a label does not fit its picture or 16 bits.
     """
     if not 0 < rate <= 1000:
         raise Vl4adError(f"The rate must lie in (0, 1000] pictures per second, got {rate:g}.")

@@ -86,11 +86,7 @@ def _model_in(annotation: Any) -> Any:
 
 
 def validate(schema: type[Model], data: Any, source: str | Path) -> Model:
-    """Check plain data against a schema.
-
-    Raises:
-        Vl4adError: One sentence that names `source` and the first fault.
-    """
+    """Check plain data against a schema."""
     if not isinstance(data, dict):
         raise Vl4adError(f"{source}: expected a mapping of keys to values, got {type(data).__name__}.")
     try:
@@ -100,20 +96,12 @@ def validate(schema: type[Model], data: Any, source: str | Path) -> Model:
 
 
 def read_yaml(path: str | Path) -> Any:
-    """Read a YAML file safely.
-
-    Raises:
-        Vl4adError: If the file cannot be read, is not YAML, or gives a key twice.
-    """
+    """Read a YAML file safely."""
     return _parsed(path, "YAML", lambda text: yaml.load(text, Loader=_UniqueKeyLoader))
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        Vl4adError: If the file cannot be read or is not JSON.
-    """
+    """Read a JSON file."""
     return _parsed(path, "JSON", json.loads)
 
 

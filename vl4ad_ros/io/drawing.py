@@ -66,8 +66,6 @@ def draw_text(drawn: NDArray[np.uint8], text: str, origin: tuple[int, int], size
     """Write a line into an RGB image uint8 [H, W, 3], white on black: that reads on anything.
 
     Args:
-        drawn: The image; changed.
-        text: The line (Latin letters).
         origin: Column and row of the lower left corner of its first letter; moved into the image where it is not.
         size: Of the letters, at a height of the image of 540 pixels; they grow with it.
     """
@@ -84,7 +82,6 @@ def draw_legend(drawn: NDArray[np.uint8], threshold: float | None = None) -> Non
     """Draw the tint of uncertainties 0 to 1 as a bar into the lower left corner of an RGB image uint8 [H, W, 3].
 
     Args:
-        drawn: The image; changed.
         threshold: Uncertainty from which on a pixel is in the mask: a line, and the mask's fill. None draws none.
     """
     scale = _scale(drawn)

@@ -27,14 +27,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
     A block that fails or is killed leaves the old file as it was. The folder is made, and tried, before the block runs.
 
-    Args:
-        path: The file to write.
-
     Yields:
         An empty file of this process's own, in the same folder; its name ends in `.part`.
-
-    Raises:
-        Vl4adError: If the file cannot be written.
     """
     path = Path(path)
     part = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.part")
@@ -55,11 +49,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def check_writable(path: str | Path) -> None:
-    """Check that a file can be written, before the work that it shall keep; an existing file stays as it is.
-
-    Raises:
-        Vl4adError: If it cannot be written.
-    """
+    """Check that a file can be written, before the work that it shall keep; an existing file stays as it is."""
     with contextlib.suppress(_Untouched), atomic_write(path):
         raise _Untouched
 
@@ -69,11 +59,7 @@ class _Untouched(Exception):
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write a file.
-
-    Raises:
-        Vl4adError: If it cannot be written.
-    """
+    """Write a file."""
     with atomic_write(path) as part:
         part.write_bytes(content)
 
@@ -99,11 +85,7 @@ def finite(content: Any) -> Any:
 
 
 def check_regular(path: str | Path) -> None:
-    """Refuse what blocks or never ends when it is read; a missing file is left to its reader.
-
-    Raises:
-        Vl4adError: If it is a pipe, a device or a socket.
-    """
+    """Refuse what blocks or never ends when it is read; a missing file is left to its reader."""
     with contextlib.suppress(OSError, ValueError):
         mode = Path(path).stat().st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
@@ -125,11 +107,7 @@ def check_safetensors(path: str | Path) -> None:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a file.
-
-    Raises:
-        Vl4adError: If it is missing, no regular file, or cannot be read.
-    """
+    """Read a file."""
     check_regular(path)
     try:
         return path.read_bytes()
@@ -140,11 +118,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_npy(path: str | Path) -> NDArray[Any]:
-    """Read the array of an .npy file, without unpickling.
-
-    Raises:
-        Vl4adError: If the file cannot be read as one.
-    """
+    """Read the array of an .npy file, without unpickling."""
     check_regular(path)
     try:
         array = np.load(path, allow_pickle=False)
@@ -157,11 +131,7 @@ def read_npy(path: str | Path) -> NDArray[Any]:
 
 
 def read_npz(path: str | Path, names: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
-    """Read the named arrays of an .npz file without unpickling; None reads all.
-
-    Raises:
-        Vl4adError: If the file cannot be read as one, or lacks an array.
-    """
+    """Read the named arrays of an .npz file without unpickling; None reads all."""
     check_regular(path)
     try:
         stored = np.load(path, allow_pickle=False)

@@ -27,15 +27,11 @@ HOST_IS_BIG_ENDIAN = sys.byteorder == "big"
 
 
 class BadImageError(Vl4adError):
-    """An image message that cannot be used.
-
-    Attributes:
-        cause: Short name of what is wrong, under which it is counted.
-    """
+    """An image message that cannot be used."""
 
     def __init__(self, cause: str, sentence: str) -> None:
         super().__init__(sentence)
-        self.cause = cause
+        self.cause = cause  # short name of what is wrong, under which it is counted
 
 
 def _convert(code: int) -> Callable[[U8], U8]:
@@ -87,8 +83,6 @@ def decode(encoding: str, height: int, width: int, step: int, big_endian: bool, 
 
     Args:
         encoding: One of `ENCODINGS`.
-        height: Rows of the image.
-        width: Columns of the image.
         step: Bytes per row; more than the pixels take is padding.
         big_endian: Byte order of 16-bit channels.
         data: step * height bytes (nv12, nv21: 3/2 times as many, nv24: 3 times).
@@ -239,11 +233,7 @@ def message_to_rgb(message: Any, data: Data | None = None) -> U8:
     """Return a sensor_msgs/Image or CompressedImage as RGB, uint8 [H, W, 3] (see `decode`, `decode_compressed`).
 
     Args:
-        message: The message.
         data: Its bytes, where they are not in the message.
-
-    Raises:
-        BadImageError: If the message is no image.
     """
     m, data = message, message.data if data is None else data
     if hasattr(message, "format"):
@@ -252,11 +242,7 @@ def message_to_rgb(message: Any, data: Data | None = None) -> U8:
 
 
 def message_to_array(message: Any) -> NDArray[Any]:
-    """Return the pixels of a message as they are stored, padding removed: [H, W] or [H, W, C]; a map, a label image.
-
-    Raises:
-        BadImageError: If the message is no image of 1 to 4 interleaved channels.
-    """
+    """Return the pixels of a message as they are stored, padding removed: [H, W] or [H, W, C]; a map, a label image."""
     if hasattr(message, "format"):
         return _decode_picture(message.format, message.data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
     height, width, step = int(message.height), int(message.width), int(message.step)
@@ -282,11 +268,7 @@ def _stored(encoding: str) -> tuple[np.dtype[Any], int]:
 
 
 def array_fields(pixels: NDArray[Any], encoding: str) -> dict[str, Any]:
-    """Return the fields of a sensor_msgs/Image (all but the header) for an array [H, W] or [H, W, C].
-
-    Raises:
-        Vl4adError: If the array is not what the encoding says.
-    """
+    """Return the fields of a sensor_msgs/Image (all but the header) for an array [H, W] or [H, W, C]."""
     dtype, channels = _stored(encoding)
     shape = pixels.shape[:2] if channels == 1 else (*pixels.shape[:2], channels)
     if pixels.dtype != dtype or pixels.shape != shape:

@@ -25,9 +25,6 @@ def read_label_values(path: Path) -> NDArray[np.int32]:
 
     A pixel of a colour mask with red = green = blue has that value, as in a grey image: black 0, white 255. It does not
     depend on what else is in the file.
-
-    Raises:
-        Vl4adError: If the file cannot be read or is no image.
     """
     data = read_bytes(path)
     try:
@@ -52,16 +49,11 @@ class LabelMapping:
     A grey level and the colour of that grey are the same value, in files of either kind: 255 and #ffffff, 0 and
     #000000. Where a value is named several times, anomaly wins over void and void over normal: `--anomaly '#ffffff'`
     takes white for an anomaly though 255 is void otherwise.
-
-    Attributes:
-        anomaly: Values that are anomalies (label 1).
-        void: Values that are left out (label 255).
-        normal: Values that are not anomalies (label 0); None takes all others.
     """
 
-    anomaly: frozenset[int]
-    void: frozenset[int] = frozenset({VOID})
-    normal: frozenset[int] | None = None
+    anomaly: frozenset[int]  # values that are anomalies (label 1)
+    void: frozenset[int] = frozenset({VOID})  # values that are left out (label 255)
+    normal: frozenset[int] | None = None  # values that are not anomalies (label 0); None takes all others
 
     def apply(self, values: NDArray[np.int32]) -> NDArray[np.uint8]:
         """Return labels uint8 [H, W]: 1 = anomaly, 0 = none, 255 = void (also for values named nowhere).
@@ -89,11 +81,7 @@ def _plain(value: int) -> int:
 
 
 def parse_values(text: str) -> frozenset[int]:
-    """Return the values of a text like `1,3-5,#ff6600`; a colour is `COLOUR | 0xRRGGBB`.
-
-    Raises:
-        Vl4adError: If a part is neither a number, a range nor a colour.
-    """
+    """Return the values of a text like `1,3-5,#ff6600`; a colour is `COLOUR | 0xRRGGBB`."""
     values: set[int] = set()
     for part in filter(None, map(str.strip, text.split(","))):
         try:

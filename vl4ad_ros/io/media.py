@@ -29,11 +29,7 @@ def read_picture(path: Path, as_stored: bool = False) -> NDArray[np.uint8]:
     16 bits are scaled to 8, transparency is dropped.
 
     Args:
-        path: The file.
         as_stored: Whether to leave the EXIF orientation alone: labels are drawn on the pixels as they are stored.
-
-    Raises:
-        Vl4adError: If it is missing, no picture, or too large.
     """
     data = read_bytes(path)
     try:
@@ -63,19 +59,10 @@ def encode_png(pixels: NDArray[Any]) -> bytes:
 
 
 class Video(AbstractContextManager["Video"]):
-    """A video open for reading; use it in a `with` statement.
-
-    Attributes:
-        rate: Frames per second.
-        count: Number of frames, as the file says.
-    """
+    """A video open for reading; use it in a `with` statement."""
 
     def __init__(self, path: Path) -> None:
-        """Open the video.
-
-        Raises:
-            Vl4adError: If it is missing or cannot be decoded.
-        """
+        """Open the video."""
         check_regular(path)
         if not path.is_file():
             raise Vl4adError(f"There is no file {path}.")
@@ -83,8 +70,8 @@ class Video(AbstractContextManager["Video"]):
             raise Vl4adError(f"{path}: OpenCV opens no video with a name that is not UTF-8; rename it.")
         self.path = path
         self._capture = cv2.VideoCapture(str(path))
-        self.rate = float(self._capture.get(cv2.CAP_PROP_FPS)) or 25.0
-        self.count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self.rate = float(self._capture.get(cv2.CAP_PROP_FPS)) or 25.0  # frames per second
+        self.count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))  # number of frames, as the file says
         if not self._capture.isOpened() or self.count < 1:
             raise Vl4adError(f"{path}: not a video that OpenCV can decode, or damaged.")
 
@@ -109,24 +96,14 @@ class Picture:
 
 @dataclass(frozen=True)
 class Input:
-    """One input of the command line, looked at but not read yet.
-
-    Attributes:
-        path: The file.
-        stem: Name for its results, unique among the inputs.
-        count: Number of pictures in it.
-    """
+    """One input of the command line, looked at but not read yet."""
 
     path: Path
-    stem: str
-    count: int
+    stem: str  # name for its results, unique among the inputs
+    count: int  # number of pictures in it
 
     def pictures(self) -> Iterator[Picture]:
-        """Read its pictures; a video's frames are named STEM_000000 and on.
-
-        Raises:
-            Vl4adError: If it cannot be read.
-        """
+        """Read its pictures; a video's frames are named STEM_000000 and on."""
         if _is(VIDEOS, self.path):
             with Video(self.path) as video:
                 for index, image in enumerate(video.frames()):
@@ -142,9 +119,6 @@ def find_inputs(paths: Sequence[Path]) -> list[Input]:
 
     Args:
         paths: Pictures, videos, and folders, whose pictures and videos count (not those of folders inside).
-
-    Raises:
-        Vl4adError: If a path does not exist, a file is of another kind, or a folder has nothing of the kind.
     """
     files: list[Path] = []
     for path in paths:

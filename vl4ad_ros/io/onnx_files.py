@@ -37,14 +37,7 @@ _MOST_FIELDS = 1_000_000
 
 
 def external_data(path: Path) -> list[str]:
-    """Return the files that a graph takes weights from, as it names them, sorted.
-
-    Args:
-        path: The ONNX file.
-
-    Raises:
-        Vl4adError: If it cannot be read, is cut off, or is not ONNX.
-    """
+    """Return the files that a graph takes weights from, as it names them, sorted."""
     check_regular(path)
     try:
         with path.open("rb") as stream:

@@ -19,11 +19,7 @@ def picture_size(data: bytes, formats: tuple[str, ...] = FORMATS) -> tuple[int, 
     """Return a picture's height and width without decoding it.
 
     Args:
-        data: The file's bytes.
         formats: Which formats are accepted, by Pillow's names; told by the content.
-
-    Raises:
-        Vl4adError: If it is none of them, its header is damaged, or it is too large to be decoded.
     """
     try:
         with PIL.Image.open(io.BytesIO(data), formats=formats) as header:

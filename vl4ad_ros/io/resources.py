@@ -39,10 +39,6 @@ def yaml_file(folder: str, kind: str, name_or_path: str | Path) -> Path:
     Args:
         folder: Where the shipped ones lie, below the installation.
         kind: Kind of file, for the error.
-        name_or_path: The file.
-
-    Raises:
-        Vl4adError: If there is neither such a file nor a shipped one of that name.
     """
     path, shipped = Path(name_or_path), _yaml_files(folder)
     if path.is_file():
@@ -63,11 +59,7 @@ def bundle_dirs() -> dict[str, Path]:
 
 
 def bundle_dir(name_or_path: str | Path) -> Path:
-    """Return the folder of a model bundle, given as a path or as the name of an installed one.
-
-    Raises:
-        Vl4adError: If there is neither such a folder nor an installed bundle of that name.
-    """
+    """Return the folder of a model bundle, given as a path or as the name of an installed one."""
     path, installed = Path(name_or_path), bundle_dirs()
     if path.is_dir():
         return path
@@ -79,11 +71,7 @@ def bundle_dir(name_or_path: str | Path) -> Path:
 
 
 def config_file(relative: str) -> Path:
-    """Return a file under `config/`.
-
-    Raises:
-        Vl4adError: If the installation lacks it.
-    """
+    """Return a file under `config/`."""
     for path in _installed("config", relative):
         return path
     raise Vl4adError(f"The installation lacks config/{relative}; install the package again.")

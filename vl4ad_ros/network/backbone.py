@@ -28,12 +28,9 @@ class FrozenBackbone(nn.Module):
 
     Called with normalised RGB, float [B, 3, H, W], H and W multiples of 32, it returns the features at strides 4, 8, 16
     and 32, [B, channels[i], H / stride, W / stride].
-
-    Attributes:
-        channels: Channels of the four features.
     """
 
-    channels: tuple[int, ...]
+    channels: tuple[int, ...]  # channels of the four features
 
     def train(self, mode: bool = True) -> FrozenBackbone:
         """Stay in evaluation mode whatever is asked: drop path and the like never apply to a frozen tower."""
@@ -58,14 +55,9 @@ class LiteBackbone(FrozenBackbone):
 
 
 class ClipBackbone(FrozenBackbone):
-    """CLIP's ConvNeXt image tower.
+    """CLIP's ConvNeXt image tower."""
 
-    Attributes:
-        visual: open_clip's image tower; its state dict has the names below `visual.` of an open_clip checkpoint.
-        logit_scale: CLIP's own logit scale (logarithm), used by the out-of-vocabulary branch only.
-    """
-
-    logit_scale: Tensor
+    logit_scale: Tensor  # CLIP's own logit scale (logarithm), used by the out-of-vocabulary branch only
 
     def __init__(self, name: str, embedding_dim: int) -> None:
         """Build the tower with random weights, without the text tower and without any download.
@@ -73,11 +65,9 @@ class ClipBackbone(FrozenBackbone):
         Args:
             name: `open_clip:MODEL` or `timm:MODEL`.
             embedding_dim: Width of CLIP's joint space, for `timm:` towers (open_clip's configuration states its own).
-
-        Raises:
-            Vl4adError: If the name is unknown.
         """
         super().__init__()
+        # open_clip's image tower; its state dict has the names below `visual.` of an open_clip checkpoint.
         self.visual: Any = _tower(name, embedding_dim)
         self.register_buffer("logit_scale", torch.tensor(100.0).log())
         self.channels = tuple(int(info["num_chs"]) for info in self.visual.trunk.feature_info)
@@ -114,11 +104,7 @@ def _tower(name: str, embedding_dim: int) -> Any:
 
 
 def clip_settings(name: str, also: str = "") -> dict[str, Any]:
-    """Return open_clip's configuration of `open_clip:MODEL`, which has a ConvNeXt image tower.
-
-    Raises:
-        Vl4adError: If it is no such model; `also` says what else is allowed.
-    """
+    """Return open_clip's configuration of `open_clip:MODEL`, which has a ConvNeXt image tower."""
     source, _, model = name.partition(":")
     settings: dict[str, Any] | None = open_clip.get_model_config(model) if source == "open_clip" else None
     if settings is None or not str(settings["vision_cfg"].get("timm_model_name", "")).startswith("convnext"):

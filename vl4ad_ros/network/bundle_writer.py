@@ -37,14 +37,9 @@ def write_bundle(
     Args:
         network: In eval mode, float32, with the graph contract (`export_onnx`).
         folder: The bundle's folder; made where it is missing. Prompt sets of other names in it stay.
-        card: The card; its hashes are filled in here.
         prompt_sets: Compiled for the card's text encoder; the default one must be among them.
         images: Batches uint8 [B, H, W, 3] at network size to compare on; by default noise of different grain.
         tolerance: Largest difference of a published map that is accepted.
-        with_network: Whether the bundle also carries the PyTorch network, for the torch backends.
-
-    Raises:
-        Vl4adError: If the graph cannot be exported, differs from the network, or a prompt set does not fit.
     """
     folder = Path(folder)
     card = card.model_copy(update={"scorings": list(SCORINGS)})
@@ -98,15 +93,8 @@ def export_network(
         folder: The network's folder (`network.json`, `network.safetensors`).
         output: The bundle's folder, whose name is the bundle's.
         prompt_sets: Compiled sets (`.safetensors`); the first is the default.
-        height: Rows of the network's input, a multiple of 32.
-        width: Columns, a multiple of 32.
         limits: Sizes of the prompt inputs; by default large enough for 256 concepts in 64 columns.
-        licence: Terms of the weights, for the card.
-        with_network: Whether the bundle also carries the PyTorch network.
         resize: What the graph resizes to the input's size (`NetworkConfig.resize`).
-
-    Raises:
-        Vl4adError: If the network or a prompt set is missing or does not fit, or the export goes wrong.
     """
     if height % 32 or width % 32 or min(height, width) < 32:
         raise Vl4adError(f"The image size must be multiples of 32, got {height}x{width}.")

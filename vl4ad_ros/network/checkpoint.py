@@ -31,11 +31,7 @@ _SMALL_FORMAT = "vl4ad_ros.small/1"
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write tensors as safetensors, whole or not at all.
-
-    Raises:
-        Vl4adError: If the file cannot be written.
-    """
+    """Write tensors as safetensors, whole or not at all."""
     try:
         with atomic_write(path) as part:
             on_cpu = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
@@ -48,9 +44,6 @@ def save_network(network: VL4ADNetwork, folder: str | Path) -> tuple[Path, Path]
     """Write a network's sizes and weights into a folder, made if needed; return the two files.
 
     The sizes are written last: a folder with a `network.json` is complete.
-
-    Raises:
-        Vl4adError: If the folder cannot be written.
     """
     path = Path(folder)
     save_tensors(network.state_dict(), path / WEIGHTS)
@@ -59,11 +52,7 @@ def save_network(network: VL4ADNetwork, folder: str | Path) -> tuple[Path, Path]
 
 
 def load_config(name_or_folder: str | Path) -> NetworkConfig:
-    """Return the sizes of a preset (`PRESETS`), of a `.json` file or of a network's folder.
-
-    Raises:
-        Vl4adError: If there is no such thing, or the file is wrong.
-    """
+    """Return the sizes of a preset (`PRESETS`), of a `.json` file or of a network's folder."""
     path = Path(name_or_folder)
     file = path / CONFIG if path.is_dir() else path
     if file.is_file():
@@ -76,11 +65,7 @@ def load_config(name_or_folder: str | Path) -> NetworkConfig:
 
 
 def load_network(folder: str | Path) -> VL4ADNetwork:
-    """Load a network, in evaluation mode, on the CPU.
-
-    Raises:
-        Vl4adError: If a file is missing or damaged, or the weights are not those of the sizes (differences listed).
-    """
+    """Load a network, in evaluation mode, on the CPU."""
     path = Path(folder)
     if not (path / CONFIG).is_file():
         raise Vl4adError(f"{path}: not a network, it has no {CONFIG}; make one with 'vl4ad import-fcclip' or 'train'.")
@@ -99,11 +84,7 @@ def load_network(folder: str | Path) -> VL4ADNetwork:
 def save_bundled_network(network: nn.Module, folder: Path) -> list[str]:
     """Write a `VL4ADNetwork` or a `SmallDetector` into a bundle's folder.
 
-    Returns:
-        The files written, relative to the folder; they belong under the card's hashes.
-
-    Raises:
-        Vl4adError: If it is another kind of network, or cannot be written.
+    Returns the files written, relative to the folder; they belong under the card's hashes.
     """
     if isinstance(network, VL4ADNetwork):
         return [f"{BUNDLED}/{path.name}" for path in save_network(network, folder / BUNDLED)]
@@ -117,11 +98,7 @@ def save_bundled_network(network: nn.Module, folder: Path) -> list[str]:
 
 
 def load_bundled_network(bundle: ModelBundle) -> nn.Module:
-    """Load the network of a bundle, in evaluation mode, on the CPU.
-
-    Raises:
-        Vl4adError: If the bundle carries none, or it is damaged.
-    """
+    """Load the network of a bundle, in evaluation mode, on the CPU."""
     folder = bundle.path / BUNDLED
     if (folder / CONFIG).is_file():
         return load_network(folder)

@@ -14,37 +14,26 @@ CLIP_STD = (68.5005327, 66.6321579, 70.32316305)
 
 
 class HeadConfig(Checked):
-    """Sizes of pixel decoder, query decoder and class head; the defaults are FC-CLIP's on `convnext_large_d_320`.
+    """Sizes of pixel decoder, query decoder and class head; the defaults are FC-CLIP's on `convnext_large_d_320`."""
 
-    Attributes:
-        feature_channels: Channels of the backbone's features at strides 4, 8, 16 and 32.
-        conv_dim: Channels inside the pixel decoder; a multiple of 32 (group norm) and of `num_heads`.
-        hidden_dim: Width of the queries; a multiple of `num_heads`.
-        mask_dim: Channels of the mask features; the class head projects them, pooled, to `hidden_dim`.
-        num_heads: Attention heads, in both decoders.
-        encoder_layers: Deformable-attention layers of the pixel decoder.
-        encoder_ffn: Inner width of their feed-forward nets.
-        decoder_layers: Masked-attention layers of the query decoder.
-        decoder_ffn: Inner width of their feed-forward nets.
-        num_queries: N.
-        embedding_dim: Width of the visual embedding v; D of the text embeddings.
-        input_projection: Whether the query decoder projects the pixel decoder's features although the widths agree.
-        classes: None: classes come as text embeddings. Names: the vision-only twin, a learned linear classifier
-            over exactly these classes.
-    """
-
+    # Channels of the backbone's features at strides 4, 8, 16 and 32.
     feature_channels: tuple[int, int, int, int] = (192, 384, 768, 1536)
+    # Channels inside the pixel decoder; a multiple of 32 (group norm) and of `num_heads`.
     conv_dim: int = Field(default=256, ge=32, multiple_of=32)
-    hidden_dim: int = Field(default=256, ge=2, multiple_of=2)
+    hidden_dim: int = Field(default=256, ge=2, multiple_of=2)  # width of the queries; a multiple of `num_heads`
+    # Channels of the mask features; the class head projects them, pooled, to `hidden_dim`.
     mask_dim: int = Field(default=256, ge=1)
     num_heads: int = Field(default=8, ge=1)
-    encoder_layers: int = Field(default=6, ge=1)
-    encoder_ffn: int = Field(default=1024, ge=1)
-    decoder_layers: int = Field(default=9, ge=1)
-    decoder_ffn: int = Field(default=2048, ge=1)
-    num_queries: int = Field(default=250, ge=1)
-    embedding_dim: int = Field(default=768, ge=1)
+    encoder_layers: int = Field(default=6, ge=1)  # deformable-attention layers of the pixel decoder
+    encoder_ffn: int = Field(default=1024, ge=1)  # inner width of their feed-forward nets
+    decoder_layers: int = Field(default=9, ge=1)  # masked-attention layers of the query decoder
+    decoder_ffn: int = Field(default=2048, ge=1)  # inner width of their feed-forward nets
+    num_queries: int = Field(default=250, ge=1)  # N
+    embedding_dim: int = Field(default=768, ge=1)  # width of the visual embedding v; D of the text embeddings
+    # Whether the query decoder projects the pixel decoder's features although the widths agree.
     input_projection: bool = False
+    # None: classes come as text embeddings. Names: the vision-only twin, a learned linear classifier over exactly these
+    # classes.
     classes: tuple[str, ...] | None = None
 
     @model_validator(mode="after")
@@ -63,53 +52,38 @@ class HeadConfig(Checked):
 
 
 class EnsembleConfig(Checked):
-    """The out-of-vocabulary branch: geometric ensemble with CLIP's own mask-pooled features (FC-CLIP, sec. 3.4).
+    """The out-of-vocabulary branch: geometric ensemble with CLIP's own mask-pooled features (FC-CLIP, sec. 3.4)."""
 
-    Attributes:
-        seen: Exponent of CLIP's own posterior for classes of the training vocabulary (FC-CLIP: 0.4).
-        unseen: The same for all other classes (FC-CLIP: 0.8).
-        vocabulary_size: Number of concepts in the training vocabulary, whose embeddings travel with the weights.
-        templates: Those that the vocabulary was compiled with; prompt sets need the same, else their trained classes
-            would count as unseen. None compares nothing.
-        on_valid_mask: Whether a mask without a positive pixel at stride 32 leaves CLIP's own posterior out, which
-            would be that of a zero vector (the reference's ENSEMBLE_ON_VALID_MASK, there off). On for road use: such
-            masks are small obstacles.
-    """
-
+    # Exponent of CLIP's own posterior for classes of the training vocabulary (FC-CLIP: 0.4).
     seen: float = Field(default=0.4, ge=0, le=1)
-    unseen: float = Field(default=0.8, ge=0, le=1)
+    unseen: float = Field(default=0.8, ge=0, le=1)  # the same for all other classes (FC-CLIP: 0.8)
+    # Number of concepts in the training vocabulary, whose embeddings travel with the weights.
     vocabulary_size: int = Field(ge=1)
+    # Those that the vocabulary was compiled with; prompt sets need the same, else their trained classes would count as
+    # unseen. None compares nothing.
     templates: tuple[str, ...] | None = None
+    # Whether a mask without a positive pixel at stride 32 leaves CLIP's own posterior out, which would be that of a
+    # zero vector (the reference's ENSEMBLE_ON_VALID_MASK, there off). On for road use: such masks are small obstacles.
     on_valid_mask: bool = True
 
 
 class NetworkConfig(Checked):
-    """A whole network.
-
-    Attributes:
-        format: Version of this schema.
-        backbone: `open_clip:MODEL` (a ConvNeXt image tower of open_clip), `timm:MODEL` (a plain ConvNeXt), or
-            `efficientnet:lite0` (small, without an out-of-vocabulary branch).
-        text_encoder: Id of the text encoder whose embeddings it understands.
-        head: Sizes of the head.
-        ensemble: The out-of-vocabulary branch, or None.
-        resize: What is resized from the masks' resolution, stride 4, to the network's input
-            (`vl4ad_ros.network.image_score`): the `classes`, the `masks`, or nothing here, so that whoever takes the
-            `score` resizes it.
-        mean: Subtracted per RGB channel (0..255).
-        std: Divided by per RGB channel.
-        origin: Where the weights come from, one line for the bundle's card.
-    """
+    """A whole network."""
 
     format: str = "vl4ad_ros.network/1"
+    # `open_clip:MODEL` (a ConvNeXt image tower of open_clip), `timm:MODEL` (a plain ConvNeXt), or `efficientnet:lite0`
+    # (small, without an out-of-vocabulary branch).
     backbone: str = "open_clip:convnext_large_d_320"
+    # Id of the text encoder whose embeddings it understands.
     text_encoder: str = "open_clip:convnext_large_d_320/laion2b_s29b_b131k_ft_soup"
     head: HeadConfig = HeadConfig()
     ensemble: EnsembleConfig | None = None
+    # What is resized from the masks' resolution, stride 4, to the network's input (`vl4ad_ros.network.image_score`):
+    # the `classes`, the `masks`, or nothing here, so that whoever takes the `score` resizes it.
     resize: Literal["classes", "masks", "score"] = "classes"
-    mean: tuple[float, float, float] = CLIP_MEAN
-    std: tuple[float, float, float] = CLIP_STD
-    origin: str = "random initialisation"
+    mean: tuple[float, float, float] = CLIP_MEAN  # subtracted per RGB channel (0..255)
+    std: tuple[float, float, float] = CLIP_STD  # divided by per RGB channel
+    origin: str = "random initialisation"  # where the weights come from, one line for the bundle's card
 
     @model_validator(mode="after")
     def _fits(self) -> NetworkConfig:

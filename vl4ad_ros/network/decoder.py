@@ -28,15 +28,10 @@ POINTS = 4
 
 
 class DecoderState(NamedTuple):
-    """Queries after a layer of the query decoder, with their masks.
+    """Queries after a layer of the query decoder, with their masks."""
 
-    Attributes:
-        queries: [B, N, hidden_dim], behind the decoder's last norm.
-        mask_logits: [B, N, h, w] at stride 4.
-    """
-
-    queries: Tensor
-    mask_logits: Tensor
+    queries: Tensor  # [B, N, hidden_dim], behind the decoder's last norm
+    mask_logits: Tensor  # [B, N, h, w] at stride 4
 
 
 def _transformers_config(config: HeadConfig) -> Mask2FormerConfig:
@@ -90,8 +85,7 @@ class PixelDecoder(Mask2FormerPixelDecoder):
     def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Decode features at strides 4..32.
 
-        Returns:
-            Mask features [B, mask_dim, h, w] at stride 4, and three maps [B, conv_dim, ., .] at strides 32, 16, 8.
+        Returns mask features [B, mask_dim, h, w] at stride 4, and three maps [B, conv_dim, ., .] at strides 32, 16, 8.
         """
         output = super().forward(list(features), output_attentions=False, output_hidden_states=False)
         return output.mask_features, tuple(output.multi_scale_features)
@@ -112,7 +106,6 @@ class _AttentionMasks(Mask2FormerMaskPredictor):
         Args:
             outputs: Queries [N, B, hidden_dim].
             pixel_embeddings: F, [B, mask_dim, ., .] at stride 4.
-            attention_mask_target_size: h, w.
         """
         small = F.interpolate(pixel_embeddings, attention_mask_target_size, mode="bilinear", align_corners=False)
         masks: tuple[Tensor, Tensor] = super().forward(outputs, small, attention_mask_target_size)

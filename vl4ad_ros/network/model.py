@@ -19,22 +19,13 @@ SCORES = {"classes": score_of_resized_classes, "masks": score_of_resized_masks, 
 
 
 class VL4ADNetwork(nn.Module):
-    """A frozen CLIP image tower, a trained segmentation head, and the score.
-
-    Attributes:
-        config: The sizes.
-        ensemble: The out-of-vocabulary branch, or None.
-    """
+    """A frozen CLIP image tower, a trained segmentation head, and the score."""
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, config: NetworkConfig) -> None:
-        """Build the network with random weights; nothing is downloaded (`checkpoint.load_network` loads weights).
-
-        Raises:
-            Vl4adError: If the backbone is unknown or its features do not fit the head.
-        """
+        """Build the network with random weights; nothing is downloaded (`checkpoint.load_network` loads weights)."""
         super().__init__()
         self.config = config
         self.backbone = make_backbone(config.backbone, config.head.embedding_dim)

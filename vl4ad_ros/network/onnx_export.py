@@ -46,15 +46,10 @@ def export_onnx(
         network: In eval mode; called with image uint8 [B, H, W, 3], text_embeddings [P, D], class_concepts int32
             [C, L], class_mask [2, C], settings [9]; returns the score [B, h, w] (docs/tensorrt.md). It casts the image
             before it transposes it: TensorRT transposes no uint8.
-        path: File to write.
-        spec: The input size.
         embedding_dim: D.
         limits: P, C and L.
         random_word: Whether the graph gets the random-word method: the network then takes two more inputs
             (`vl4ad_ros.network.random_word_graph`).
-
-    Raises:
-        Vl4adError: If the network cannot be exported, the graph is larger than ONNX's 2 GB, or breaks the contract.
     """
     if network.training:
         raise Vl4adError("The network is in training mode: call eval() before the export.")
@@ -97,11 +92,7 @@ def export_onnx(
 
 
 def save_onnx(model: onnx.ModelProto, path: str | Path) -> None:
-    """Write a graph, then check it with `onnx.checker` (shapes inferred and compared).
-
-    Raises:
-        Vl4adError: If the graph is larger than one ONNX file can be, or the checker refuses it.
-    """
+    """Write a graph, then check it with `onnx.checker` (shapes inferred and compared)."""
     if model.ByteSize() > _PROTOBUF_LIMIT:
         raise Vl4adError(
             f"The graph has {model.ByteSize() / 2**30:.1f} GB, more than the 2 GB that one ONNX file can hold: "
@@ -115,11 +106,7 @@ def save_onnx(model: onnx.ModelProto, path: str | Path) -> None:
 
 
 def check_contract(model: onnx.ModelProto, inputs: Iterable[str]) -> None:
-    """Check that a graph uses every input, gives the score, and does nothing that TensorRT would refuse.
-
-    Raises:
-        Vl4adError: One sentence that names what differs.
-    """
+    """Check that a graph uses every input, gives the score, and does nothing that TensorRT would refuse."""
     graph = model.graph
     unused = set(inputs) - {name for node in graph.node for name in node.input}
     if unused:

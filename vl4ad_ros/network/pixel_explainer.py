@@ -20,40 +20,24 @@ _NORM_FLOOR = 1e-6
 
 @dataclass(frozen=True)
 class NearConcept:
-    """A concept near a pixel.
-
-    Attributes:
-        concept: Its text.
-        column: The class or OOD concept that it belongs to.
-        known: Whether that is an in-distribution class.
-        cosine: Of the pixel's embedding and the concept's, [-1, 1].
-    """
+    """A concept near a pixel."""
 
     concept: str
-    column: str
-    known: bool
-    cosine: float
+    column: str  # the class or OOD concept that it belongs to
+    known: bool  # whether that is an in-distribution class
+    cosine: float  # of the pixel's embedding and the concept's, [-1, 1]
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a pixel, or the mean over some pixels, has its score.
+    """Why a pixel, or the mean over some pixels, has its score."""
 
-    Attributes:
-        concepts: The nearest concepts, nearest first.
-        explained_by: The in-distribution class with the largest posterior.
-        posterior: Of that class (Eq. 1), [0, 1].
-        void: Posterior of the learned void vector, [0, 1].
-        uncertainty: 1 - posterior: Eq. 2 of a dense network, as it is published.
-        missing_cosine: How much nearer the class would have to be to end the alarm; 0 where there is none.
-    """
-
-    concepts: tuple[NearConcept, ...]
-    explained_by: str
-    posterior: float
-    void: float
-    uncertainty: float
-    missing_cosine: float
+    concepts: tuple[NearConcept, ...]  # the nearest concepts, nearest first
+    explained_by: str  # the in-distribution class with the largest posterior
+    posterior: float  # of that class (Eq. 1), [0, 1].
+    void: float  # posterior of the learned void vector, [0, 1]
+    uncertainty: float  # 1 - posterior: Eq. 2 of a dense network, as it is published.
+    missing_cosine: float  # how much nearer the class would have to be to end the alarm; 0 where there is none
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain data for JSON."""
@@ -68,11 +52,7 @@ class PixelExplainer:
     """
 
     def __init__(self, bundle: ModelBundle) -> None:
-        """Cut the graph.
-
-        Raises:
-            Vl4adError: If the bundle's network is not a small dense one, or the onnx package is missing.
-        """
+        """Cut the graph."""
         try:
             import onnx.numpy_helper
             import onnx.utils
@@ -112,9 +92,7 @@ class PixelExplainer:
         """Return the embeddings inside a box, float32 [n, E] with n >= 1.
 
         Args:
-            embedding: Of the picture, [h, w, E].
             box: First column and row, and the ones behind the last, in pixels of the picture.
-            size: Rows and columns of the picture.
         """
         rows, columns = embedding.shape[:2]
         x0, x1 = (np.array([box[0], box[2] - 1]) * columns // size[1]).tolist()
@@ -134,9 +112,7 @@ class PixelExplainer:
 
         Args:
             embedding: float32 [E] or [n, E].
-            prompts: The prompt set with its temperature.
             threshold: Of the anomaly mask, [0, 1].
-            count: How many concepts to name.
         """
         compiled, temperature = prompts.prompt_set, prompts.temperature
         cosines = self.cosines(np.atleast_2d(embedding), compiled.embeddings)

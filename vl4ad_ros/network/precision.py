@@ -41,9 +41,6 @@ def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Args:
         model: The graph, below 2 GB. It is not changed.
-
-    Raises:
-        Vl4adError: If ONNX Runtime's converter refuses it.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -116,16 +113,12 @@ def write_float16_bundle(
     """Write the mixed-precision form of a bundle, compared with the float32 one in ONNX Runtime on the CPU.
 
     Args:
-        source: A float32 bundle.
         folder: Folder of the new one; must not exist or be empty.
         name: The new bundle's name; by default the source's with `-fp16`.
         tolerance: Largest difference of a published map that is accepted.
 
     Returns:
         The new bundle. Its card carries the measured error (`scores.float16_check`).
-
-    Raises:
-        Vl4adError: If the source is not float32, the folder is taken, or the maps differ by more than the tolerance.
     """
     folder = Path(folder)
     card = source.card

@@ -39,9 +39,6 @@ def class_weights(
 
     Args:
         cosines: [..., P].
-        class_concepts: Rows of each column.
-        class_mask: Which columns take part.
-        settings: Temperature and score.
         void: [...], cosine to a learned void embedding, or None.
 
     Returns:
@@ -111,7 +108,6 @@ def class_support(mask_logits: Tensor, weights: Tensor, class_mask: Tensor) -> T
     Args:
         mask_logits: x, [B, N, h, w].
         weights: c, [B, N, C], as `class_weights` gives them.
-        class_mask: Which columns are in-distribution.
 
     Returns:
         [B, C, h, w]; columns outside the first K are 0 or far below all others.

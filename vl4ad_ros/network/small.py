@@ -112,7 +112,6 @@ class SmallDetector(nn.Module):
     """A trained network with its learned void vector, ready for the export.
 
     Args:
-        network: the network.
         void: [D], the learned void vector; any length.
     """
 

@@ -29,12 +29,7 @@ class TorchEngine:
 
         Args:
             bundle: The model bundle; it carries the network (`vl4ad export onnx --with-network`).
-            device: `cpu`, or `cuda:0` and the like.
             compiled: Whether to run it through torch.compile; the first frame of a shape then takes long.
-            network: The network, instead of the bundle's.
-
-        Raises:
-            Vl4adError: If the device or the network is missing.
         """
         cuda = device.startswith("cuda")
         if cuda and not torch.cuda.is_available():

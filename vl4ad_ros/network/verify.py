@@ -17,12 +17,7 @@ OUTPUTS = ("mask_features", "multi_scale_0", "multi_scale_1", "multi_scale_2", "
 
 
 def read_record(path: str | Path) -> dict[str, NDArray[np.generic]]:
-    """Read recorded inputs (`res2`..`res5`, `text` [P, D], `num_templates` = concepts per class) and outputs.
-
-    Raises:
-        Vl4adError: If the file cannot be read, an array is missing or holds no numbers, or the texts do not go with
-            their counts.
-    """
+    """Read recorded inputs (`res2`..`res5`, `text` [P, D], `num_templates` = concepts per class) and outputs."""
     record = read_npz(path, (*FEATURES, "text", *OUTPUTS, "num_templates"))
     for name, array in record.items():
         kind = np.integer if name == "num_templates" else np.floating
@@ -45,11 +40,7 @@ def concept_table(counts: NDArray[np.generic]) -> torch.Tensor:
 
 @torch.no_grad()
 def errors(head: SegmentationHead, record: dict[str, NDArray[np.generic]]) -> dict[str, float]:
-    """Return the max abs error of each recorded output, by name; infinite where the shapes differ.
-
-    Raises:
-        Vl4adError: If the recorded inputs do not fit the head.
-    """
+    """Return the max abs error of each recorded output, by name; infinite where the shapes differ."""
     # As doubles: torch does not know every kind of float that NumPy stores.
     tensors = {key: torch.from_numpy(np.asarray(value, dtype=np.float64)) for key, value in record.items()}
     features = tuple(tensors[name].float() for name in FEATURES)

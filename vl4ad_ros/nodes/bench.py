@@ -63,12 +63,7 @@ def open_null(bundle: str, *_: object) -> Detector:
 
 
 class BenchClient:
-    """Sends synthetic frames to /camera/image and collects the times that /detector reports.
-
-    Attributes:
-        milliseconds: The collected times by stage; `round_trip` is from before a frame is sent until both maps are
-            here.
-    """
+    """Sends synthetic frames to /camera/image and collects the times that /detector reports."""
 
     def __init__(self, width: int, height: int, encoding: str) -> None:
         prepare_memory()
@@ -83,6 +78,7 @@ class BenchClient:
         self._arrived = {"uncertainty": 0, "anomaly_mask": 0}
         for topic in self._arrived:
             self._node.create_subscription(Image, f"/detector/{topic}", partial(self._on_map, topic), OUTPUT, raw=True)
+        # The collected times by stage; `round_trip` is from before a frame is sent until both maps are here.
         self.milliseconds: dict[str, list[float]] = {}
         self.reset()
         for stage in STAGES:
@@ -117,11 +113,7 @@ class BenchClient:
         self.milliseconds |= {stage: [] for stage in (*STAGES, ROUND_TRIP)}
 
     def connect(self, process: subprocess.Popen[bytes], deadline_s: float) -> None:
-        """Wait until the detector answers a frame.
-
-        Raises:
-            Vl4adError: If it ends, or does not answer in time.
-        """
+        """Wait until the detector answers a frame."""
         end = time.monotonic() + deadline_s
         while min(self._arrived.values()) == 0:
             if process.poll() is not None or time.monotonic() > end:
@@ -134,7 +126,6 @@ class BenchClient:
         """Send frames; return how many of them got no result.
 
         Args:
-            frames: How many.
             rate: Hz; 0 sends the next frame when both maps of the last one are here.
         """
         before = min(self._arrived.values())

@@ -28,21 +28,14 @@ AHEAD_MS = 100.0
 
 
 class Camera:
-    """Topics and bookkeeping of one camera.
-
-    Attributes:
-        name: Its name; empty for the single camera on `image`.
-        roi: Its region of interest, or None.
-        stats: What happened to its frames.
-        swap: Version of the state that its last result was made with; 0 where that is to be published anew.
-    """
+    """Topics and bookkeeping of one camera."""
 
     def __init__(self, node: LifecycleNode, name: str, roi: RoiMask | None, vision_msgs: Any | None) -> None:
         self._node = node
         self.name = name
-        self.roi = roi
-        self.stats = CameraStats()
-        self.swap = 0
+        self.roi = roi  # its region of interest, or None
+        self.stats = CameraStats()  # what happened to its frames
+        self.swap = 0  # version of the state that its last result was made with; 0 where that is to be published anew
         self._vision_msgs = vision_msgs
         self._log = ThrottledLog(node.get_logger().warning)
         self._info: CameraInfo | None = None
@@ -63,16 +56,7 @@ class Camera:
         self._debug = {stage: publisher(Float64, f"debug/{stage}_ms") for stage in STAGES}
 
     def subscribe(self, compressed: bool, reliability: Callable[[], str], on_image: Callable[[bytes], None]) -> None:
-        """Begin to receive; images come as serialized bytes, so that a frame that is dropped costs nothing more.
-
-        Args:
-            compressed: Whether to hear `image/compressed`.
-            reliability: Returns the parameter `image_reliability`.
-            on_image: Takes the images.
-
-        Raises:
-            Vl4adError: If a parameter of the topics' quality of service cannot be used.
-        """
+        """Begin to receive; images come as serialized bytes, so that a frame that is dropped costs nothing more."""
         prefix = f"{self.name}/" if self.name else ""
         message, topic = (CompressedImage, "image/compressed") if compressed else (Image, "image")
         self.stats = CameraStats()
@@ -173,12 +157,9 @@ class Camera:
         """Publish the outputs of a frame that somebody listens to, with the frame's own header.
 
         Args:
-            header: The frame's header.
-            result: Its outputs.
             image_size: Rows and columns of the image.
             wanted: Who listened when the frame was begun.
             serialized: The maps of `result` that are wanted, as messages: `uncertainty`, `mask`.
-            state: What the frame was processed with.
         """
         size, regions = result.uncertainty.shape, result.regions
         if regions is not None:

@@ -64,16 +64,12 @@ def map_image(header: Header, pixels: NDArray[np.uint8] | NDArray[np.float32]) -
 
 
 class OutgoingMaps:
-    """The maps of one frame as serialized messages, into which their pixels are written in place.
-
-    Attributes:
-        serialized: Name of the map -> what `map_image` would give, serialized.
-    """
+    """The maps of one frame as serialized messages, into which their pixels are written in place."""
 
     def __init__(self, header: Header) -> None:
         """Begin without maps; the header is for all of them."""
         self._header = header
-        self.serialized: dict[str, bytes] = {}
+        self.serialized: dict[str, bytes] = {}  # name of the map -> what `map_image` would give, serialized
 
     def room(self, name: str, shape: tuple[int, int], dtype: type[np.generic]) -> NDArray[Any]:
         """Return the place of a map's pixels [H, W] (float32 or uint8), to be filled before the map is published.

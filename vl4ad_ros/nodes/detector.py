@@ -39,15 +39,7 @@ class DetectorNode(LifecycleNode):
     """Lifecycle node around `runtime.detector.Detector`; its parameters are in `runtime.settings`."""
 
     def __init__(self, open_detector: OpenDetector = Detector.open) -> None:
-        """Declare the parameters, and start where `autostart` says so.
-
-        Args:
-            open_detector: Makes the detector, with the arguments of `Detector.open`.
-
-        Raises:
-            Vl4adError: If a parameter is given that is unknown.
-            rclpy.exceptions.ParameterException: If one has another type or is out of range.
-        """
+        """Declare the parameters, and start where `autostart` says so."""
         # Before the base class: where a parameter is refused, it destroys the node that was begun.
         self._open_detector = open_detector
         self._detector: Detector | None = None

@@ -53,16 +53,12 @@ class ThrottledLog:
 
 
 class GuardedExecutor(SingleThreadedExecutor):
-    """Runs a node's callbacks in the thread that spins.
-
-    Attributes:
-        errors: Callbacks that raised so far, and messages that could not be taken.
-    """
+    """Runs a node's callbacks in the thread that spins."""
 
     def __init__(self, node: Node) -> None:
         """Take over a node's callbacks, those of services, topics, timers and events made later, too."""
         super().__init__(context=node.context)
-        self.errors = 0
+        self.errors = 0  # callbacks that raised so far, and messages that could not be taken
         self._node = node
         self._logger = node.get_logger()
         # Not `error` itself: rclpy raises where one line of code logs at two levels, and the cameras' logs warn.
@@ -135,7 +131,6 @@ def run_node(create: Callable[[], Node], name: str, args: Sequence[str] | None =
     """Create a node and spin it until a signal ends it.
 
     Args:
-        create: Makes the node.
         name: For the log, where no node could be made.
         args: Command line; None takes the process's own.
 

@@ -43,25 +43,15 @@ class Rate:
 
 @dataclass(frozen=True)
 class Summary:
-    """A camera's statistics at one moment.
+    """A camera's statistics at one moment."""
 
-    Attributes:
-        rate_in: Frames received per second.
-        rate_out: Results published per second.
-        totals: Counted events by cause, since activation.
-        recent: The same since the summary before.
-        median_ms: Stage -> median duration.
-        p95_ms: Stage -> 95th percentile of the duration.
-        silent_s: Seconds since the last frame, or since activation.
-    """
-
-    rate_in: float
-    rate_out: float
-    totals: Mapping[str, int]
-    recent: Mapping[str, int]
-    median_ms: Mapping[str, float]
-    p95_ms: Mapping[str, float]
-    silent_s: float
+    rate_in: float  # frames received per second
+    rate_out: float  # results published per second
+    totals: Mapping[str, int]  # counted events by cause, since activation
+    recent: Mapping[str, int]  # the same since the summary before
+    median_ms: Mapping[str, float]  # stage -> median duration
+    p95_ms: Mapping[str, float]  # stage -> 95th percentile of the duration
+    silent_s: float  # seconds since the last frame, or since activation
 
 
 @dataclass
@@ -128,7 +118,6 @@ def lost_sentence(summary: Summary, reliability: str, choice: str) -> str:
     """Return how many frames were lost in transport since the last summary, and what helps; empty where none was.
 
     Args:
-        summary: The camera's statistics.
         reliability: Of the subscription: `reliable` or `best_effort`.
         choice: The parameter `image_reliability`.
     """
@@ -150,7 +139,6 @@ def judge(summary: Summary, limits: Mapping[str, Any], listened_to: bool, source
     """Return the diagnostic level and one sentence.
 
     Args:
-        summary: The camera's statistics.
         limits: Parameters by name.
         listened_to: Whether anybody subscribes to an output; where not, rates and ages say nothing.
         source: What is known of the camera's topic, for a silent one.

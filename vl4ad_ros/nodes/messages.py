@@ -49,13 +49,8 @@ def rescaled_camera_info(
     x_out = (x_in + 0.5) * scale - 0.5. Distortion and rectification stay.
 
     Args:
-        info: The camera's.
-        header: Of the result.
         image_size: Rows and columns of the image that came with it.
         output_size: Rows and columns of the published map.
-
-    Raises:
-        Vl4adError: If the camera_info does not describe an image of that size.
     """
     bin_x, bin_y = max(info.binning_x, 1), max(info.binning_y, 1)
     roi = info.roi

@@ -20,11 +20,7 @@ _POINT = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("uncertainty", "<f
 
 
 class ObstaclePublisher:
-    """Publishes the regions of a camera that are confirmed and stand on the ground.
-
-    Attributes:
-        problem: Why nothing could be located in the last frame, for the diagnostics; empty where it could.
-    """
+    """Publishes the regions of a camera that are confirmed and stand on the ground."""
 
     def __init__(self, node: LifecycleNode, prefix: str, vision_msgs: Any | None) -> None:
         self._node, self._vision_msgs = node, vision_msgs
@@ -32,7 +28,7 @@ class ObstaclePublisher:
         self._detections = None
         if vision_msgs is not None:
             self._detections = create_publisher(node, vision_msgs.Detection3DArray, prefix + "obstacles", OUTPUT)
-        self.problem = ""
+        self.problem = ""  # why nothing could be located in the last frame, for the diagnostics; empty where it could
 
     def wanted(self) -> bool:
         """Return whether somebody listens."""
@@ -51,10 +47,7 @@ class ObstaclePublisher:
         """Publish a frame's obstacles; without calibration nothing goes out.
 
         Args:
-            header: The frame's.
-            regions: Its regions, with their tracks.
             info: The calibration of the published map; None where there is none.
-            ground: Where the ground is.
         """
         try:
             plane = ground_plane(ground, info)
@@ -69,11 +62,7 @@ class ObstaclePublisher:
 
 
 def ground_plane(settings: GroundSettings, info: CameraInfo | None) -> GroundPlane:
-    """Return the ground that a camera_info sees.
-
-    Raises:
-        Vl4adError: If there is no calibration, or the height is not set.
-    """
+    """Return the ground that a camera_info sees."""
     if info is None:
         raise Vl4adError("there is no camera_info: obstacles have no distance.")
     if settings.rectified:

@@ -48,7 +48,6 @@ class FrameParts:
         """Begin empty.
 
         Args:
-            parts: Names of the parts of a frame.
             keep_frames: Incomplete frames to remember at most; the oldest is forgotten first.
             keep_bytes: Size of all their parts at most; the newest frame is kept in any case.
         """
@@ -61,8 +60,7 @@ class FrameParts:
     def add(self, key: Hashable, part: str, value: Any, size: int = 0) -> Mapping[str, Any] | None:
         """Add a part of `size` bytes to its frame.
 
-        Returns:
-            The frame's parts when it is complete; it is forgotten then, and all before it.
+        Returns the frame's parts when it is complete; it is forgotten then, and all before it.
         """
         frame = self._frames.setdefault(key, {})
         frame[part] = value
@@ -86,11 +84,7 @@ class OverlayNode(Node):
     """Draws uncertainty, mask outline, regions, prompt set and rates; subscribes only while somebody looks."""
 
     def __init__(self) -> None:
-        """Declare the parameters and the outputs.
-
-        Raises:
-            Vl4adError: If a parameter cannot be used.
-        """
+        """Declare the parameters and the outputs."""
         super().__init__(NAME, automatically_declare_parameters_from_overrides=True)
         self._values = declare(self, OVERLAY_PARAMETERS)
         check_values(self._values)

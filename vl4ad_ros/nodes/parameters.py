@@ -26,10 +26,8 @@ def declare(node: Node, parameters: Iterable[Parameter]) -> dict[str, Any]:
 
     Args:
         node: Made with `automatically_declare_parameters_from_overrides`, by which a misspelt name is found.
-        parameters: What it has.
 
     Raises:
-        Vl4adError: If a parameter is given that is unknown.
         rclpy.exceptions.ParameterException: If one has another type (but for an integer where a double is expected) or
             is out of range.
     """

@@ -123,11 +123,7 @@ class Player(Node):
     """Plays one source."""
 
     def __init__(self, settings: Settings, stack: ExitStack) -> None:
-        """Open the source and create the topics; the stack keeps the files open.
-
-        Raises:
-            Vl4adError: If the source is missing or damaged, or a setting is out of range.
-        """
+        """Open the source and create the topics; the stack keeps the files open."""
         if not settings.rate > 0:
             raise Vl4adError(f"--rate must be more than 0, got {settings.rate:g}.")
         self._settings = settings
@@ -142,11 +138,7 @@ class Player(Node):
         self._log = stack.enter_context(settings.log.open("w", encoding="utf-8")) if settings.log else None
 
     def wait(self) -> None:
-        """Wait until the images have enough subscribers.
-
-        Raises:
-            Vl4adError: If they do not come in time.
-        """
+        """Wait until the images have enough subscribers."""
         settings, deadline = self._settings, time.monotonic() + self._settings.timeout_s
         images = self._outputs[self.source.image_topic]
         while images.get_subscription_count() < settings.subscribers:
@@ -171,11 +163,7 @@ class Player(Node):
             raise KeyboardInterrupt
 
     def play(self, sent: Callable[[], object]) -> None:
-        """Send everything at its time, calling `sent` after each image; then wait until subscribers have the last one.
-
-        Raises:
-            Vl4adError: If the source has no images or is damaged.
-        """
+        """Send everything at its time, calling `sent` after each image; wait until subscribers have the last one."""
         offset = 0
         for _ in count() if self._settings.loop else range(1):
             begin: int | None = None
@@ -226,9 +214,6 @@ def play(settings: Settings, progress: Callable[[int | None], Any]) -> int:
 
     Returns:
         Images sent.
-
-    Raises:
-        Vl4adError: If the source is missing or damaged, or nobody listens in time.
     """
     number = 0
     prepare_memory()

@@ -44,11 +44,7 @@ LATCHED = profile(ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSI
 
 
 def create_publisher(node: Node, message: type, topic: str, qos: QoSProfile) -> Any:
-    """Create a publisher with the parameters `qos_overrides.TOPIC.publisher.*`.
-
-    Raises:
-        Vl4adError: If such a parameter cannot be used.
-    """
+    """Create a publisher with the parameters `qos_overrides.TOPIC.publisher.*`."""
     options = QoSOverridingOptions.with_default_policies()
     with _named_errors(node, topic):
         return node.create_publisher(message, topic, copy(qos), qos_overriding_options=options)
@@ -66,10 +62,6 @@ class InputTopic:
     fit into the publisher's shared memory. The publishers are checked every `CHECK_PERIOD_S`, and the subscription is
     made anew when the answer changes. The parameter `qos_overrides.TOPIC.subscription.reliability` ends that, as does a
     choice other than `auto`.
-
-    Attributes:
-        topic: The full name.
-        reliability: What is in force.
     """
 
     def __init__(
@@ -87,17 +79,11 @@ class InputTopic:
         """Subscribe.
 
         Args:
-            node: Whose subscription it is.
-            message: The message type.
-            topic: The topic, to be remapped.
             callback: Takes the messages; must be quick, as it runs on the executor's thread.
             qos: Its quality of service but for the reliability.
             choice: Returns `auto`, `reliable` or `best_effort`; asked at each check.
             raw: Whether the callback takes serialized bytes.
             on_lost: Takes how many messages were lost in transport, where the middleware counts them.
-
-        Raises:
-            Vl4adError: If a parameter of its quality of service cannot be used.
         """
         self._node, self._message, self._callback = node, message, callback
         self._choice, self._raw, self._on_lost = choice, raw, on_lost
@@ -105,7 +91,7 @@ class InputTopic:
         self._profile = profile(ReliabilityPolicy.SYSTEM_DEFAULT, qos.depth, qos.durability)
         self._name = topic
         self._fixed = False
-        self.topic = node.resolve_topic_name(topic)
+        self.topic = node.resolve_topic_name(topic)  # the full name
         # Where nobody publishes yet: a reliable driver that comes is then heard from its first image on.
         self.reliability = ReliabilityPolicy.RELIABLE
         self._subscription = self._subscribe()

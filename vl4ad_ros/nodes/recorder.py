@@ -39,12 +39,7 @@ TOPICS = {
 
 
 class Recorder(Node):
-    """Writes the outputs of one detector into a bag.
-
-    Attributes:
-        counts: Messages written, by topic; the prompt set first.
-        fault: Why nothing more can be written; empty while it can.
-    """
+    """Writes the outputs of one detector into a bag."""
 
     def __init__(self, detector: str, bag: BagWriter, source: str, reliability: str) -> None:
         """Subscribe.
@@ -54,16 +49,13 @@ class Recorder(Node):
             bag: An open bag without topics.
             source: The camera's topic: as long as somebody publishes on it, the run goes on; empty: not known.
             reliability: How the outputs are heard: one of `RELIABILITIES`.
-
-        Raises:
-            Vl4adError: If a parameter of the topics' quality of service cannot be used.
         """
         super().__init__("recorder")
         self._source, self._source_seen = source, False
         self._bag = bag
         self._last = time.monotonic()
-        self.counts: dict[str, int] = {}
-        self.fault = ""
+        self.counts: dict[str, int] = {}  # messages written, by topic; the prompt set first
+        self.fault = ""  # why nothing more can be written; empty while it can
         for name, (kind, message, qos) in TOPICS.items():
             topic = f"{detector}/{name}"
             self.counts[topic] = 0

@@ -51,7 +51,6 @@ class FrameSlots:
         """Wait for frames and take up to `limit` of them, those of the camera first that waited longest for its turn.
 
         Args:
-            limit: Frames at most.
             patience: Seconds to wait, once there is a frame, for those of the other cameras.
 
         Returns:
@@ -107,7 +106,6 @@ class Worker:
         Args:
             detector: The loaded detector; only this thread runs its engine.
             cameras: The cameras, by the index that `put` takes.
-            compressed: Whether messages are sensor_msgs/CompressedImage.
             max_batch: Frames in one engine call at most.
             state: Returns the state in force; asked once per batch.
             before_publish: Called before the results of each frame go out.

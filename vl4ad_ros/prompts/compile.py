@@ -28,9 +28,7 @@ def embed_concepts(
     recipe, docs/prompts.md).
 
     Args:
-        concepts: P texts.
         templates: Texts with one `{}` each.
-        encoder: The text encoder.
         batch_size: Texts per call of the encoder; few, so that progress shows with a large text tower on a CPU.
         progress: Called with (texts done, texts in all) after each batch.
 
@@ -48,11 +46,6 @@ def average_templates(embeddings: NDArray[np.float32], concepts: Sequence[str], 
 
     Args:
         embeddings: Of any length.
-        concepts: The P concepts, named in errors.
-        source: Where the embeddings come from, named in errors.
-
-    Raises:
-        Vl4adError: If an embedding is zero or not finite, or a mean vanishes.
     """
     with np.errstate(over="ignore"):  # refused below
         norms = np.linalg.norm(embeddings, axis=2, keepdims=True)
@@ -106,8 +99,6 @@ def compile_prompt_set(
     """Embed a prompt set with a text encoder.
 
     Args:
-        prompt_set: The set.
-        encoder: The text encoder.
         source_sha256: SHA-256 of the YAML file; by default that of the set's JSON form.
         progress: Called with (texts done, texts in all).
     """

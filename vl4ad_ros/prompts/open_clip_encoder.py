@@ -32,12 +32,7 @@ _BATCH = 64
 
 
 class OpenClipEncoder:
-    """A text tower of open_clip.
-
-    Attributes:
-        id: `open_clip:MODEL/PRETRAINED`.
-        dim: D, the width of CLIP's joint space.
-    """
+    """A text tower of open_clip."""
 
     def __init__(self, encoder_id: str, weights: str | Path | None = None) -> None:
         """Load the text tower.
@@ -61,7 +56,7 @@ class OpenClipEncoder:
             near = difflib.get_close_matches(model, open_clip.list_models(), n=3, cutoff=0.4)
             raise Vl4adError(f"open_clip has no model '{model}' (did you mean one of {near}?).")
         self.id = encoder_id
-        self.dim = int(settings["embed_dim"])
+        self.dim = int(settings["embed_dim"])  # D, the width of CLIP's joint space
         level = logging.root.manager.disable
         logging.disable(logging.WARNING)  # open_clip warns that it has no weights where we load them ourselves
         try:
@@ -75,11 +70,7 @@ class OpenClipEncoder:
 
     @property
     def visual(self) -> Any:
-        """The image tower of the same model, in evaluation mode.
-
-        Raises:
-            Vl4adError: If the weights file holds the text tower alone.
-        """
+        """The image tower of the same model, in evaluation mode."""
         if self._text_alone:
             raise Vl4adError(f"The weights file of '{self.id}' holds the text tower alone; give the whole model's.")
         return self._model.visual

@@ -46,26 +46,20 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_\-]*")
 
 
 class PromptSet(Checked):
-    """A prompt set as a user writes it.
-
-    Attributes:
-        name: Name of the set: lower case letters, digits, `_` and `-`.
-        description: One line for people.
-        templates: Name of a template list (`vild`, `plain`, `road`) or a list of texts with one `{}` each.
-        temperature: Temperature T of Eq. 1, > 0. None takes the model's own.
-        classes: In-distribution classes: name -> concepts (synonyms, plurals, parts). The class's cosine is the largest
-            of its concepts' (max-logit prompt ensembling).
-        superclasses: Superclass name -> member classes. Merged, they are one class with the members' concepts. Classes
-            that no superclass names stay as they are.
-        ood: Out-of-distribution concepts. Each is a column of the softmax that the score leaves out.
-    """
+    """A prompt set as a user writes it."""
 
     name: Text
     description: str = ""
+    # Name of a template list (`vild`, `plain`, `road`) or a list of texts with one `{}` each.
     templates: str | list[str] = "plain"
-    temperature: float | None = Field(default=None, gt=0)
+    temperature: float | None = Field(default=None, gt=0)  # temperature T of Eq. 1, > 0. None takes the model's own.
+    # In-distribution classes: name -> concepts (synonyms, plurals, parts). The class's cosine is the largest of its
+    # concepts' (max-logit prompt ensembling).
     classes: dict[Text, Annotated[list[Text], Field(min_length=1), AfterValidator(_different)]] = Field(min_length=1)
+    # Superclass name -> member classes. Merged, they are one class with the members' concepts. Classes that no
+    # superclass names stay as they are.
     superclasses: dict[Text, Annotated[list[Text], Field(min_length=1)]] = Field(default_factory=dict)
+    # Out-of-distribution concepts. Each is a column of the softmax that the score leaves out.
     ood: Annotated[list[Text], AfterValidator(_different)] = Field(default_factory=list)
 
     @field_validator("name")
@@ -139,9 +133,5 @@ class PromptSet(Checked):
 
 
 def load_prompt_set(path: str | Path) -> PromptSet:
-    """Read and check a prompt set's YAML file.
-
-    Raises:
-        Vl4adError: One sentence that names the file, the place and what is expected there.
-    """
+    """Read and check a prompt set's YAML file."""
     return validate(PromptSet, read_yaml(path), path)

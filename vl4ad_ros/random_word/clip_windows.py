@@ -29,33 +29,20 @@ _SMALLEST = 1e-6  # Keeps harmonic means finite.
 
 @dataclass(frozen=True)
 class ClipWindowSpec:
-    """How to open a CLIP model with a random-word network, in any process.
+    """How to open a CLIP model with a random-word network, in any process."""
 
-    Attributes:
-        model: `open_clip:MODEL/PRETRAINED`.
-        network: The network's `.safetensors` file; or a prompt family (name or YAML file), whose prompts are compared
-            by their cosines without any training.
-        weights: Local weights file of the model.
-        windows: Window sizes in patches, beside the whole image.
-        images: Folder of unlabelled images to close the gap with; None leaves it open.
-        max_images: Images used of them.
-        reference: What the images show, see `close_gap`.
-    """
-
-    model: str
+    model: str  # `open_clip:MODEL/PRETRAINED`
+    # The network's `.safetensors` file; or a prompt family (name or YAML file), whose prompts are compared by their
+    # cosines without any training.
     network: str
-    weights: Path | None = None
-    windows: tuple[int, ...] = (2, 3)
-    images: Path | None = None
-    max_images: int = 16
-    reference: Reference = "normal"
+    weights: Path | None = None  # local weights file of the model
+    windows: tuple[int, ...] = (2, 3)  # window sizes in patches, beside the whole image
+    images: Path | None = None  # folder of unlabelled images to close the gap with; None leaves it open
+    max_images: int = 16  # images used of them
+    reference: Reference = "normal"  # what the images show, see `close_gap`
 
     def open(self) -> ClipWindowPredictor:
-        """Load the model and the network.
-
-        Raises:
-            Vl4adError: If a file is missing or damaged, the network is of another model, or a size is not positive.
-        """
+        """Load the model and the network."""
         images = [] if self.images is None else read_images(self.images, self.max_images)
         is_file = self.network.endswith(".safetensors")
         given = load_network(self.network) if is_file else load_family(self.network)
@@ -77,11 +64,7 @@ class ClipWindowPredictor:
     default_threshold = 0.5
 
     def __init__(self, tower: WindowTower, model: str, network: RandomWordNetwork, windows: Sequence[int]) -> None:
-        """Join the image tower of a model and a network of its text space, for windows of some sizes in patches.
-
-        Raises:
-            Vl4adError: If the network is of another model, or a size is not positive.
-        """
+        """Join the image tower of a model and a network of its text space, for windows of some sizes in patches."""
         if network.encoder_id != model:
             raise Vl4adError(f"The network was trained with '{network.encoder_id}', the image tower is '{model}'.")
         if any(size < 1 for size in windows):

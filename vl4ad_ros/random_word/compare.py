@@ -27,17 +27,11 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Variant:
-    """A line of the table: a method with its networks.
+    """A line of the table: a method with its networks."""
 
-    Attributes:
-        name: Title of the line.
-        method: `vl4ad`, `random_word` or `both`.
-        networks: One per seed; None stands for VL4AD alone, which has none.
-    """
-
-    name: str
-    method: str
-    networks: tuple[RandomWordNetwork | None, ...]
+    name: str  # title of the line
+    method: str  # `vl4ad`, `random_word` or `both`
+    networks: tuple[RandomWordNetwork | None, ...]  # one per seed; None stands for VL4AD alone, which has none
 
 
 def word_settings(words: WordSettings) -> dict[str, WordSettings]:
@@ -63,13 +57,9 @@ def make_variants(
 
     Args:
         settings: The training; the number of its words is that of all variants, its `labels` are those of `both`.
-        encoder: The text encoder.
         seeds: One training each, with its own split, prompts and start.
         visual_mean: float32 [D], of unlabelled images: each kind of network then comes with its gap closed, too.
-        reference: See `gap.close_gap`.
         cache: Folder for embeddings.
-        say: See `Say`.
-        progress: Called with (texts embedded, texts in all) of each set of prompts.
     """
     family = load_family(settings.family)
     cosine = prompt_guided(family, encoder, cache, progress)
@@ -101,8 +91,7 @@ def compare(
 ) -> list[Row]:
     """Evaluate every variant on every n-th frame of data sets (layout -> folder).
 
-    Returns:
-        One row for each network and data set, labelled with the variant's name.
+    Returns one row for each network and data set, labelled with the variant's name.
     """
     steps = [
         Step(variant.name, 0, detector.prompts(prompt_set, method=variant.method, random_word=network))

@@ -17,9 +17,6 @@ def cache_folder(folder: Path | None, weights: Path | None) -> Path | None:
     """Return the folder, below that of a cache, for the embeddings of one weights file.
 
     Two weights files of one model have the same encoder id; the hash of the file distinguishes them.
-
-    Raises:
-        Vl4adError: If the weights file cannot be read.
     """
     if folder is None or weights is None:
         return folder
@@ -43,11 +40,7 @@ def embed(
         encoder: The text encoder, called with `batch` texts at a time.
         cache: Folder that keeps embeddings by the hash of the texts and the encoder's id, see `cache_folder`; None
             keeps none. A damaged file there is made anew.
-        batch: See `encoder`.
         progress: Called with (texts done, texts in all).
-
-    Raises:
-        Vl4adError: If the encoder returns something else, or the cache cannot be written.
     """
     # Sorted by length: an encoder pads a batch to its longest text.
     distinct = sorted(set(texts), key=lambda text: (len(text), text))

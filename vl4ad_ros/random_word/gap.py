@@ -30,11 +30,7 @@ Progress = Callable[[int, int], None]
 
 
 def read_images(folder: Path, limit: int) -> list[NDArray[np.uint8]]:
-    """Read up to `limit` images RGB uint8 [H, W, 3], spread evenly over a folder.
-
-    Raises:
-        Vl4adError: If there is no such folder, it holds no images, one is damaged, or the limit is below 1.
-    """
+    """Read up to `limit` images RGB uint8 [H, W, 3], spread evenly over a folder."""
     if not folder.is_dir():
         raise Vl4adError(f"There is no folder {folder}.")
     if limit < 1:
@@ -58,7 +54,6 @@ def close_gap(
     """Return the network with the shift that brings the mean visual embedding onto the mean text embedding.
 
     Args:
-        network: The network.
         visual_mean: float32 [D], mean of the unit visual embeddings; only its part along `directions(network)` counts.
         reference: `normal`: the images show normal scenes, their mean goes onto that of the normal prompts. `all`: onto
             the mean of all prompts.
@@ -101,10 +96,8 @@ def mean_visual_embedding(
     direction itself as the only concept. So this works with every bundle and backend.
 
     Args:
-        detector: The bundle in an engine.
         images: RGB uint8 [H, W, 3].
         basis: float32 [r, D], orthonormal: the directions that are measured.
-        progress: Called with (runs done, runs in all).
 
     Returns:
         float32 [D], zero outside of the basis.

@@ -38,11 +38,7 @@ class Prompts:
 
 
 def load_words(settings: WordSettings, family: PromptFamily) -> tuple[str, ...]:
-    """Return the dictionary without the family's own words, sorted and distinct.
-
-    Raises:
-        Vl4adError: If the file cannot be read or leaves fewer than 10 words.
-    """
+    """Return the dictionary without the family's own words, sorted and distinct."""
     path = config_file("random_word/words.txt") if settings.dictionary == BUILT_IN else Path(settings.dictionary)
     check_regular(path)
     try:

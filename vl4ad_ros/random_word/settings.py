@@ -41,23 +41,14 @@ States = Annotated[list[str], Field(min_length=2), AfterValidator(_slots("state"
 
 
 class PromptFamily(Checked):
-    """States and templates of one kind of scene.
-
-    Attributes:
-        name: Name of the family.
-        description: One line for people.
-        subject: Fills a state's slot where no random word is drawn; may be empty.
-        templates: Texts with one `{}` for the state.
-        normal: Normal states, each with at most one `{}` for the random words.
-        anomalous: Anomalous states, likewise.
-    """
+    """States and templates of one kind of scene."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_\-]*$")
     description: str = ""
-    subject: str = ""
-    templates: Templates
-    normal: States
-    anomalous: States
+    subject: str = ""  # fills a state's slot where no random word is drawn; may be empty
+    templates: Templates  # texts with one `{}` for the state
+    normal: States  # normal states, each with at most one `{}` for the random words
+    anomalous: States  # anomalous states, likewise
 
     @model_validator(mode="after")
     def _disjoint(self) -> PromptFamily:
@@ -77,25 +68,17 @@ class PromptFamily(Checked):
 
 
 class WordSettings(Checked):
-    """The random words. Every value is our choice: the paper's own recipe is unknown to us.
+    """The random words. Every value is our choice: the paper's own recipe is unknown to us."""
 
-    Attributes:
-        least: Fewest words in a prompt.
-        most: Most words in a prompt; 0 switches random words off.
-        letters: Share of words that are random letter strings; the others come from the dictionary.
-        shortest: Letters of the shortest letter string.
-        longest: Letters of the longest letter string.
-        dictionary: `built-in` (about 700 everyday nouns), or a text file of words.
-        labels: `both`: words in normal and in anomalous prompts, so that they carry no label (the paper's idea).
-            `anomalous`: in anomalous prompts only, so that every unknown word counts as anomalous (our variant).
-    """
-
-    least: int = Field(default=1, ge=0)
-    most: int = Field(default=4, ge=0, le=32)
+    least: int = Field(default=1, ge=0)  # fewest words in a prompt
+    most: int = Field(default=4, ge=0, le=32)  # most words in a prompt; 0 switches random words off
+    # Share of words that are random letter strings; the others come from the dictionary.
     letters: float = Field(default=0.3, ge=0, le=1)
-    shortest: int = Field(default=3, ge=1)
-    longest: int = Field(default=9, le=32)
-    dictionary: str = BUILT_IN
+    shortest: int = Field(default=3, ge=1)  # letters of the shortest letter string
+    longest: int = Field(default=9, le=32)  # letters of the longest letter string
+    dictionary: str = BUILT_IN  # `built-in` (about 700 everyday nouns), or a text file of words
+    # `both`: words in normal and in anomalous prompts, so that they carry no label (the paper's idea). `anomalous`: in
+    # anomalous prompts only, so that every unknown word counts as anomalous (our variant).
     labels: Literal["both", "anomalous"] = "both"
 
     @model_validator(mode="after")
@@ -106,63 +89,39 @@ class WordSettings(Checked):
 
 
 class TrainSettings(Checked):
-    """One training. Every value is our choice; the paper's are unknown to us.
+    """One training. Every value is our choice; the paper's are unknown to us."""
 
-    Attributes:
-        family: Prompt family: name or YAML file.
-        text_encoder: Id of the text encoder.
-        seed: Of the split, the prompts and the training.
-        samples: Training prompts of each label.
-        validation_samples: Prompts of each label in each validation set.
-        held_out: Share of the words, states and templates that only validation sees.
-        words: The random words.
-        hidden: Units of the hidden layer.
-        dropout: Of the hidden layer.
-        noise: Length of the Gaussian vector added to a unit embedding before it is normalised again; it makes the cloud
-            of texts wider, towards that of the images.
-        label_smoothing: Keeps probabilities off 0 and 1, so that the ranking of maps stays.
-        rate: Learning rate of AdamW.
-        weight_decay: Of AdamW.
-        batch: Prompts per step.
-        epochs: Most passes over the training prompts.
-        patience: Passes without a lower validation loss after which training stops.
-        refit: Whether the final network also learns from the validation prompts, after they have ended the training.
-    """
-
-    family: str = "road"
-    text_encoder: str = MINILM_ID
-    seed: int = Field(default=0, ge=0)
-    samples: int = Field(default=2000, ge=1)
-    validation_samples: int = Field(default=250, ge=1)
+    family: str = "road"  # prompt family: name or YAML file
+    text_encoder: str = MINILM_ID  # id of the text encoder
+    seed: int = Field(default=0, ge=0)  # of the split, the prompts and the training
+    samples: int = Field(default=2000, ge=1)  # training prompts of each label
+    validation_samples: int = Field(default=250, ge=1)  # prompts of each label in each validation set
+    # Share of the words, states and templates that only validation sees.
     held_out: float = Field(default=0.25, gt=0, lt=1)
-    words: WordSettings = WordSettings()
-    hidden: int = Field(default=64, ge=1, le=GRAPH_HIDDEN)
-    dropout: float = Field(default=0.1, ge=0, lt=1)
+    words: WordSettings = WordSettings()  # the random words
+    hidden: int = Field(default=64, ge=1, le=GRAPH_HIDDEN)  # units of the hidden layer
+    dropout: float = Field(default=0.1, ge=0, lt=1)  # of the hidden layer
+    # Length of the Gaussian vector added to a unit embedding before it is normalised again; it makes the cloud of texts
+    # wider, towards that of the images.
     noise: float = Field(default=0.3, ge=0)
+    # Keeps probabilities off 0 and 1, so that the ranking of maps stays.
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
-    rate: float = Field(default=2e-3, gt=0)
-    weight_decay: float = Field(default=1e-2, ge=0)
-    batch: int = Field(default=256, ge=1)
-    epochs: int = Field(default=60, ge=1)
-    patience: int = Field(default=6, ge=1)
+    rate: float = Field(default=2e-3, gt=0)  # learning rate of AdamW
+    weight_decay: float = Field(default=1e-2, ge=0)  # of AdamW
+    batch: int = Field(default=256, ge=1)  # prompts per step
+    epochs: int = Field(default=60, ge=1)  # most passes over the training prompts
+    patience: int = Field(default=6, ge=1)  # passes without a lower validation loss after which training stops
+    # Whether the final network also learns from the validation prompts, after they have ended the training.
     refit: bool = True
 
 
 def load_family(name_or_path: str | Path) -> PromptFamily:
-    """Read a family from a YAML file, or the shipped one of that name.
-
-    Raises:
-        Vl4adError: If there is none, or the file breaks the schema.
-    """
+    """Read a family from a YAML file, or the shipped one of that name."""
     path = yaml_file("config/random_word", "prompt family", name_or_path)
     return validate(PromptFamily, read_yaml(path), path)
 
 
 def load_settings(name_or_path: str | Path) -> TrainSettings:
-    """Read a training's settings from a YAML file, or the shipped ones of that name.
-
-    Raises:
-        Vl4adError: If there are none, or the file breaks the schema.
-    """
+    """Read a training's settings from a YAML file, or the shipped ones of that name."""
     path = yaml_file("config/random_word/train", "random-word settings file", name_or_path)
     return validate(TrainSettings, read_yaml(path) or {}, path)

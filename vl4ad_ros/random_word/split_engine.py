@@ -42,11 +42,7 @@ class SplitEngine(OnnxRuntimeEngine):
     """An engine for comparisons, which keeps the result of the image's half while the same images come again."""
 
     def __init__(self, bundle: ModelBundle, threads: int = 0) -> None:
-        """Load the bundle's graph, cut in two.
-
-        Raises:
-            Vl4adError: If the graph cannot be cut or loaded.
-        """
+        """Load the bundle's graph, cut in two."""
         super().__init__(bundle, threads=threads)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads

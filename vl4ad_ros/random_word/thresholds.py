@@ -37,11 +37,7 @@ def choices(bundle: ModelBundle) -> list[tuple[str, str]]:
 
 
 def choose_thresholds(bundle: ModelBundle, scenes: Iterable[Scene], threads: int = 0) -> dict[str, tuple[float, float]]:
-    """Return the threshold of the largest pixel F1 on scenes with anomalies, and that F1, by `bundle.threshold_key`.
-
-    Raises:
-        Vl4adError: If the scenes hold no anomaly.
-    """
+    """Return the threshold of the largest pixel F1 on scenes with anomalies, and that F1, by `bundle.threshold_key`."""
     detector = Detector(bundle, SplitEngine(bundle, threads))
     pairs = choices(bundle)
     prompts = [detector.prompts(scoring=scoring, method=method) for method, scoring in pairs]
@@ -72,11 +68,7 @@ def put_on_card(bundle: ModelBundle, chosen: dict[str, tuple[float, float]]) -> 
 
 
 def scenes_of_run(config_file: Path, data_root: Path | None) -> list[Scene]:
-    """Return the scenes that a training validates with; the same for its seed.
-
-    Raises:
-        Vl4adError: If the configuration or its data are faulty, or it pastes no objects.
-    """
+    """Return the scenes that a training validates with; the same for its seed."""
     config = configured(TrainOptions(config_file, data_root))
     made = generate_scenes(load_data(config), config.validation, config.seed)
     if not made:

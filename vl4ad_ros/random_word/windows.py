@@ -27,13 +27,9 @@ _BATCH = 256  # Windows that run at once.
 
 
 class WindowTower(ABC):
-    """An image tower of open_clip that embeds windows.
+    """An image tower of open_clip that embeds windows."""
 
-    Attributes:
-        grid: Patches in a column and in a row.
-    """
-
-    grid: tuple[int, int]
+    grid: tuple[int, int]  # patches in a column and in a row
 
     def __init__(self, visual: Any) -> None:
         size = visual.image_size

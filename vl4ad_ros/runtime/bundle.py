@@ -51,82 +51,52 @@ Score = Annotated[str, AfterValidator(_score)]
 
 
 class InputSpec(Checked):
-    """How a camera image becomes the network's input.
+    """How a camera image becomes the network's input."""
 
-    Attributes:
-        height: Rows of the network input; with `keep_aspect`, height * width is the number of pixels aimed at.
-        width: Columns of the network input.
-        multiple_of: Both sides are multiples of this.
-        resize: `stretch`: always height x width. `keep_aspect`: the camera's aspect ratio, about
-            the same number of pixels.
-        mean: Per RGB channel, subtracted in the graph (0..255); stated for the record, the graph contains it.
-        std: Per RGB channel, divided by in the graph.
-    """
-
+    # Rows of the network input; with `keep_aspect`, height * width is the number of pixels aimed at.
     height: int = Field(ge=1)
-    width: int = Field(ge=1)
-    multiple_of: int = Field(default=32, ge=1)
+    width: int = Field(ge=1)  # columns of the network input
+    multiple_of: int = Field(default=32, ge=1)  # both sides are multiples of this
+    # `stretch`: always height x width. `keep_aspect`: the camera's aspect ratio, about the same number of pixels.
     resize: Literal["stretch", "keep_aspect"] = "stretch"
+    # Per RGB channel, subtracted in the graph (0..255); stated for the record, the graph contains it.
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)  # per RGB channel, divided by in the graph
 
 
 class BundleCard(Checked):
-    """The card of a bundle (`card.json`).
-
-    Attributes:
-        format: Version of this schema.
-        name: The bundle's name.
-        description: One line for people.
-        onnx: File name of the graph.
-        input: How images enter.
-        text_encoder: Id of the text encoder whose embeddings the graph understands.
-        embedding_dim: D.
-        num_queries: N, or None for a dense model (one query per pixel).
-        stride: Network input pixels per score pixel.
-        temperature: The model's own T of Eq. 1.
-        void: Whether the softmax has a void column that was trained.
-        methods: Anomaly methods in the graph.
-        scorings: Scores in the graph, in the order of their weights in its `settings`.
-        default_score: Used where the user names none; chosen on validation scenes.
-        prompt_limits: Sizes of the prompt inputs.
-        vocabulary_templates: The sentences around each concept of the training vocabulary that decides which classes
-            count as seen (`vl4ad_ros.network.ensemble`); prompt sets need the same. None: the graph has no such part.
-        default_prompt_set: Used where the user names none.
-        default_threshold: On the published uncertainty, for the anomaly mask.
-        thresholds: The same for other methods and scores, by `threshold_key`.
-        precision: Of the graph's weights and activations.
-        licence: Terms of the weights.
-        training_data: Every data set that the weights have seen.
-        training: Command, seed, hours, hardware.
-        scores: Measured results, each with how it was made.
-        sha256: File name -> SHA-256 of every other file of the bundle, those with the graph's weights among them.
-    """
+    """The card of a bundle (`card.json`)."""
 
     format: Literal["vl4ad_ros.bundle/1"] = "vl4ad_ros.bundle/1"
     name: str = Field(min_length=1)
     description: str = ""
-    onnx: Annotated[FileName, Field(pattern=r"\.onnx$")] = "model.onnx"
-    input: InputSpec
-    text_encoder: str
-    embedding_dim: int = Field(ge=1)
-    num_queries: int | None = Field(default=None, ge=1)
-    stride: int = Field(ge=1)
-    temperature: float = Field(gt=0)
-    void: bool = False
+    onnx: Annotated[FileName, Field(pattern=r"\.onnx$")] = "model.onnx"  # file name of the graph
+    input: InputSpec  # how images enter
+    text_encoder: str  # id of the text encoder whose embeddings the graph understands
+    embedding_dim: int = Field(ge=1)  # D
+    num_queries: int | None = Field(default=None, ge=1)  # N, or None for a dense model (one query per pixel)
+    stride: int = Field(ge=1)  # network input pixels per score pixel
+    temperature: float = Field(gt=0)  # the model's own T of Eq. 1.
+    void: bool = False  # whether the softmax has a void column that was trained
+    # Anomaly methods in the graph.
     methods: list[Literal["vl4ad", "random_word"]] = Field(default_factory=lambda: ["vl4ad"])  # type: ignore[arg-type]
+    # Scores in the graph, in the order of their weights in its `settings`.
     scorings: list[Score] = Field(default_factory=lambda: list(FIRST_SCORINGS))
-    default_score: Score = DEFAULT_SCORING
-    prompt_limits: PromptLimits = PromptLimits()
+    default_score: Score = DEFAULT_SCORING  # used where the user names none; chosen on validation scenes
+    prompt_limits: PromptLimits = PromptLimits()  # sizes of the prompt inputs
+    # The sentences around each concept of the training vocabulary that decides which classes count as seen
+    # (`vl4ad_ros.network.ensemble`); prompt sets need the same. None: the graph has no such part.
     vocabulary_templates: tuple[str, ...] | None = None
-    default_prompt_set: str
-    default_threshold: float = Field(default=0.5, ge=0, le=1)
+    default_prompt_set: str  # used where the user names none
+    default_threshold: float = Field(default=0.5, ge=0, le=1)  # on the published uncertainty, for the anomaly mask
+    # The same for other methods and scores, by `threshold_key`.
     thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
-    precision: str = "float32"
-    licence: str
-    training_data: list[str] = Field(default_factory=list)
-    training: dict[str, Any] = Field(default_factory=dict)
-    scores: dict[str, Any] = Field(default_factory=dict)
+    precision: str = "float32"  # of the graph's weights and activations
+    licence: str  # terms of the weights
+    training_data: list[str] = Field(default_factory=list)  # every data set that the weights have seen
+    training: dict[str, Any] = Field(default_factory=dict)  # command, seed, hours, hardware
+    scores: dict[str, Any] = Field(default_factory=dict)  # measured results, each with how it was made
+    # File name -> SHA-256 of every other file of the bundle, those with the graph's weights among them.
     sha256: dict[FileName, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -148,11 +118,7 @@ class BundleCard(Checked):
         method: str = "vl4ad",
         random_word: Mapping[str, NDArray[np.float32]] | None = None,
     ) -> PromptTensors:
-        """Pack a prompt set for the bundle's graph; arguments as of `prompt_tensors.pack`, None is the default score.
-
-        Raises:
-            Vl4adError: If the set does not fit the graph, or a setting is out of range or of no use with it.
-        """
+        """Pack a prompt set for the bundle's graph; arguments as of `prompt_tensors.pack`, None: the default score."""
         score = scoring or self.default_score
         if score in self.scorings and score not in self.usable_scorings:
             raise Vl4adError(
@@ -180,12 +146,7 @@ def threshold_key(method: str, scoring: str) -> str:
 
 @dataclass(frozen=True)
 class ModelBundle:
-    """A bundle whose files have been checked against its card.
-
-    Attributes:
-        path: The folder.
-        card: Its card.
-    """
+    """A bundle whose files have been checked against its card."""
 
     path: Path
     card: BundleCard
@@ -229,11 +190,7 @@ class ModelBundle:
         return sorted(path.stem for path in (self.path / folder).glob("*.safetensors"))
 
     def find_file(self, folder: str, name: str) -> Path:
-        """Return the file of one of the bundle's prompt sets (`PROMPTS`) or random-word networks (`RANDOM_WORDS`).
-
-        Raises:
-            Vl4adError: If there is none of that name.
-        """
+        """Return the file of one of the bundle's prompt sets (`PROMPTS`) or random-word networks (`RANDOM_WORDS`)."""
         kind, command = _KINDS[folder]
         names = self._names(folder)
         if not names:
@@ -246,11 +203,7 @@ class ModelBundle:
         return self.path / folder / f"{name}.safetensors"
 
     def check_encoder(self, folder: str, encoder_id: str, dim: int) -> None:
-        """Check that a prompt set or random-word network was made for the text encoder of the bundle's graph.
-
-        Raises:
-            Vl4adError: If it was made for another one, or has another dimension.
-        """
+        """Check that a prompt set or random-word network was made for the text encoder of the bundle's graph."""
         card, (kind, command) = self.card, _KINDS[folder]
         if (encoder_id, dim) != (card.text_encoder, card.embedding_dim):
             raise Vl4adError(
@@ -264,9 +217,6 @@ class ModelBundle:
 
         Args:
             name_or_path: A name of `prompt_set_names`, a `.safetensors` file, or None for the card's default.
-
-        Raises:
-            Vl4adError: If there is no such set, it is damaged, or it was compiled for another text encoder.
         """
         path = Path(name_or_path or self.card.default_prompt_set)
         # The card's own choice is a name: only the user may point outside the bundle.
@@ -281,9 +231,6 @@ class ModelBundle:
 
         Args:
             scale: Of its sides, 0.25 to 4.
-
-        Raises:
-            Vl4adError: If the network takes one size only.
         """
         if scale == 1:
             return self

@@ -32,11 +32,7 @@ class RecordedGraph:
 
 
 class CudaDevice:
-    """One GPU with one stream. Owns the memory that it hands out; `close` frees all of it.
-
-    Attributes:
-        stream: The stream's handle, as a number.
-    """
+    """One GPU with one stream. Owns the memory that it hands out; `close` frees all of it."""
 
     def __init__(self, device_id: int = 0, runtime: Any = None) -> None:
         """Open a GPU.
@@ -44,9 +40,6 @@ class CudaDevice:
         Args:
             device_id: Number of the GPU.
             runtime: The module `cuda.bindings.runtime`, or a stand-in for tests.
-
-        Raises:
-            Vl4adError: If cuda-python is not installed, there is no usable GPU, or none of this number.
         """
         try:
             self._rt = runtime or importlib.import_module("cuda.bindings.runtime")
@@ -64,7 +57,7 @@ class CudaDevice:
         self._free: list[Callable[[], object]] = []
         self.select()
         stream = self._do("cudaStreamCreateWithFlags", self._rt.cudaStreamNonBlocking)
-        self.stream = int(stream)
+        self.stream = int(stream)  # the stream's handle, as a number
         self._free.append(lambda: self._rt.cudaStreamDestroy(stream))
 
     def _describe(self, error: Any) -> str:

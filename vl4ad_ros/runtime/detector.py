@@ -29,10 +29,6 @@ class Detector:
     """A model bundle in an engine.
 
     It holds no prompt set: each call names the state that it uses, so that no frame can mix two.
-
-    Attributes:
-        bundle: The model bundle.
-        engine: The loaded engine.
     """
 
     def __init__(self, bundle: ModelBundle, engine: Engine) -> None:
@@ -53,16 +49,11 @@ class Detector:
         """Load a bundle by name or path into a backend.
 
         Args:
-            bundle: Name of an installed bundle, or a folder.
             backend: One of `vl4ad_ros.runtime.engine.BACKENDS`.
             threads: CPU threads (ONNX Runtime); 0 lets the library choose.
-            device_id: Number of the GPU.
             auto_build: Whether a missing or stale TensorRT engine is built here, which takes minutes; the log says why.
             max_batch: Batch that an engine built so must accept.
             input_scale: Sides of the network's input over the bundle's own, for dense bundles.
-
-        Raises:
-            Vl4adError: If the bundle is missing or damaged, or the backend is not available.
         """
         loaded = ModelBundle.load(bundle).scaled(input_scale)
         if auto_build and backend.startswith("tensorrt"):
@@ -83,15 +74,9 @@ class Detector:
 
         Args:
             prompt_set: Name or `.safetensors` file; None takes the bundle's default.
-            scoring: Name of the score; None takes the bundle's default.
             temperature: Overrides the set's and the model's temperature.
-            method: `vl4ad`, `random_word` or `both`.
             random_word: The random-word network: its name in the bundle, a file, or the network itself; None takes the
                 bundle's default.
-
-        Raises:
-            Vl4adError: If the set or the network is missing, damaged or of another text encoder, or a setting is out of
-                range.
         """
         self._check_method(method)
         compiled = self.bundle.load_prompt_set(prompt_set)
@@ -111,14 +96,8 @@ class Detector:
 
         Args:
             prompt_set: As of `prompts`; so are `scoring`, `temperature` and `method`.
-            scoring: Name of the score.
-            temperature: T.
-            method: Name of the method.
             random_word: Name or file as of `prompts`; one that is given is read and checked with any method.
             threshold: Of the anomaly mask, [0, 1]; None takes the bundle's own for the method and score.
-
-        Raises:
-            Vl4adError: As `prompts`, and if a network is given for a bundle without the method.
         """
         network = None
         if random_word is not None or method != "vl4ad":
@@ -136,11 +115,7 @@ class Detector:
                 raise Vl4adError(f"Bundle '{card.name}' has no method '{name}': expected one of {card.methods}.")
 
     def preprocess(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Resize an RGB image uint8 [H, W, 3] to the network's input size.
-
-        Raises:
-            Vl4adError: If it is not an RGB image of at least 8 x 8 pixels.
-        """
+        """Resize an RGB image uint8 [H, W, 3] to the network's input size."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or min(image.shape[:2]) < 8:
             raise Vl4adError(
                 f"Expected an RGB image uint8 [height, width, 3] of at least 8x8, got {image.dtype} {image.shape}."
@@ -183,7 +158,6 @@ class Detector:
 
         Args:
             image: RGB, uint8 [H, W, 3].
-            prompts: The prompt inputs.
             size: Of the map: `input` (the image's), `network`, `mask` (the score's own), or rows and columns.
         """
         job = Job(image, Wanted(mask=False), size=size)
@@ -200,9 +174,7 @@ def next_state(
     """Make the state that the parameters ask for.
 
     Args:
-        detector: The loaded detector.
         values: All parameters by name, as they shall be.
-        previous: The state in force, or None.
         changed: Names of the parameters that were set; None for all. A prompt set or network that is named again is
             read again, so that a file made anew is taken up.
 

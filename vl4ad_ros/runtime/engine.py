@@ -25,23 +25,14 @@ BACKENDS: tuple[str, ...] = (*_ONNX_RUNTIME, *_TENSORRT, *_TORCH)
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What runs, for the log, diagnostics and every result file.
-
-    Attributes:
-        backend: Name of the backend, e.g. `onnxruntime`.
-        device: Where it computes, e.g. `cpu` or the GPU's name.
-        library: Library and version.
-        model: File that was loaded.
-        model_sha256: Hash of the ONNX graph behind it.
-        precision: Precision of the graph.
-    """
+    """What runs, for the log, diagnostics and every result file."""
 
     backend: str
-    device: str
-    library: str
-    model: str
-    model_sha256: str
-    precision: str
+    device: str  # where it computes, e.g. `cpu` or the GPU's name.
+    library: str  # library and version
+    model: str  # file that was loaded
+    model_sha256: str  # hash of the ONNX graph behind it
+    precision: str  # precision of the graph
 
     def as_dict(self) -> dict[str, str]:
         """Return the fields as plain data for JSON."""
@@ -64,13 +55,9 @@ class Engine(Protocol):
 
         Args:
             images: uint8 [B, H, W, 3], RGB, contiguous, at the network's input size.
-            prompts: The prompt inputs.
 
         Returns:
             Raw score u, float32 [B, h, w], higher = more anomalous. The caller owns the array.
-
-        Raises:
-            Vl4adError: If the shapes do not fit the graph.
         """
         ...
 
@@ -80,11 +67,7 @@ class Engine(Protocol):
 
 
 def check_images(images: NDArray[np.uint8]) -> None:
-    """Check the common part of an engine's input.
-
-    Raises:
-        Vl4adError: If it is not uint8 [B, H, W, 3] with B, H, W >= 1.
-    """
+    """Check the common part of an engine's input."""
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape:
         raise Vl4adError(f"The engine takes uint8 images [batch, height, width, 3], got {images.dtype} {images.shape}.")
 
@@ -93,13 +76,8 @@ def create_engine(bundle: ModelBundle, backend: str = "onnxruntime", threads: in
     """Load a bundle's graph into a backend.
 
     Args:
-        bundle: The model bundle.
         backend: One of `BACKENDS`.
         threads: CPU threads (ONNX Runtime); 0 lets the library choose.
-        device_id: Number of the GPU.
-
-    Raises:
-        Vl4adError: If the backend is unknown or not available here.
     """
     if backend in _ONNX_RUNTIME:
         from vl4ad_ros.runtime.onnxruntime_engine import OnnxRuntimeEngine

@@ -18,19 +18,12 @@ NOT_CHECKED = "not checked: no GPU here"
 
 
 class ImageProfile(Checked):
-    """The image shapes that an engine accepts: batch 1 to `max_batch`, sizes from `min_size` to `max_size`.
+    """The image shapes that an engine accepts: batch 1 to `max_batch`, sizes from `min_size` to `max_size`."""
 
-    Attributes:
-        max_batch: Largest batch (the number of cameras).
-        min_size: Smallest height and width.
-        best_size: Height and width that the engine is tuned for.
-        max_size: Largest height and width.
-    """
-
-    max_batch: int = Field(ge=1)
-    min_size: tuple[int, int]
-    best_size: tuple[int, int]
-    max_size: tuple[int, int]
+    max_batch: int = Field(ge=1)  # largest batch (the number of cameras)
+    min_size: tuple[int, int]  # smallest height and width
+    best_size: tuple[int, int]  # height and width that the engine is tuned for
+    max_size: tuple[int, int]  # largest height and width
 
     def accepts(self, batch: int, height: int, width: int) -> bool:
         """Return whether an image batch of this shape may enter."""
@@ -49,34 +42,23 @@ class Gpu(Checked):
 
 
 class EngineCard(Checked):
-    """The JSON beside an engine.
-
-    Attributes:
-        format: Version of this schema.
-        onnx_sha256: Hash of the graph that the engine was built from.
-        engine_sha256: Hash of the engine.
-        version: The library's version.
-        gpu: The GPU that it was built on; None if there was none (TensorRT for RTX).
-        compute_capabilities: Empty; on the cards of earlier versions.
-        image: Image shapes that it accepts.
-        workspace_mib: Limit of the scratch memory, or None.
-        check: Measured difference to ONNX Runtime, or `NOT_CHECKED`.
-    """
+    """The JSON beside an engine."""
 
     format: Literal["vl4ad_ros.engine/1"] = "vl4ad_ros.engine/1"
     bundle: str
-    onnx_sha256: str
-    engine_sha256: str
+    onnx_sha256: str  # hash of the graph that the engine was built from
+    engine_sha256: str  # hash of the engine
     engine_bytes: int
     library: Literal["tensorrt", "tensorrt_rtx"]
-    version: str
-    gpu: Gpu | None
+    version: str  # the library's version
+    gpu: Gpu | None  # the GPU that it was built on; None if there was none (TensorRT for RTX)
+    # Empty; on the cards of earlier versions.
     compute_capabilities: tuple[str, ...] = Field(default=(), max_length=0, exclude=True)
     precision: str
-    image: ImageProfile
-    workspace_mib: int | None
+    image: ImageProfile  # image shapes that it accepts
+    workspace_mib: int | None  # limit of the scratch memory, or None
     build_seconds: float
-    check: dict[str, Any] | str
+    check: dict[str, Any] | str  # measured difference to ONNX Runtime, or `NOT_CHECKED`
 
     def write(self, engine: Path) -> None:
         """Write the card beside its engine."""
@@ -105,11 +87,7 @@ def _build_command(bundle: ModelBundle, library: str, image: ImageProfile | None
 
 
 def load_engine_card(bundle: ModelBundle, library: str) -> EngineCard:
-    """Read the card of a bundle's engine.
-
-    Raises:
-        Vl4adError: If there is no engine, or its card is missing or damaged; says how to build it.
-    """
+    """Read the card of a bundle's engine."""
     engine = engine_path(bundle, library)
     for path in (engine, card_path(engine)):
         if not path.is_file():
@@ -125,12 +103,6 @@ def stale_part(card: EngineCard, bundle: ModelBundle, version: str, gpu: Gpu) ->
 
     TensorRT's engines hold kernels chosen for one GPU model and one library version; those of TensorRT for RTX hold
     none, but are tied to the version.
-
-    Args:
-        card: The engine's card.
-        bundle: The bundle that it belongs to.
-        version: Version of the TensorRT library here.
-        gpu: The GPU here.
     """
     if card.onnx_sha256 != bundle.onnx_sha256:
         return f"the graph {bundle.card.onnx} is another one ({bundle.onnx_sha256[:12]}, was {card.onnx_sha256[:12]})"
@@ -145,11 +117,7 @@ def stale_part(card: EngineCard, bundle: ModelBundle, version: str, gpu: Gpu) ->
 
 
 def check_fresh(card: EngineCard, bundle: ModelBundle, version: str, gpu: Gpu) -> None:
-    """Refuse an engine that does not fit; see `stale_part`.
-
-    Raises:
-        Vl4adError: Names the part that differs and the command that rebuilds the engine.
-    """
+    """Refuse an engine that does not fit; see `stale_part`."""
     if part := stale_part(card, bundle, version, gpu):
         raise Vl4adError(
             f"The engine {engine_path(bundle, card.library)} is stale: {part}; rebuild it with: "

@@ -22,46 +22,28 @@ from vl4ad_ros.runtime.settings import GroundSettings, TrackSettings
 
 @dataclass(frozen=True, eq=False)
 class FrameState:
-    """The live settings in force. A frame takes one reference and uses only that, so that no frame can mix two.
+    """The live settings in force. A frame takes one reference and uses only that, so that no frame can mix two."""
 
-    Attributes:
-        prompts: The prompt set with scoring, method and temperature, ready for the graph.
-        threshold: Of the anomaly mask, [0, 1].
-        method: Name of the anomaly method that the prompts were packed for.
-        random_word: What identifies the random-word network among the prompts' inputs; None where the method has none.
-        output_size: `input`, `network` or `mask`.
-        min_region_area: Pixels.
-        version: Counts up with each change that can alter a map, a mask or a region.
-        max_rate: Frames per second and camera; 0 for no limit.
-        enabled: Whether frames are processed at all.
-        batch_wait_s: Patience for the frames of other cameras, seconds.
-        tracks: How regions are followed.
-        ground: Where the ground is.
-    """
-
-    prompts: PromptTensors
-    threshold: float = 0.5
-    method: str = "vl4ad"
+    prompts: PromptTensors  # the prompt set with scoring, method and temperature, ready for the graph
+    threshold: float = 0.5  # of the anomaly mask, [0, 1]
+    method: str = "vl4ad"  # name of the anomaly method that the prompts were packed for
+    # What identifies the random-word network among the prompts' inputs; None where the method has none.
     random_word: Mapping[str, str] | None = None
-    output_size: str = "input"
-    min_region_area: int = 0
-    version: int = 1
-    max_rate: float = 0.0
-    enabled: bool = True
-    batch_wait_s: float = 0.0
-    tracks: TrackSettings = field(default_factory=TrackSettings)
-    ground: GroundSettings = field(default_factory=GroundSettings)
+    output_size: str = "input"  # `input`, `network` or `mask`
+    min_region_area: int = 0  # pixels
+    version: int = 1  # counts up with each change that can alter a map, a mask or a region
+    max_rate: float = 0.0  # frames per second and camera; 0 for no limit
+    enabled: bool = True  # whether frames are processed at all
+    batch_wait_s: float = 0.0  # patience for the frames of other cameras, seconds
+    tracks: TrackSettings = field(default_factory=TrackSettings)  # how regions are followed
+    ground: GroundSettings = field(default_factory=GroundSettings)  # where the ground is
 
 
 class RoiMask:
     """A camera's region of interest, stretched to the sizes that occur."""
 
     def __init__(self, path: str) -> None:
-        """Read the image file.
-
-        Raises:
-            Vl4adError: If it cannot be read or is black all over.
-        """
+        """Read the image file."""
         try:
             image = cv2.cvtColor(read_picture(Path(path)), cv2.COLOR_RGB2GRAY)
         except Vl4adError as error:
@@ -83,19 +65,12 @@ class RoiMask:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which outputs somebody listens to.
-
-    Attributes:
-        uncertainty: The map.
-        mask: The mask.
-        regions: The regions.
-        others: Nothing of these, but what goes along with any result: camera_info, debug topics.
-    """
+    """Which outputs somebody listens to."""
 
     uncertainty: bool = True
     mask: bool = True
     regions: bool = False
-    others: bool = False
+    others: bool = False  # nothing of these, but what goes along with any result: camera_info, debug topics
 
     @property
     def anything(self) -> bool:
@@ -118,40 +93,25 @@ def own_room(name: str, shape: tuple[int, int], dtype: type[np.generic]) -> NDAr
 
 @dataclass(frozen=True)
 class Job:
-    """One decoded frame.
+    """One decoded frame."""
 
-    Attributes:
-        image: RGB, uint8 [H, W, 3].
-        wanted: Outputs to make.
-        roi: Region of interest, or None.
-        room: Where the outputs that are wanted are written.
-        size: Of the outputs; None takes the state's.
-    """
-
-    image: NDArray[np.uint8]
-    wanted: Wanted = field(default_factory=Wanted)
-    roi: RoiMask | None = None
-    room: Room = own_room
-    size: OutputSize | None = None
+    image: NDArray[np.uint8]  # RGB, uint8 [H, W, 3]
+    wanted: Wanted = field(default_factory=Wanted)  # outputs to make
+    roi: RoiMask | None = None  # region of interest, or None
+    room: Room = own_room  # where the outputs that are wanted are written
+    size: OutputSize | None = None  # of the outputs; None takes the state's
 
 
 @dataclass(frozen=True)
 class Result:
-    """The outputs of one frame; mask and regions are None where nobody wants them.
+    """The outputs of one frame; mask and regions are None where nobody wants them."""
 
-    Attributes:
-        uncertainty: float32 [h, w] in [0, 1].
-        mask: uint8 [h, w], 0 or 255.
-        regions: Components of the mask.
-        network_size: Rows and columns that the network saw.
-        milliseconds: Stage (`preprocess`, `engine`, `postprocess`) -> duration; a batch's stages count in full for
-            each of its frames, as each waits for all.
-    """
-
-    uncertainty: NDArray[np.float32]
-    mask: NDArray[np.uint8] | None
-    regions: tuple[Region, ...] | None
-    network_size: tuple[int, int]
+    uncertainty: NDArray[np.float32]  # float32 [h, w] in [0, 1]
+    mask: NDArray[np.uint8] | None  # uint8 [h, w], 0 or 255
+    regions: tuple[Region, ...] | None  # components of the mask
+    network_size: tuple[int, int]  # rows and columns that the network saw
+    # Stage (`preprocess`, `engine`, `postprocess`) -> duration; a batch's stages count in full for each of its frames,
+    # as each waits for all.
     milliseconds: dict[str, float]
 
 
@@ -166,9 +126,7 @@ def finish(
 
     Args:
         raw: u, higher = more anomalous.
-        job: The frame.
         network_size: Rows and columns that the network saw.
-        state: What the frame is processed with.
         earlier: Milliseconds of the stages before.
     """
     began = time.perf_counter()
@@ -199,8 +157,6 @@ def upsample(
 
     Args:
         scores: float32 [h, w].
-        height: Rows of the result.
-        width: Columns of the result.
         into: Contiguous array [height, width] to write the result into; None makes one where it is needed.
 
     Returns:

@@ -39,16 +39,10 @@ def compare(
     """Run two forms of one graph on the same inputs and return how far their published maps are apart.
 
     Args:
-        reference: What is taken to be right.
-        candidate: What is compared with it.
-        prompts: Prompt inputs to try.
         images: Batches uint8 [B, H, W, 3].
 
     Returns:
         `max_abs_error`, `mean_abs_error` (of the worst setting), `worst` (its scoring), `images`, `settings`.
-
-    Raises:
-        Vl4adError: If the candidate's map has another shape or holds values that are not finite.
     """
     found: list[tuple[float, float, str]] = []
     for tensors in prompts:
@@ -91,11 +85,6 @@ def noise_batches(spec: InputSpec, batch: int = 2, seed: int = 0) -> list[NDArra
 
 def verify_engine(bundle: ModelBundle, engine: Engine, library: str) -> EngineCard:
     """Run an engine and ONNX Runtime (CPU) on the same inputs; write the difference to the engine's card.
-
-    Args:
-        bundle: The bundle.
-        engine: Its engine, as loaded.
-        library: `tensorrt` or `tensorrt_rtx`.
 
     Returns:
         The card as written.

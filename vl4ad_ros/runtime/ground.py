@@ -18,21 +18,13 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class GroundPoints:
-    """Points on the ground, N of them, in metres; NaN where a pixel shows no ground that is near enough.
+    """Points on the ground, N of them, in metres; NaN where a pixel shows no ground that is near enough."""
 
-    Attributes:
-        camera: [N, 3] in the camera's optical frame (right, down, forward).
-        forward: [N] along the ground in the camera's direction.
-        left: [N] across it.
-        forward_sigma: [N], standard deviation of `forward`.
-        left_sigma: [N], standard deviation of `left`.
-    """
-
-    camera: Array
-    forward: Array
-    left: Array
-    forward_sigma: Array
-    left_sigma: Array
+    camera: Array  # [N, 3] in the camera's optical frame (right, down, forward)
+    forward: Array  # [N] along the ground in the camera's direction
+    left: Array  # [N] across it
+    forward_sigma: Array  # [N], standard deviation of `forward`
+    left_sigma: Array  # [N], standard deviation of `left`
 
 
 @dataclass(frozen=True)
@@ -74,9 +66,6 @@ class GroundPlane:
             matrix: K, or the left of P for rectified images, [3, 3].
             distortion: D of a plumb_bob or rational_polynomial model; empty for rectified images.
             model: Name of the model.
-
-        Raises:
-            Vl4adError: If the camera is not calibrated, its height is unknown, or the model is another one.
         """
         self._matrix, self._distortion = np.array(matrix, np.float64).reshape(3, 3), np.array(distortion, np.float64)
         if not settings.height:
@@ -117,7 +106,6 @@ class GroundPlane:
         Where the picture's edge cuts something off, its lowest visible pixels count: it is no farther away than that.
 
         Args:
-            regions: The frame's regions.
             size: Rows and columns of the map that they are of.
         """
         found = []

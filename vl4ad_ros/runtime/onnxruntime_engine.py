@@ -22,14 +22,7 @@ class OnnxRuntimeEngine:
         """Load the graph.
 
         Args:
-            bundle: The model bundle.
-            device: `cpu` or `cuda`.
             threads: CPU threads inside one operator; 0 lets ONNX Runtime choose (one per core).
-            device_id: Number of the GPU, for `cuda`.
-
-        Raises:
-            Vl4adError: If ONNX Runtime, its CUDA provider or the graph cannot be loaded, or the graph's inputs are
-                not ours.
         """
         try:
             import onnxruntime as ort

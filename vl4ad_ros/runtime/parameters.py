@@ -53,33 +53,19 @@ def setting(
 
 @dataclass(frozen=True)
 class Parameter:
-    """A setting as a ROS parameter.
+    """A setting as a ROS parameter."""
 
-    Attributes:
-        name: Its ROS name.
-        default: Its default; gives the type.
-        help: What it is.
-        live: Whether a change acts on the next frame; a static one is read when the node is configured.
-        at_start: Whether a static one is read only when the process starts.
-        low: Smallest value of a number.
-        high: Largest value of a number.
-        choices: Allowed texts; empty for any.
-        unset: The value that stands for None; None where there is none.
-        lowest_set: Smallest number that is a value of the setting; below it they stand for None.
-        own: Whose value holds where it is unset.
-    """
-
-    name: str
-    default: Value
+    name: str  # its ROS name
+    default: Value  # its default; gives the type
     help: str
-    live: bool
-    at_start: bool
-    low: float | None
-    high: float | None
-    choices: tuple[str, ...]
-    unset: Value | None
-    lowest_set: float | None
-    own: str
+    live: bool  # whether a change acts on the next frame; a static one is read when the node is configured
+    at_start: bool  # whether a static one is read only when the process starts
+    low: float | None  # smallest value of a number
+    high: float | None  # largest value of a number
+    choices: tuple[str, ...]  # allowed texts; empty for any
+    unset: Value | None  # the value that stands for None; None where there is none
+    lowest_set: float | None  # smallest number that is a value of the setting; below it they stand for None
+    own: str  # whose value holds where it is unset
 
     @property
     def description(self) -> str:

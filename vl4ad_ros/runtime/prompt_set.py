@@ -22,38 +22,25 @@ _TENSORS = ("embeddings", "concept_column")
 
 @dataclass(frozen=True, eq=False, config=ConfigDict(arbitrary_types_allowed=True))
 class CompiledPromptSet:
-    """A prompt set, embedded for one text encoder.
-
-    Attributes:
-        name: The set's name.
-        description: One line for people.
-        columns: Names of the softmax columns: the K in-distribution (super)classes, then the Q OOD concepts.
-        members: For each column, the classes that were merged into it (an OOD column: itself).
-        concepts: P concept texts.
-        concept_column: int32 [P], the column of each concept.
-        embeddings: float32 [P, D], unit rows, read-only.
-        num_id: K, the number of in-distribution columns, >= 1.
-        temperature: T of Eq. 1, or None for the model's own.
-        encoder_id: The text encoder that made the embeddings.
-        source_sha256: SHA-256 of the YAML file; where templates were put in place of its own, of both.
-        file_sha256: SHA-256 of the file that the user gave for the embeddings: the text encoder's weights, or the
-            embeddings themselves. None where the encoder brought its own weights.
-        templates: The sentences around each concept that the embeddings are averaged over; None in sets of earlier
-            versions.
-    """
+    """A prompt set, embedded for one text encoder."""
 
     name: str
     description: str
+    # Names of the softmax columns: the K in-distribution (super)classes, then the Q OOD concepts.
     columns: tuple[str, ...]
+    # For each column, the classes that were merged into it (an OOD column: itself).
     members: tuple[tuple[str, ...], ...]
-    concepts: tuple[str, ...]
-    concept_column: NDArray[np.int32]
-    embeddings: NDArray[np.float32]
-    num_id: int
-    temperature: float | None
-    encoder_id: str
-    source_sha256: str
+    concepts: tuple[str, ...]  # P concept texts
+    concept_column: NDArray[np.int32]  # int32 [P], the column of each concept
+    embeddings: NDArray[np.float32]  # float32 [P, D], unit rows, read-only
+    num_id: int  # K, the number of in-distribution columns, >= 1
+    temperature: float | None  # T of Eq. 1, or None for the model's own.
+    encoder_id: str  # the text encoder that made the embeddings
+    source_sha256: str  # SHA-256 of the YAML file; where templates were put in place of its own, of both
+    # SHA-256 of the file that the user gave for the embeddings: the text encoder's weights, or the embeddings
+    # themselves. None where the encoder brought its own weights.
     file_sha256: str | None = None
+    # The sentences around each concept that the embeddings are averaged over; None in sets of earlier versions.
     templates: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -109,11 +96,7 @@ class CompiledPromptSet:
         }
 
     def save(self, path: str | Path) -> None:
-        """Write the set as safetensors, the meaning in its metadata.
-
-        Raises:
-            Vl4adError: If the file cannot be written.
-        """
+        """Write the set as safetensors, the meaning in its metadata."""
         names = [field.name for field in fields(self) if field.name not in _TENSORS]
         meta = {"format": FORMAT} | {_KEYS_IN_THE_FILE.get(name, name): getattr(self, name) for name in names}
         for name in ("file_sha256", "templates"):
@@ -123,11 +106,7 @@ class CompiledPromptSet:
 
 
 def load_compiled(path: str | Path) -> CompiledPromptSet:
-    """Read a compiled prompt set.
-
-    Raises:
-        Vl4adError: If the file is missing, not safetensors, not a compiled prompt set, or inconsistent.
-    """
+    """Read a compiled prompt set."""
     tensors, meta = load_tensors(path, FORMAT, "compiled prompt set", "vl4ad prompts compile")
     for name, key in _KEYS_IN_THE_FILE.items():
         meta[name] = meta.pop(key, None)

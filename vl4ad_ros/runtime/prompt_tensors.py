@@ -19,43 +19,28 @@ LOWEST_TEMPERATURE = 1e-4
 
 
 class PromptLimits(Checked):
-    """Fixed sizes of the prompt inputs of a graph.
+    """Fixed sizes of the prompt inputs of a graph."""
 
-    Attributes:
-        concepts: P, rows of `text_embeddings`.
-        columns: C, softmax columns.
-        concepts_per_column: L, concepts that one column may have.
-    """
-
-    concepts: int = Field(default=256, ge=1)
-    columns: int = Field(default=64, ge=1)
-    concepts_per_column: int = Field(default=32, ge=1)
+    concepts: int = Field(default=256, ge=1)  # P, rows of `text_embeddings`
+    columns: int = Field(default=64, ge=1)  # C, softmax columns
+    concepts_per_column: int = Field(default=32, ge=1)  # L, concepts that one column may have
 
 
 @dataclass(frozen=True, eq=False)
 class PromptTensors:
-    """One prompt set with one scoring, ready for the graph. Immutable; engines recognise it by identity.
+    """One prompt set with one scoring, ready for the graph. Immutable; engines recognise it by identity."""
 
-    Attributes:
-        text_embeddings: float32 [P, D], unit rows, zero rows behind the last concept.
-        class_concepts: int32 [C, L], rows of `text_embeddings` that belong to each column, padded by repeating the
-            first: the maximum over L is then right without a mask.
-        class_mask: float32 [2, C]. Row 0: 1 where the column takes part in the softmax. Row 1: 1 where it is
-            in-distribution.
-        settings: float32 [9]: 1/T, one-hot of the scoring, weights of the methods.
-        prompt_set: What the tensors were made from.
-        scoring: Name of the score.
-        temperature: T in force.
-        random_word: The further inputs of a graph that has the random-word method, by name; empty for one without.
-    """
-
-    text_embeddings: NDArray[np.float32]
+    text_embeddings: NDArray[np.float32]  # float32 [P, D], unit rows, zero rows behind the last concept
+    # int32 [C, L], rows of `text_embeddings` that belong to each column, padded by repeating the first: the maximum
+    # over L is then right without a mask.
     class_concepts: NDArray[np.int32]
+    # float32 [2, C]. Row 0: 1 where the column takes part in the softmax. Row 1: 1 where it is in-distribution.
     class_mask: NDArray[np.float32]
-    settings: NDArray[np.float32]
-    prompt_set: CompiledPromptSet
-    scoring: str
-    temperature: float
+    settings: NDArray[np.float32]  # float32 [9]: 1/T, one-hot of the scoring, weights of the methods
+    prompt_set: CompiledPromptSet  # what the tensors were made from
+    scoring: str  # name of the score
+    temperature: float  # T in force
+    # The further inputs of a graph that has the random-word method, by name; empty for one without.
     random_word: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def graph_inputs(self) -> dict[str, NDArray[np.float32] | NDArray[np.int32]]:
@@ -82,17 +67,11 @@ def pack(
     """Pad a compiled prompt set to a graph's sizes; for a bundle's graph `BundleCard.pack` knows them.
 
     Args:
-        prompt_set: The compiled set.
-        limits: The graph's sizes.
         default_temperature: The model's own T, for sets that name none.
-        scoring: One of `SCORINGS`.
         temperature: Overrides both temperatures.
         method: `vl4ad`, `random_word` or `both` (the mean of the two).
         random_word: The random-word network's inputs, for a graph that has the method.
         scorings: The scores in the graph.
-
-    Raises:
-        Vl4adError: If the set does not fit the graph, or a setting is out of range.
     """
     check_scoring(scoring, scorings)
     if method not in (*METHODS, "both"):

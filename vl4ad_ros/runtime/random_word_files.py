@@ -22,11 +22,7 @@ def network_path(bundle: ModelBundle, name: str = DEFAULT) -> Path:
 
 
 def check_takes(bundle: ModelBundle, name: str) -> None:
-    """Check that a network of that name can be put into a bundle.
-
-    Raises:
-        Vl4adError: If the bundle's graph lacks the method, or the name is none.
-    """
+    """Check that a network of that name can be put into a bundle."""
     if METHOD not in bundle.card.methods:
         raise Vl4adError(
             f"The graph of bundle '{bundle.card.name}' has no random-word inputs (methods {bundle.card.methods}); "
@@ -37,11 +33,7 @@ def check_takes(bundle: ModelBundle, name: str) -> None:
 
 
 def load_bundled(bundle: ModelBundle, name_or_path: str | Path = DEFAULT) -> RandomWordNetwork:
-    """Load a network of a bundle, or a file, and check that it fits.
-
-    Raises:
-        Vl4adError: If there is no such network, it is damaged, or of another text encoder.
-    """
+    """Load a network of a bundle, or a file, and check that it fits."""
     path = Path(name_or_path)
     if path.suffix != ".safetensors":
         path = bundle.find_file(RANDOM_WORDS, str(name_or_path))
@@ -56,12 +48,8 @@ def graph_inputs(
     """Return the method's inputs for a bundle's graph: none where the graph lacks the method.
 
     Args:
-        bundle: The bundle.
         method: `vl4ad`, `random_word` or `both`. For `vl4ad`, zeros stand in for the network: its weight is 0.
         network: A network, its name in the bundle, or a file.
-
-    Raises:
-        Vl4adError: If the method needs a network and there is none that fits.
     """
     if METHOD not in bundle.card.methods:
         return {}
@@ -76,11 +64,7 @@ def graph_inputs(
 
 
 def install(bundle: ModelBundle, network: RandomWordNetwork, name: str = DEFAULT) -> ModelBundle:
-    """Write a network into a bundle and renew the card's hashes.
-
-    Raises:
-        Vl4adError: If the bundle's graph lacks the method, the network does not fit, or it cannot be written.
-    """
+    """Write a network into a bundle and renew the card's hashes."""
     check_takes(bundle, name)
     graph_inputs(bundle, METHOD, network)
     network.save(network_path(bundle, name))

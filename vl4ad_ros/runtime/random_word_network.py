@@ -30,31 +30,21 @@ def graph_shapes(dim: int) -> dict[str, tuple[int, ...]]:
 
 @dataclass(frozen=True, eq=False)
 class RandomWordNetwork:
-    """p(anomalous) = sigmoid(w2 . relu(W1^T x + b1) + b2) with x = normalise(v + shift), v a unit embedding.
+    """p(anomalous) = sigmoid(w2 . relu(W1^T x + b1) + b2) with x = normalise(v + shift), v a unit embedding."""
 
-    Attributes:
-        w1: float32 [D, H].
-        b1: float32 [H].
-        w2: float32 [H].
-        b2: float32 [1].
-        shift: float32 [D], added to visual embeddings to bring their cloud onto the texts'; zero for texts.
-        text_means: float32 [2, D], mean embedding of the normal and of the anomalous training prompts.
-        encoder_id: The text encoder in whose space the network lives.
-        card: What the network was made from and how it validated, as plain data for JSON.
-        name: Of the file that it was read from, without the suffix; empty for one made here.
-        sha256: Of that file's content; empty likewise.
-    """
-
-    w1: NDArray[np.float32]
-    b1: NDArray[np.float32]
-    w2: NDArray[np.float32]
-    b2: NDArray[np.float32]
+    w1: NDArray[np.float32]  # float32 [D, H]
+    b1: NDArray[np.float32]  # float32 [H]
+    w2: NDArray[np.float32]  # float32 [H]
+    b2: NDArray[np.float32]  # float32 [1]
+    # float32 [D], added to visual embeddings to bring their cloud onto the texts'; zero for texts.
     shift: NDArray[np.float32]
+    # float32 [2, D], mean embedding of the normal and of the anomalous training prompts.
     text_means: NDArray[np.float32]
-    encoder_id: str
+    encoder_id: str  # the text encoder in whose space the network lives
+    # What the network was made from and how it validated, as plain data for JSON.
     card: Mapping[str, Any] = field(default_factory=dict)
-    name: str = ""
-    sha256: str = ""
+    name: str = ""  # of the file that it was read from, without the suffix; empty for one made here
+    sha256: str = ""  # of that file's content; empty likewise
 
     def __post_init__(self) -> None:
         shapes = {name: np.shape(getattr(self, name)) for name in _TENSORS}
@@ -103,9 +93,6 @@ class RandomWordNetwork:
             `random_word_rows` float32 [GRAPH_HIDDEN + 1, D]: rows whose dot products with v the graph needs (W1^T, then
             the shift); `random_word_head` float32 [3, GRAPH_HIDDEN + 1]: their offsets (W1^T shift; |shift|^2), the
             biases (b1; b2) and the output weights (w2; 0).
-
-        Raises:
-            Vl4adError: If the network has more hidden units than the graph.
         """
         hidden = self.w1.shape[1]
         if hidden > GRAPH_HIDDEN:
@@ -122,21 +109,13 @@ class RandomWordNetwork:
         return {GRAPH_ROWS: rows, GRAPH_HEAD: head}
 
     def save(self, path: str | Path) -> None:
-        """Write the network as safetensors, the card in its metadata; as a whole or not at all.
-
-        Raises:
-            Vl4adError: If the file cannot be written.
-        """
+        """Write the network as safetensors, the card in its metadata; as a whole or not at all."""
         meta = {"format": FORMAT, "text_encoder": self.encoder_id, "card": dict(self.card)}
         save_tensors(path, {name: getattr(self, name) for name in _TENSORS}, meta)
 
 
 def load_network(path: str | Path) -> RandomWordNetwork:
-    """Read a network.
-
-    Raises:
-        Vl4adError: If the file is missing, not safetensors, not a random-word network, or inconsistent.
-    """
+    """Read a network."""
     tensors, meta = load_tensors(path, FORMAT, "random-word network", "vl4ad random-word train")
     own: dict[str, Any] = {"encoder_id": meta.get("text_encoder"), "card": meta.get("card")}
     try:
@@ -173,7 +152,6 @@ def cosine_network(text_means: NDArray[np.float32], temperature: float, encoder_
     Args:
         text_means: float32 [2, D], means of the normal and of the anomalous prompts; they are normalised here.
         temperature: T > 0.
-        encoder_id: The text encoder.
     """
     normal, anomalous = text_means / np.linalg.norm(text_means, axis=1, keepdims=True)
     direction = np.asarray(anomalous - normal, dtype=np.float32)

@@ -17,35 +17,22 @@ MAX_CONTACTS = 9
 
 @dataclass(frozen=True)
 class Region:
-    """One connected component, in pixels of the published mask.
+    """One connected component, in pixels of the published mask."""
 
-    Attributes:
-        x: First column of the box.
-        y: First row of the box.
-        width: Columns of the box.
-        height: Rows of the box.
-        area: Pixels of the component.
-        mean: Mean uncertainty over the component, [0, 1].
-        max: Largest uncertainty in it, [0, 1].
-        contacts: Column and row of the pixels with which it touches the ground, from left to right.
-        id: Number of the track that it belongs to, from 1, never used again; pieces of one thing share it. 0: none.
-        frames: Frames in which the track was seen, this one included.
-        seconds: Since the track was first seen.
-        confirmed: Whether the track was seen in enough frames of a window (`TrackSettings`).
-    """
-
-    x: int
-    y: int
-    width: int
-    height: int
-    area: int
-    mean: float
-    max: float
+    x: int  # first column of the box
+    y: int  # first row of the box
+    width: int  # columns of the box
+    height: int  # rows of the box
+    area: int  # pixels of the component
+    mean: float  # mean uncertainty over the component, [0, 1]
+    max: float  # largest uncertainty in it, [0, 1]
+    # Column and row of the pixels with which it touches the ground, from left to right.
     contacts: tuple[tuple[int, int], ...] = field(default=(), compare=False, repr=False)
+    # Number of the track that it belongs to, from 1, never used again; pieces of one thing share it. 0: none.
     id: int = 0
-    frames: int = 0
-    seconds: float = 0.0
-    confirmed: bool = False
+    frames: int = 0  # frames in which the track was seen, this one included
+    seconds: float = 0.0  # since the track was first seen
+    confirmed: bool = False  # whether the track was seen in enough frames of a window (`TrackSettings`)
 
     def as_dict(self) -> dict[str, int | float]:
         """Return the fields but the contacts as plain data for JSON."""

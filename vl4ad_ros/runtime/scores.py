@@ -19,11 +19,7 @@ SETTINGS_SIZE = 1 + len(SCORINGS) + len(METHODS)
 
 
 def check_scoring(name: str, scorings: Sequence[str] = SCORINGS) -> str:
-    """Return the name if it is that of a score.
-
-    Raises:
-        Vl4adError: If it is not, or a graph with these scores lacks it.
-    """
+    """Return the name if it is that of a score."""
     if name not in SCORINGS:
         raise Vl4adError(f"Unknown scoring: expected one of {list(SCORINGS)}, got '{name}'.")
     if name not in scorings:
@@ -43,7 +39,6 @@ def to_uncertainty(raw: NDArray[np.float32], scoring: str, temperature: float) -
 
     Args:
         raw: u, any shape, float32.
-        scoring: One of `SCORINGS`.
         temperature: T in force.
 
     Returns:

@@ -258,11 +258,7 @@ def to_ros(*groups: Settings) -> dict[str, Value]:
 
 
 def check_values(values: Mapping[str, Any]) -> None:
-    """Check what a range cannot say.
-
-    Raises:
-        Vl4adError: If a text is none of its parameter's choices, or the cameras contradict each other.
-    """
+    """Check what a range cannot say."""
     for name, value in values.items():
         choices = BY_NAME[name].choices if name in BY_NAME else ()
         if choices and value not in (*choices, BY_NAME[name].unset):

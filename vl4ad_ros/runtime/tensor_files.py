@@ -17,11 +17,7 @@ from vl4ad_ros.io.files import atomic_write, check_safetensors
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
-    """Write arrays and their metadata, as a whole or not at all.
-
-    Raises:
-        Vl4adError: If the file cannot be written.
-    """
+    """Write arrays and their metadata, as a whole or not at all."""
     arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     with atomic_write(path) as part:
         try:
@@ -35,13 +31,9 @@ def load_tensors(path: str | Path, format: str, kind: str, command: str) -> tupl
     """Read arrays and their metadata.
 
     Args:
-        path: The file.
         format: What the metadata must name as its `format`.
         kind: What the file is, for the error.
         command: What makes such a file, for the error.
-
-    Raises:
-        Vl4adError: If the file is missing, not safetensors, or of another format.
     """
     try:
         check_safetensors(path)

@@ -43,14 +43,10 @@ def image_profile(
     """Return the image shapes to build for.
 
     Args:
-        spec: The bundle's input.
         max_batch: Largest batch, the number of cameras that share the engine.
         min_size: Smallest height and width; by default half of the card's, for a fixed-size graph the card's.
         best_size: The size to tune for; by default the card's.
         max_size: Largest height and width; by default twice the card's.
-
-    Raises:
-        Vl4adError: If a size does not fit the graph, or they are not in order.
     """
     own = (spec.height, spec.width)
     if spec.resize == "stretch":
@@ -84,21 +80,13 @@ def build_engine(
     whole. `tensorrt` builds on the GPU that it will run on; `tensorrt_rtx` needs none.
 
     Args:
-        bundle: The bundle.
         library: A loaded library, its name, or `auto`.
         image: Image shapes; by default `image_profile(bundle.card.input)`.
         workspace_mib: Limit of the scratch memory in MiB.
         timing_cache: For `tensorrt`: file that keeps kernel timings from one build to the next.
-        device_id: Number of the GPU, for `tensorrt`.
-        cuda: The GPU, if it is already open.
-        progress: Called while building.
 
     Returns:
         The card; `check` is `NOT_CHECKED` (see `vl4ad_ros.runtime.graph_compare.verify_engine`).
-
-    Raises:
-        Vl4adError: If the library or, for `tensorrt`, a GPU is missing, the graph has an operator that it cannot
-            take, the build fails, or the bundle's folder or the timing cache cannot be written.
     """
     library = load_library(library) if isinstance(library, str) else library
     image = image or image_profile(bundle.card.input)
@@ -233,18 +221,7 @@ def ensure_engine(
     device_id: int = 0,
     cuda: CudaDevice | None = None,
 ) -> None:
-    """Build a bundle's engine if it has none that may be used here; the log says why and how far it is.
-
-    Args:
-        bundle: The bundle.
-        library: A loaded library or its name.
-        max_batch: Batch that the engine must accept.
-        device_id: Number of the GPU.
-        cuda: The GPU, if it is already open; it is closed.
-
-    Raises:
-        Vl4adError: If the library or a GPU is missing, or the build fails.
-    """
+    """Build a bundle's engine if it has none that may be used here; the log says why and how far it is."""
     library = load_library(library) if isinstance(library, str) else library
     with closing(cuda or CudaDevice(device_id)) as device:
         reason, image = _reason(bundle, library, max_batch, device)

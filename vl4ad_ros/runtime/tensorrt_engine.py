@@ -34,17 +34,11 @@ _logger = logging.getLogger("vl4ad_ros.tensorrt")
 
 @dataclass(frozen=True)
 class _Recorded:
-    """A frame of one image shape, ready to be replayed.
+    """A frame of one image shape, ready to be replayed."""
 
-    Attributes:
-        context: The execution context; its own for each shape, for a graph is bound to what its context was set to.
-        graph: Image up, network and score, map down.
-        output: Shape of the map.
-    """
-
-    context: Any
-    graph: RecordedGraph
-    output: tuple[int, ...]
+    context: Any  # the execution context; its own for each shape, for a graph is bound to what its context was set to
+    graph: RecordedGraph  # image up, network and score, map down
+    output: tuple[int, ...]  # shape of the map
 
 
 class TensorRtEngine:
@@ -57,17 +51,7 @@ class TensorRtEngine:
         device_id: int = 0,
         cuda: CudaDevice | None = None,
     ) -> None:
-        """Load the engine that lies in the bundle; a stale one is refused.
-
-        Args:
-            bundle: The model bundle.
-            library: A loaded library, or its name, or `auto`.
-            device_id: Number of the GPU.
-            cuda: The GPU, if it is already open.
-
-        Raises:
-            Vl4adError: If the library, a GPU or the engine is missing, or the engine is stale; says what to do.
-        """
+        """Load the engine that lies in the bundle; a stale one is refused."""
         self._library = load_library(library) if isinstance(library, str) else library
         self._card: EngineCard = load_engine_card(bundle, self._library.name)
         self._cuda = cuda or CudaDevice(device_id)

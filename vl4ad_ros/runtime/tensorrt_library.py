@@ -35,18 +35,12 @@ _logger = logging.getLogger("vl4ad_ros.tensorrt")
 
 @dataclass(frozen=True)
 class TensorRtLibrary:
-    """A loaded TensorRT.
+    """A loaded TensorRT."""
 
-    Attributes:
-        name: `tensorrt` or `tensorrt_rtx`.
-        module: The Python module; one interface, typed as `tensorrt`.
-        errors: What TensorRT logged at level error or above.
-        inconsistencies: Its warnings that a graph cannot run at all image sizes; it builds such an engine all the same.
-    """
-
-    name: str
-    module: ModuleType
-    errors: list[str] = field(default_factory=list)
+    name: str  # `tensorrt` or `tensorrt_rtx`
+    module: ModuleType  # the Python module; one interface, typed as `tensorrt`
+    errors: list[str] = field(default_factory=list)  # what TensorRT logged at level error or above
+    # Its warnings that a graph cannot run at all image sizes; it builds such an engine all the same.
     inconsistencies: list[str] = field(default_factory=list)
 
     @property
@@ -94,9 +88,6 @@ def load_library(name: str = "auto") -> TensorRtLibrary:
 
     Args:
         name: `tensorrt`, `tensorrt_rtx`, or `auto`: the first of them that is installed.
-
-    Raises:
-        Vl4adError: If it is not installed or cannot be loaded; says how to get it.
     """
     if name not in ("auto", *LIBRARIES):
         raise Vl4adError(f"Unknown TensorRT library: expected one of {['auto', *LIBRARIES]}, got '{name}'.")

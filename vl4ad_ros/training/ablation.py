@@ -28,17 +28,11 @@ PICTURE_WIDTH, PICTURES = 480, 4
 
 @dataclass(frozen=True)
 class Step:
-    """One row of the table.
-
-    Attributes:
-        label: its name.
-        detector: index of the detector that runs it.
-        prompts: packed prompt set and scoring.
-    """
+    """One row of the table."""
 
     label: str
-    detector: int
-    prompts: PromptTensors
+    detector: int  # index of the detector that runs it
+    prompts: PromptTensors  # packed prompt set and scoring
 
 
 @dataclass(frozen=True)
@@ -105,18 +99,11 @@ def run_steps(
     """Evaluate all steps on one data set; each frame is read once.
 
     Args:
-        detectors: as in `make_steps`.
-        steps: the rows.
-        root: the data set's folder.
         name: its layout, e.g. `road_anomaly`.
         pictures: folder for a few montages; None: no pictures.
-        stride: Take every n-th frame.
 
     Yields:
         (frames done, frames in all) after each frame, at last the rows.
-
-    Raises:
-        Vl4adError: the data set is missing, has another layout, or a frame of it cannot be read.
     """
     source = DatasetSource(root, layout(name))
     metrics = [PixelMetrics() for _ in steps]

@@ -23,28 +23,17 @@ FREE_RATES = ("steps", "cooldown")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """State of a run after `step` steps.
-
-    Attributes:
-        step: steps done.
-        learner: weights.
-        averaged: averaged weights.
-        optimizer: its state.
-        best: highest choice figure so far, and its step.
-        seconds: training time so far.
-        figures: validation figures at this step, where it was validated.
-        setup: the part of the configuration that must not change on resume, as plain data.
-        window: figures since the last line of the curve; empty in checkpoints from before they were kept.
-    """
+    """State of a run after `step` steps."""
 
     step: int
     learner: dict[str, Any]
     averaged: dict[str, Any]
     optimizer: dict[str, Any]
-    best: tuple[float, int]
+    best: tuple[float, int]  # highest choice figure so far, and its step
     seconds: float
-    figures: dict[str, float]
-    setup: dict[str, Any]
+    figures: dict[str, float]  # validation figures at this step, where it was validated
+    setup: dict[str, Any]  # the part of the configuration that must not change on resume, as plain data
+    # Figures since the last line of the curve; empty in checkpoints from before they were kept.
     window: dict[str, list[float]] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
@@ -54,11 +43,7 @@ class Checkpoint:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint; only tensors and plain data, no code.
-
-    Raises:
-        Vl4adError: the file is no checkpoint of this project.
-    """
+    """Read a checkpoint; only tensors and plain data, no code."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a broken file
@@ -74,11 +59,7 @@ def fixed_setup(config: TrainConfig) -> dict[str, Any]:
 
 
 def check_setup(config: TrainConfig, setup: dict[str, Any], path: Path) -> None:
-    """Compare a run's settings with those of a checkpoint; keys that are newer than it have their defaults.
-
-    Raises:
-        Vl4adError: names the first section that differs.
-    """
+    """Compare a run's settings with those of a checkpoint; keys that are newer than it have their defaults."""
     own = config.model_dump(mode="json")
     rates = {name: own["optimizer"][name] for name in FREE_RATES}
     stored = {name: own[name] for name in FREE} | setup | {"optimizer": setup["optimizer"] | rates}

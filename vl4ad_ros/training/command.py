@@ -49,11 +49,7 @@ class TrainOptions:
 
 
 def choose_device(name: str, group: Group) -> torch.device:
-    """The device of this process: `auto` takes the GPU of its rank on this machine where there is one.
-
-    Raises:
-        Vl4adError: the device is unknown or not there.
-    """
+    """The device of this process: `auto` takes the GPU of its rank on this machine where there is one."""
     if name == "auto":
         name = f"cuda:{group.local_rank}" if torch.cuda.is_available() else "cpu"
     try:
@@ -74,11 +70,7 @@ def configured(options: TrainOptions) -> TrainConfig:
 
 
 def train(options: TrainOptions) -> Iterator[str]:
-    """Run the training; yields lines for people, from the first process alone.
-
-    Raises:
-        Vl4adError: configuration, data or an existing checkpoint are wrong.
-    """
+    """Run the training; yields lines for people, from the first process alone."""
     group = join_group()
     for line in _train(options, group):
         if group.rank == 0:
@@ -151,11 +143,7 @@ def _described(config: TrainConfig, data: RunData) -> Iterator[str]:
 
 
 def check_network(config: TrainConfig, encoder: TextEncoder) -> None:
-    """Look whether there are the network and its start weights, and whether the bundle's input fits it.
-
-    Raises:
-        Vl4adError: names what is missing or does not fit.
-    """
+    """Look whether there are the network and its start weights, and whether the bundle's input fits it."""
     model, export = config.model, config.export
     if model.network == "small":
         if model.backbone is not None:
@@ -172,11 +160,7 @@ def check_network(config: TrainConfig, encoder: TextEncoder) -> None:
 
 
 def check_export(export: Export, encoder: TextEncoder) -> None:
-    """Look whether the bundle's prompt sets are there, fit the graph, and have the default one among them.
-
-    Raises:
-        Vl4adError: names the first that is wrong.
-    """
+    """Look whether the bundle's prompt sets are there, fit the graph, and have the default one among them."""
     names: list[str] = []
     for given in export.prompt_sets:
         prompt_set = load_prompt_set(prompt_yaml(given))

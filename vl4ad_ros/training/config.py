@@ -270,9 +270,6 @@ def load_config(path: str | Path) -> TrainConfig:
 
     `base: OTHER.yaml` at the top starts from another file, named relative to this one: mappings are merged key by key,
     everything else (lists too) replaces the base's value.
-
-    Raises:
-        Vl4adError: one sentence that names the file, the place and the near key.
     """
     return validate(TrainConfig, _with_base(Path(path), ()), path)
 

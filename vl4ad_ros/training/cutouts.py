@@ -36,17 +36,11 @@ Named = tuple[str, Path]
 
 @dataclass(frozen=True)
 class Cutouts:
-    """All cut-outs of a run.
+    """All cut-outs of a run."""
 
-    Attributes:
-        names: class names, as text, sorted.
-        classes: index into `names` of each cut-out, int [n].
-        pictures: RGBA, uint8 [h,w,4]; alpha is the soft mask.
-    """
-
-    names: tuple[str, ...]
-    classes: npt.NDArray[np.int64]
-    pictures: tuple[UInt8, ...]
+    names: tuple[str, ...]  # class names, as text, sorted
+    classes: npt.NDArray[np.int64]  # index into `names` of each cut-out, int [n]
+    pictures: tuple[UInt8, ...]  # RGBA, uint8 [h,w,4]; alpha is the soft mask
 
     def of_class(self, index: int) -> npt.NDArray[np.int64]:
         """Indices of the cut-outs of one class."""
@@ -61,11 +55,7 @@ def plain_name(folder: str) -> str:
 def load_cutouts(objects: Objects, data_root: Path, cache: Path, seed: int) -> tuple[Cutouts, list[str]]:
     """Cut-outs of all folders.
 
-    Returns:
-        The cut-outs, and one sentence for each picture that cannot be read.
-
-    Raises:
-        Vl4adError: a folder has no pictures, or all are excluded.
+    Returns the cut-outs, and one sentence for each picture that cannot be read.
     """
     exclude = {plain_name(name) for name in objects.exclude}
 

@@ -33,32 +33,21 @@ MIN_SIDE = 700
 
 @dataclass(frozen=True)
 class RunData:
-    """All data of a run.
-
-    Attributes:
-        vocabulary: the classes.
-        table: label table of all training and validation sets, in this order.
-        samples: makes training samples.
-        validation: frames of each validation set, in the order of the configuration.
-        names: names of all objects, as text; empty without objects.
-        train_names: indices of the names that training may use.
-        test_paster: pastes the held-out names only; None without objects.
-    """
+    """All data of a run."""
 
     vocabulary: PromptSet
-    table: LabelTable
-    samples: SampleStream
-    validation: tuple[Frames, ...]
-    names: tuple[str, ...] = ()
-    train_names: tuple[int, ...] = ()
-    test_paster: ObjectPaster | None = None
+    table: LabelTable  # label table of all training and validation sets, in this order
+    samples: SampleStream  # makes training samples
+    validation: tuple[Frames, ...]  # frames of each validation set, in the order of the configuration
+    names: tuple[str, ...] = ()  # names of all objects, as text; empty without objects
+    train_names: tuple[int, ...] = ()  # indices of the names that training may use
+    test_paster: ObjectPaster | None = None  # pastes the held-out names only; None without objects
 
 
 def load_data(config: TrainConfig, also: Sequence[DataSet] = (), encoder: TextEncoder | None = None) -> RunData:
     """Read all data.
 
     Args:
-        config: the run.
         also: further sets that are read and checked with the others, but not kept.
         encoder: tells which names are near a held-out one; None: none is.
 

@@ -34,9 +34,6 @@ def export_best(config: TrainConfig, data: RunData, text: TextTable) -> Path:
     """Write the bundle of a run's best checkpoint into `output/bundle`, the folder that is returned.
 
     The mask's threshold is chosen on scenes generated from the validation frames.
-
-    Raises:
-        Vl4adError: there is no checkpoint, or the exported graph differs from the network.
     """
     path = config.output / BEST
     if not path.is_file():
@@ -66,11 +63,7 @@ def export_best(config: TrainConfig, data: RunData, text: TextTable) -> Path:
 
 
 def test_scores(config: TrainConfig, data: RunData, learner: Learner) -> dict[str, float]:
-    """The mIoU on each test set.
-
-    Raises:
-        Vl4adError: a frame of a test set is faulty.
-    """
+    """The mIoU on each test set."""
     results: dict[str, float] = {}
     table = make_label_table(data.table.classes, config.export.test)
     for index, spec in enumerate(config.export.test):

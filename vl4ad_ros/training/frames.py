@@ -23,16 +23,11 @@ FramePair = tuple[Path, Path]
 
 @dataclass(frozen=True)
 class Frames:
-    """All frames of a set, in memory.
+    """All frames of a set, in memory."""
 
-    Attributes:
-        images: RGB uint8 [H,W,3] each.
-        rows: uint8 [H,W] each, row of the label table or 255.
-        lone: label maps without a picture: worth a note, but no fault (people take pictures out on purpose).
-    """
-
-    images: tuple[UInt8, ...]
-    rows: tuple[UInt8, ...]
+    images: tuple[UInt8, ...]  # RGB uint8 [H,W,3] each
+    rows: tuple[UInt8, ...]  # uint8 [H,W] each, row of the label table or 255
+    # Label maps without a picture: worth a note, but no fault (people take pictures out on purpose).
     lone: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
@@ -40,11 +35,7 @@ class Frames:
 
 
 def find_pairs(data: DataSet, data_root: Path) -> tuple[list[FramePair], list[Path]]:
-    """Pairs of picture and label map, and label maps without a picture, both sorted.
-
-    Raises:
-        Vl4adError: a folder is missing or there is no picture in it.
-    """
+    """Pairs of picture and label map, and label maps without a picture, both sorted."""
     root, ending, label_ending = data_root / data.root, "", ".png"
     if data.layout == "cityscapes":
         images, labels = root / "leftImg8bit" / data.split, root / "gtFine" / data.split
@@ -67,11 +58,7 @@ def find_pairs(data: DataSet, data_root: Path) -> tuple[list[FramePair], list[Pa
 
 
 def read_frame(pair: FramePair, known: frozenset[int]) -> tuple[UInt8, UInt8]:
-    """Picture (RGB) and label map at their own size; a palette's indices are the labels.
-
-    Raises:
-        Vl4adError: a file is missing or unreadable, sizes differ, or the map has an unknown label.
-    """
+    """Picture (RGB) and label map at their own size; a palette's indices are the labels."""
     image_path, label_path = pair
     if not label_path.is_file():
         raise Vl4adError(f"{image_path}: its label map {label_path} does not exist")
@@ -93,8 +80,7 @@ def read_frame(pair: FramePair, known: frozenset[int]) -> tuple[UInt8, UInt8]:
 def load_frames(data: DataSet, data_root: Path, lookup: UInt8, most: int | None = None) -> tuple[Frames, list[str]]:
     """Read a set into memory, no larger than its `max_side`, at most `most` frames, evenly spaced.
 
-    Returns:
-        The good frames, and one sentence for each bad one.
+    Returns the good frames, and one sentence for each bad one.
     """
     pairs, lone = find_pairs(data, data_root)
     first, last = (round(share * len(pairs)) for share in data.part)

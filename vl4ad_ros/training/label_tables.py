@@ -49,15 +49,11 @@ class LabelTable:
 
     A *row* is one distinct union of classes. Label maps are stored as row indices; row `void` stands for things that
     are none of the classes.
-
-    Attributes:
-        classes: the vocabulary's class names, K.
-        rows: bool [R,K]; the last row, `void`, is all false.
-        lookup: per set: uint8 [256], label value -> row, 255 for labels without supervision.
     """
 
-    classes: tuple[str, ...]
-    rows: npt.NDArray[np.bool_]
+    classes: tuple[str, ...]  # the vocabulary's class names, K
+    rows: npt.NDArray[np.bool_]  # bool [R,K]; the last row, `void`, is all false
+    # Per set: uint8 [256], label value -> row, 255 for labels without supervision.
     lookup: tuple[npt.NDArray[np.uint8], ...]
 
     @property
@@ -83,11 +79,7 @@ class LabelTable:
 
 
 def make_label_table(classes: tuple[str, ...], sets: Sequence[DataSet]) -> LabelTable:
-    """Join the tables of some sets.
-
-    Raises:
-        Vl4adError: a set names a class that the vocabulary lacks.
-    """
+    """Join the tables of some sets."""
     rows: dict[frozenset[str], int] = {}
     lookups = []
     for data in sets:

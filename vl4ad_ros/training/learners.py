@@ -18,11 +18,7 @@ Learner: TypeAlias = "DenseLearner | MaskLearner"
 
 
 def make_learner(config: TrainConfig, data: RunData, text: TextTable, pretrained: bool = True) -> Learner:
-    """A learner with start weights that follow from the seed; a checkpoint that is about to be loaded needs no others.
-
-    Raises:
-        Vl4adError: the network does not exist, or does not fit the text or the labels.
-    """
+    """A learner with start weights that follow from the seed; one for a checkpoint needs no `pretrained`."""
     torch.manual_seed(config.seed)
     if config.model.network == "small":
         return DenseLearner(config, data, text, pretrained)

@@ -30,23 +30,13 @@ CONCEPT_DROPOUT = 0.6
 
 @dataclass
 class Trainer:
-    """One run.
-
-    Attributes:
-        config: settings.
-        data: frames and objects.
-        text: frozen texts.
-        learner: what is trained.
-        group: the processes.
-        report: takes the figures of each step and validation; only the first process's is used.
-        device: where the network is.
-    """
+    """One run."""
 
     config: TrainConfig
     data: RunData
     text: TextTable
     learner: Learner
-    report: RunReport
+    report: RunReport  # takes the figures of each step and validation; only the first process's is used
     group: Group = field(default_factory=Group)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
@@ -69,11 +59,7 @@ class Trainer:
         return cast("Learner", self._average.module)
 
     def resume(self) -> bool:
-        """Go on from the run's last checkpoint, if there is one.
-
-        Raises:
-            Vl4adError: the checkpoint was made with other settings.
-        """
+        """Go on from the run's last checkpoint, if there is one."""
         path = self.config.output / LAST
         if not path.is_file():
             return False

@@ -40,9 +40,6 @@ class MaskLearner(nn.Module):
     """A mask network with its classifier; only the head is trained.
 
     `pretrained` loads the image tower's weights where the configuration asks for them.
-
-    Raises:
-        Vl4adError: the network is of another text space, its weights do not fit, or a label stands for several classes.
     """
 
     concepts: Tensor
@@ -155,11 +152,7 @@ def is_stored(model: Model) -> bool:
 
 
 def network_sizes(model: Model, text_dim: int) -> NetworkConfig:
-    """The sizes of the network that the settings name, which is then sure to fit the text and the backbone's file.
-
-    Raises:
-        Vl4adError: there is no such network, it is of another text space, or the backbone's file does not fit.
-    """
+    """The sizes of the network that the settings name, which is then sure to fit the text and the backbone's file."""
     config = load_network_config(model.network)
     if model.head == "text" and config.head.embedding_dim != text_dim:
         raise Vl4adError(
@@ -177,11 +170,7 @@ def network_sizes(model: Model, text_dim: int) -> NetworkConfig:
 
 
 def load_tower(backbone: ClipBackbone, file: Path) -> None:
-    """Load the image tower from an open_clip checkpoint: `.safetensors`, or a state dict that needs no code to load.
-
-    Raises:
-        Vl4adError: the file holds another tower.
-    """
+    """Load the image tower from an open_clip checkpoint: `.safetensors`, or a state dict that needs no code to load."""
     if file.suffix == ".safetensors":
         state = load_file(str(file))
     else:
@@ -217,11 +206,7 @@ def outlier_term(mask_logits: Tensor, class_logits: Tensor, outside: Tensor, mar
 
 
 def check_single_classes(table: LabelTable) -> None:
-    """Refuse label tables whose labels stand for several classes: a matched query needs one class.
-
-    Raises:
-        Vl4adError: names such a label's classes.
-    """
+    """Refuse label tables whose labels stand for several classes: a matched query needs one class."""
     for row in table.rows:
         if row.sum() > 1:
             members = ", ".join(np.array(table.classes)[row])

@@ -14,17 +14,11 @@ from torch.nn.utils import vector_to_parameters
 
 @dataclass(frozen=True)
 class Group:
-    """The processes of a run.
+    """The processes of a run."""
 
-    Attributes:
-        rank: number of this one.
-        size: how many there are.
-        local_rank: number of this one on its machine.
-    """
-
-    rank: int = 0
-    size: int = 1
-    local_rank: int = 0
+    rank: int = 0  # number of this one
+    size: int = 1  # how many there are
+    local_rank: int = 0  # number of this one on its machine
 
     def total(self, value: Tensor) -> Tensor:
         """Sum of a value over all processes (without gradient)."""

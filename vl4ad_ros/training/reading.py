@@ -40,11 +40,7 @@ def read_each(read: Callable[[Job], Result], jobs: Sequence[Job]) -> tuple[list[
 
 
 def refuse(errors: Sequence[str]) -> None:
-    """Raise one error that lists what is wrong with the data.
-
-    Raises:
-        Vl4adError: there is at least one.
-    """
+    """Raise one error that lists what is wrong with the data."""
     if errors:
         listed = "\n  ".join(errors[:MAX_LISTED])
         more = f"\n  and {len(errors) - MAX_LISTED} more" if len(errors) > MAX_LISTED else ""

@@ -21,13 +21,10 @@ CURVE_EVERY = 10
 
 
 class RunReport:
-    """Takes a run's figures.
-
-    Attributes:
-        window: the figures since the last line of the curve; part of checkpoints, so that a resumed curve is the same.
-    """
+    """Takes a run's figures."""
 
     def __init__(self, config: TrainConfig) -> None:
+        # The figures since the last line of the curve; part of checkpoints, so that a resumed curve is the same.
         self.window: dict[str, list[float]] = {}
         self._steps, self._output = config.optimizer.steps, config.output
         self._bar: Any = None

@@ -26,19 +26,12 @@ TRIES = 6
 
 @dataclass(frozen=True)
 class Scene:
-    """A sample under construction.
+    """A sample under construction."""
 
-    Attributes:
-        image: RGB [h,w,3].
-        rows: [h,w], rows of the label table.
-        names: [h,w], index of the object's name, -1 elsewhere.
-        objects: [h,w], number of the thing that was put in, from 1; 0 elsewhere.
-    """
-
-    image: UInt8
-    rows: UInt8
-    names: Int16
-    objects: UInt8
+    image: UInt8  # RGB [h,w,3]
+    rows: UInt8  # [h,w], rows of the label table
+    names: Int16  # [h,w], index of the object's name, -1 elsewhere
+    objects: UInt8  # [h,w], number of the thing that was put in, from 1; 0 elsewhere
 
     @staticmethod
     def of(image: UInt8, rows: UInt8) -> Scene:
@@ -63,25 +56,15 @@ def horizon_row(rows: UInt8, ground: tuple[int, ...]) -> int | None:
 
 @dataclass(frozen=True)
 class ObjectPaster:
-    """Puts things into scenes.
+    """Puts things into scenes."""
 
-    Attributes:
-        settings: how many, how large, where.
-        cutouts: named cut-outs.
-        allowed: indices of the names that may be used.
-        void: row of things outside the vocabulary.
-        ground: rows that things stand on.
-        textures: RGB surfaces of shapes without a name; empty: those of the cut-outs.
-        known: RGBA of things of the classes, with the row of their label.
-    """
-
-    settings: Objects
-    cutouts: Cutouts
-    allowed: npt.NDArray[np.int64]
-    void: int
-    ground: tuple[int, ...] = ()
-    textures: Sequence[UInt8] = ()
-    known: Sequence[tuple[UInt8, int]] = ()
+    settings: Objects  # how many, how large, where
+    cutouts: Cutouts  # named cut-outs
+    allowed: npt.NDArray[np.int64]  # indices of the names that may be used
+    void: int  # row of things outside the vocabulary
+    ground: tuple[int, ...] = ()  # rows that things stand on
+    textures: Sequence[UInt8] = ()  # RGB surfaces of shapes without a name; empty: those of the cut-outs
+    known: Sequence[tuple[UInt8, int]] = ()  # RGBA of things of the classes, with the row of their label
 
     def paste(self, scene: Scene, random: Random) -> Scene:
         """Draw one to `most` things into a scene; returns it."""

@@ -33,11 +33,7 @@ FOLDED = "_bias"
 
 
 def load_start(learner: DenseLearner, bundle: ModelBundle, pictures: Tensor) -> None:
-    """Fill a learner with a bundle's weights; batch norms take their statistics from pictures [B,3,H,W], 0 to 255.
-
-    Raises:
-        Vl4adError: the bundle's network has other shapes or another text space.
-    """
+    """Fill a learner with a bundle's weights; batch norms take their statistics from pictures [B,3,H,W], 0 to 255."""
     graph = onnx.load(str(bundle.onnx_path)).graph
     stored = {item.name: torch.from_numpy(onnx.numpy_helper.to_array(item).copy()) for item in graph.initializer}
 

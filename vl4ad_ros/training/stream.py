@@ -30,16 +30,11 @@ class SampleStream(Dataset[Sample]):
 
     As tensors a sample is the picture uint8 [3,h,w], rows uint8 [h/4,w/4], their weights float32 [h/4,w/4] and names
     int16 [h/8,w/8].
-
-    Attributes:
-        config: the run.
-        sets: frames of each data set, in the order of the configuration.
-        paster: puts objects in; None without objects.
     """
 
     config: TrainConfig
-    sets: tuple[Frames, ...]
-    paster: ObjectPaster | None
+    sets: tuple[Frames, ...]  # frames of each data set, in the order of the configuration
+    paster: ObjectPaster | None  # puts objects in; None without objects
 
     def __getitem__(self, index: int) -> Sample:
         cv2.setNumThreads(0)

@@ -20,21 +20,13 @@ LIMITS = PromptLimits(concepts=256, columns=64, concepts_per_column=24)
 
 @dataclass(frozen=True)
 class TextTable:
-    """Embedded texts of a run.
+    """Embedded texts of a run."""
 
-    Attributes:
-        concepts: [P,D], unit rows.
-        members: rows of `concepts` of each of the K classes.
-        names: [N,D], unit rows, of the objects' names; N may be 0.
-        columns: names of the K classes.
-        prompts: the prompt set with which generated scenes are scored.
-    """
-
-    concepts: Tensor
-    members: tuple[list[int], ...]
-    names: Tensor
-    columns: tuple[str, ...]
-    prompts: CompiledPromptSet
+    concepts: Tensor  # [P,D], unit rows
+    members: tuple[list[int], ...]  # rows of `concepts` of each of the K classes
+    names: Tensor  # [N,D], unit rows, of the objects' names; N may be 0
+    columns: tuple[str, ...]  # names of the K classes
+    prompts: CompiledPromptSet  # the prompt set with which generated scenes are scored
 
     def class_concepts(self, random: np.random.Generator | None = None) -> Tensor:
         """int64 [K,L]: rows of `concepts` of each class, padded by repeating one; `random` leaves some out."""

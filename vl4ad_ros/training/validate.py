@@ -127,8 +127,7 @@ def validate(
 ) -> dict[str, float]:
     """All validation figures of a learner in evaluation mode.
 
-    Returns:
-        `miou/<set>`, what `scene_figures` gives, and `choice`: the mean of the mean mIoU and of the AP of each size.
+    Returns `miou/<set>`, what `scene_figures` gives, and `choice`: the mean of mean mIoU and AP of each size.
     """
     first = len(data.table.lookup) - len(data.validation)
     results: dict[str, float] = {}
@@ -148,8 +147,7 @@ def validate(
 def choose_threshold(bundle: ModelBundle, scenes: Sequence[ValidationScene]) -> tuple[float, float]:
     """Threshold on the published uncertainty with the largest pixel F1, or higher where that gives too many alarms.
 
-    Returns:
-        Threshold, 0 to 1, and its F1.
+    Returns threshold, 0 to 1, and its F1.
     """
     detector = Detector.open(bundle.path)
     prompts, metrics, normal = detector.prompts(), PixelMetrics(), []

@@ -21,19 +21,12 @@ MAX_OBJECTS = 3
 
 @dataclass(frozen=True)
 class ValidationScene:
-    """One scene with its truth.
+    """One scene with its truth."""
 
-    Attributes:
-        size: one of `SIZES`, or empty: a frame as it was taken, on which every alarm is a false one.
-        image: RGB [h,w,3].
-        truth: uint8 [h,w], 1 anomaly, 0 none, 255 left out.
-        objects: uint8 [h,w], number of the object, 0 elsewhere.
-    """
-
-    size: str
-    image: UInt8
-    truth: UInt8
-    objects: UInt8
+    size: str  # one of `SIZES`, or empty: a frame as it was taken, on which every alarm is a false one
+    image: UInt8  # RGB [h,w,3]
+    truth: UInt8  # uint8 [h,w], 1 anomaly, 0 none, 255 left out
+    objects: UInt8  # uint8 [h,w], number of the object, 0 elsewhere
 
 
 def generate_scenes(data: RunData, settings: Validation, seed: int) -> list[ValidationScene]:
