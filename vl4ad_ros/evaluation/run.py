@@ -139,9 +139,8 @@ def _workers(jobs: int, ray_address: str | None) -> Iterator[int]:
         from ray.util.joblib import register_ray
     except ImportError as error:
         raise Vl4adError("Ray is not installed; get it with: pip install 'vl4ad_ros[ray]'.") from error
-    address = None if ray_address == "local" else ray_address
     try:
-        ray.init(address, log_to_driver=False, include_dashboard=False if address is None else None)
+        ray.init(ray_address, log_to_driver=False, include_dashboard=False if ray_address == "local" else None)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise Vl4adError(f"The Ray cluster at '{ray_address}' cannot be reached ({error}).") from error
     try:
