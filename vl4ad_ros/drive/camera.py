@@ -15,10 +15,7 @@ FOCAL_PER_WIDTH = 0.9  # About 58 degrees across.
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera at one moment: columns, rows, position, and angles in radians.
-
-    Yaw is positive to the right of Z, pitch downwards, roll clockwise.
-    """
+    """A camera: columns, rows, position; angles in radians, yaw to the right of Z, pitch downwards, roll clockwise."""
 
     width: int
     height: int

@@ -50,15 +50,11 @@ class Change:
 
 
 def compare(a: Result, b: Result, samples: int = SAMPLES, seed: int = 0, only_common: bool = False) -> list[Change]:
-    """Compare two results of `read_result`.
+    """Compare two results of `read_result`: their figures, and 95 % intervals of the change.
 
-    The figures are those of the results. The intervals come from drawing frames with repetition: the same frames for
-    both where the results have the same frames (by name), else each on its own. AP and FPR95 of a resample come from
-    histograms of 1,024 bins.
-
-    Args:
-        only_common: Take only the frames that both have (a live run drops some); the figures then come from the
-            histograms too.
+    The intervals come from drawing frames with repetition: the same frames for both where the results have the same
+    frames (by name), else each on its own; AP and FPR95 of a resample from histograms of 1,024 bins. With `only_common`
+    (a live run drops some frames) the figures come from the histograms too.
     """
     if any(summary.get("pixel") is None for summary, _, _ in (a, b)):
         raise Vl4adError("Only results with ground truth can be compared; one of the two has none.")
@@ -94,13 +90,9 @@ def frame_intervals(
 ) -> dict[str, list[float] | None]:
     """Return the 95 % intervals of `ap`, `fpr95` and `auroc` from drawing whole frames with repetition.
 
-    Args:
-        values: The figures of all frames. The intervals lie about these: what the bins of the histograms change in a
-            figure is taken off.
-        histograms: uint32 [F, 2, bins] of the frames with ground truth, negatives and positives, lowest score first.
-
-    Returns:
-        Figure -> [low, high]; None where there are fewer than two frames, or most resamples lack the figure.
+    `values` are the figures of all frames, about which the intervals lie: what the bins of the histograms, uint32 [F,
+    2, bins], negatives and positives, lowest score first, change in a figure is taken off. Figure -> [low, high], or
+    None with fewer than two frames, or where most resamples lack the figure.
     """
     intervals: dict[str, list[float] | None] = {}
     draws = _draw(np.random.default_rng(seed), len(histograms), samples) if len(histograms) > 1 else None

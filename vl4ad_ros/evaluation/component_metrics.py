@@ -56,12 +56,7 @@ class FrameComponents:
 def match_components(
     mask: NDArray[np.bool_] | NDArray[np.uint8], labels: NDArray[np.uint8], track: Track
 ) -> FrameComponents:
-    """Find the components (8-connected) of a frame and what they share.
-
-    Args:
-        mask: [H, W], nonzero = predicted anomalous.
-        labels: uint8 [H, W], 1 = anomaly, 0 = none, 255 = void.
-    """
+    """Find a frame's components (8-connected) in a mask [H, W], and in labels uint8 (1 anomaly, 0 none, 255 void)."""
     if mask.shape != labels.shape:
         raise Vl4adError(f"Mask and labels differ in size: {mask.shape} and {labels.shape}.")
     truth = (labels == 1).view(np.uint8)
@@ -114,9 +109,7 @@ def _sum(number: Ints, counts: Ints, chosen: NDArray[np.bool_], length: int) -> 
 def count_matches(siou: ArrayLike, precision: ArrayLike) -> Ints:
     """Count at each of the 11 thresholds: int64 [3, 11], true positives, false negatives and false positives.
 
-    Args:
-        siou: Adjusted IoU of ground-truth components; found at or above the threshold, else missed.
-        precision: Precision of predicted components; wrong below the threshold.
+    From the adjusted IoU of ground-truth components, and the precision of predicted ones.
     """
     found = np.asarray(siou, np.float64)[:, None] >= IOU_THRESHOLDS
     wrong = np.asarray(precision, np.float64)[:, None] < IOU_THRESHOLDS
@@ -133,12 +126,7 @@ def f1_of(counts: NDArray[np.number]) -> Floats:
 def summarise(siou: ArrayLike, precision: ArrayLike) -> dict[str, Any]:
     """Return the component metrics of a set of frames; NaN where there was nothing to average.
 
-    Args:
-        siou: Adjusted IoU of all ground-truth components of all frames.
-        precision: Precision of all predicted components.
-
-    Returns:
-        The means `sIoU_gt`, `prec_pred` and `f1_mean`, and lists over the thresholds: `f1`, `tp`, `fn`, `fp`.
+    The means `sIoU_gt`, `prec_pred` and `f1_mean`, and lists over the thresholds: `f1`, `tp`, `fn`, `fp`.
     """
     siou, precision = np.asarray(siou, np.float64), np.asarray(precision, np.float64)
     tp, fn, fp = counts = count_matches(siou, precision)

@@ -21,11 +21,7 @@ class DatasetSource(FrameSource):
     """A benchmark's folder."""
 
     def __init__(self, root: Path, layout: Layout, with_unlabelled: bool = False) -> None:
-        """Find the files.
-
-        Args:
-            with_unlabelled: Whether to yield images without labels too (for submissions).
-        """
+        """Find the files; submissions take images without labels, too."""
         super().__init__()
         self.root, self.layout, self._with_unlabelled = root, layout, with_unlabelled
         pairs, self.found = find_pairs(root, layout)

@@ -51,11 +51,7 @@ class Fault:
 
 
 def fault_sentences(faults: Mapping[int, Fault], frames: int) -> list[str]:
-    """Return one sentence per kind of what could not be read, with the first few causes.
-
-    Args:
-        faults: Frame index -> what was wrong.
-    """
+    """Return one sentence per kind of what could not be read (by frame index), with the first few causes."""
     kinds: dict[tuple[str, bool], list[Fault]] = {}
     for _, fault in sorted(faults.items()):
         kinds.setdefault((fault.what, fault.left_out), []).append(fault)

@@ -83,14 +83,10 @@ def auroc(negative: NDArray[np.number], positive: NDArray[np.number]) -> NDArray
 
 
 def coarse_by_rank(scores: NDArray[Any], labels: NDArray[np.uint8]) -> NDArray[np.uint32]:
-    """Return histograms of scores of any range, uint32 [F, 2, 1024].
+    """Return histograms, uint32 [F, 2, 1024], of finite scores [F, H, W] of any range; labels uint8, 255 left out.
 
     The bins follow the order of the scores; each holds about as large a share of the negatives and of the positives
     together as any other, so that rare anomalies are resolved, too.
-
-    Args:
-        scores: [F, H, W], finite.
-        labels: uint8 [F, H, W], 1 = anomaly, 0 = none, 255 = leave out.
     """
     seen = labels != VOID
     _, rank = np.unique(scores[seen], return_inverse=True)
@@ -116,18 +112,11 @@ def count_regions(uncertainty: NDArray[np.float32], labels: NDArray[np.uint8]) -
 
 
 def region_overlap(regions: NDArray[np.float64], negative: NDArray[np.number], limit: float = PRO_LIMIT) -> float:
-    """Return PRO: the area under mean region recall over false-positive rate, up to a rate, divided by that rate.
+    """Return PRO in [0, 1]: the area under mean region recall over false-positive rate, up to a rate, over that rate.
 
-    Definition: Bergmann et al., The MVTec Anomaly Detection Dataset (IJCV 2021), section 5; the curve is cut at the
-    limit by linear interpolation.
-
-    Args:
-        regions: float64 [65536] of `count_regions`, summed over frames.
-        negative: [65536], pixels labelled 0.
-        limit: In (0, 1].
-
-    Returns:
-        In [0, 1]; NaN without normal pixels or regions.
+    Bergmann et al., The MVTec Anomaly Detection Dataset (IJCV 2021), section 5; the curve is cut at the limit by linear
+    interpolation. From `count_regions`, float64 [65536], summed over frames, and the pixels labelled 0, [65536]; NaN
+    without normal pixels or regions.
     """
     total, normal = float(regions.sum()), float(negative.sum())
     if not total or not normal:

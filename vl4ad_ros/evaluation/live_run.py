@@ -117,12 +117,7 @@ def run_live(
     rate: float = 1.0,
     extra: Mapping[str, str] | None = None,
 ) -> LiveRun:
-    """Play a bag through a live detector and record what it publishes.
-
-    Args:
-        out: Folder for the recording and the logs; `recording` in it must not exist.
-        rate: Speed, 1 = as recorded.
-    """
+    """Play a bag through a live detector and record what it publishes into a new `recording` in `out`."""
     live = LiveRun(out / "recording", out / "sent.jsonl")
     # The player's topic is the detector's own name for it: no remapping, whatever the bag calls it.
     image = "/camera/image_raw/compressed" if compressed else "/camera/image_raw"

@@ -34,9 +34,8 @@ def read_sent(path: Path) -> dict[int, int]:
 def read_recorded(path: Path) -> tuple[dict[str, dict[int, int]], dict[str, Any]]:
     """Read when the detector's outputs arrived, and what the detector published of itself, from the recorder's bag.
 
-    Returns:
-        Output (`uncertainty`, `anomaly_mask`) -> stamp -> arrival, nanoseconds since 1970 (the first one counts); and
-        what is known of the detector, with the keys of `DetectorPredictor.describe` and its `threshold`.
+    Output (`uncertainty`, `anomaly_mask`) -> stamp -> first arrival, nanoseconds since 1970; and what is known of the
+    detector, with the keys of `DetectorPredictor.describe` and its `threshold`.
     """
     arrived: dict[str, dict[int, int]] = {}
     about: dict[str, Any] = {}
@@ -82,10 +81,8 @@ def latencies(sent: Mapping[int, int], arrived: Mapping[str, Mapping[int, int]])
 def live_statistics(sent: Mapping[int, int], arrived: Mapping[str, Mapping[int, int]]) -> dict[str, Any]:
     """Return the figures of a live run.
 
-    Returns:
-        `sent`, `received` (uncertainty maps), `dropped` (images without a map), `stale` (maps older than 200 ms when
-        they came), `foreign` (maps of images that the log lacks), `rate_in_hz`, `rate_hz` (maps per second), and
-        `latency_ms` percentiles.
+    `sent`, `received` (uncertainty maps), `dropped` (images without a map), `stale` (maps older than 200 ms when they
+    came), `foreign` (maps of images that the log lacks), `rate_in_hz`, `rate_hz` (maps per second), `latency_ms`.
     """
     maps = arrived["uncertainty"]
     rows = latencies(sent, arrived)

@@ -100,15 +100,10 @@ class ObjectTrack:
 
 
 def components_on_drive(mask: NDArray[np.uint8], labels: NDArray[np.uint8] | None) -> dict[str, list[Item]]:
-    """Return what a drive's frame has to follow.
+    """Return what a drive's frame has to follow, from the mask [H, W] and labels uint8 [H, W], or None.
 
-    Args:
-        mask: uint8 [H, W], not 0 = anomaly.
-        labels: uint8 [H, W], 1 = anomaly, 0 = none, 255 = void; None where there are none.
-
-    Returns:
-        `drive_alarms`: `box`, `size` and `on_label` (whether it touches an object or void) of the mask's segments, the
-        largest first; and where there are labels `drive_objects`: `box`, `size` and `recall` of the objects.
+    `drive_alarms`: `box`, `size` and `on_label` (whether it touches an object or void) of the mask's segments, the
+    largest first; and where there are labels `drive_objects`: `box`, `size` and `recall` of the objects.
     """
     binary = (mask != 0).view(np.uint8)
     _, numbers, stats, _ = cv2.connectedComponentsWithStats(binary, connectivity=8)
@@ -129,14 +124,7 @@ def components_on_drive(mask: NDArray[np.uint8], labels: NDArray[np.uint8] | Non
 
 
 def follow_objects(records: Iterable[dict[str, Any]]) -> list[ObjectTrack]:
-    """Link the labelled components of the drives' frames to objects, by overlap of their boxes.
-
-    Args:
-        records: Per-frame records with stamps, in any order; those without stamps or labels are left out.
-
-    Returns:
-        The objects, drive by drive, in the order of their appearance.
-    """
+    """Link the labelled components of frames to objects, by overlap of their boxes, drive by drive as they appear."""
     return _follow([(record, record["drive_objects"]) for record in records if "drive_objects" in record])
 
 
@@ -161,13 +149,9 @@ def drive_lengths(records: Iterable[dict[str, Any]]) -> dict[str, float]:
 def drive_figures(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return what a driver asks: how many objects are found, how soon, and how many alarms are false.
 
-    Args:
-        records: Per-frame records with stamps; where some have labels, only those count.
-
-    Returns:
-        `lengths_s` (drive -> seconds), `objects`, `objects_found`, `delay_s` (median over all objects, those never
-        found counting as infinite), `false_alarms_per_minute` - these four None without labels -, `alarms_per_minute`
-        (those that touch nothing labelled) and `alarms`, their tracks.
+    `lengths_s` (drive -> seconds), `objects`, `objects_found`, `delay_s` (median over all objects, those never found
+    counting as infinite), `false_alarms_per_minute` - these four None without labels -, `alarms_per_minute` (those that
+    touch nothing labelled) and `alarms`, their tracks. Where some frames have labels, only those count.
     """
     labelled = [record for record in records if "drive_objects" in record]
     tracks = [track for track in follow_objects(labelled) if not track.is_glimpse]
@@ -228,14 +212,9 @@ def labels_by_height(labels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
 def region_recall(records: Sequence[dict[str, Any]], by_height: bool = False) -> dict[str, list[dict[str, Any]]]:
     """Group all labelled objects and average over each group.
 
-    Args:
-        records: Per-frame records; those without labels are left out.
-        by_height: Whether to group by height, too.
-
-    Returns:
-        `by_size`, `by_distance` and, where asked for, `by_height`: for each group its edges (`from`, `to`), number of
-        `objects`, mean `recall` (share of an object's pixels in the mask), mean `siou`, and `found` (share with an
-        adjusted IoU >= 0.25); None where a group is empty.
+    `by_size`, `by_distance` and, where asked for, `by_height`: for each group its edges (`from`, `to`), number of
+    `objects`, mean `recall` (share of an object's pixels in the mask), mean `siou`, and `found` (share with an adjusted
+    IoU >= 0.25); None where a group is empty.
     """
     rows = [
         (

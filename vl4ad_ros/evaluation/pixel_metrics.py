@@ -95,14 +95,9 @@ def _error(tp: Counts, fp: Counts, at95: int) -> float:
 
 
 def exact_result(scores: NDArray[Any], labels: NDArray[np.uint8]) -> PixelResult:
-    """Return the exact metrics of scores of any type and range: every distinct score is a threshold.
+    """Return the exact metrics of finite scores of any shape, type and range: every distinct score is a threshold.
 
-    Args:
-        scores: Any shape, finite numbers, higher = more anomalous.
-        labels: uint8, the same shape, 1 = anomaly, 0 = none, 255 = leave out.
-
-    Raises:
-        Vl4adError: If the shapes differ, a score is not a finite number, or a label is none of 0, 1, 255.
+    Labels are uint8, 1 = anomaly, 0 = none, 255 = leave out.
     """
     values, truth = _labelled(scores, labels)
     order = np.argsort(values)[::-1]
@@ -131,12 +126,7 @@ def score_levels(scores: NDArray[Any], levels: int = LEVELS) -> NDArray[np.int32
 
 
 def count_levels(scores: NDArray[Any], labels: NDArray[np.uint8]) -> Counts:
-    """Count pixels by level: int64 [2, LEVELS], those labelled 0 and those labelled 1.
-
-    Args:
-        scores: Any shape, in [0, 1], higher = more anomalous.
-        labels: As of `exact_result`.
-    """
+    """Count pixels with scores in [0, 1] by level: int64 [2, LEVELS], those labelled 0 and those labelled 1."""
     values, truth = _labelled(scores, labels)
     if values.size and not (values.min() >= 0 and values.max() <= 1):
         raise Vl4adError(f"Scores must lie in [0, 1] to be counted, found {values.min()} to {values.max()}.")

@@ -72,11 +72,7 @@ def summarise_run(
 ) -> EvaluationResult:
     """Turn what was measured on all frames into a result.
 
-    Args:
-        found: The measurements.
-        about: What was evaluated, with what, how and where: merged into the summary (see `about_run`).
-        is_drive: Whether the frames follow each other in time, so that objects can be followed.
-        live: Figures of a live run (see `live_statistics`).
+    `about` (`about_run`) is merged into the summary; objects are followed on a drive; `live` is of `live_statistics`.
     """
     records = [found.records[index] for index in sorted(found.records)]
     left_out = sum(fault.left_out for fault in found.faults.values())

@@ -20,12 +20,7 @@ class RoadOnlySource(FrameSource):
     """Another source's frames, with labels only inside the region of interest of each."""
 
     def __init__(self, source: FrameSource, folder: Path, values: frozenset[int] | None = None) -> None:
-        """Find the masks.
-
-        Args:
-            folder: Masks or label images, each with the name of its frame.
-            values: Values that are inside; None takes all but 0.
-        """
+        """Find the masks or label images with the frames' names; `values` are inside, None: all but 0."""
         super().__init__()
         self._source, self._folder, self._values = source, folder, values
         self.found, self.faults = source.found, source.faults

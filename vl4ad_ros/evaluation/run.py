@@ -75,13 +75,7 @@ def evaluate(
     ray_address: str | None = None,
     progress: Progress | None = None,
 ) -> Measurements:
-    """Evaluate a source.
-
-    Args:
-        jobs: Processes on this machine.
-        ray_address: Address of a Ray cluster (`local` starts one here); None uses none.
-        progress: Called with the number of frames done, as they are done.
-    """
+    """Evaluate a source in `jobs` processes here, or on a Ray cluster (`local` starts one)."""
     indices = settings.indices(len(source))
     if jobs == 1 and ray_address is None:
         merged = evaluate_part(source, predictor, settings, indices, progress)

@@ -26,8 +26,7 @@ EVENT_GAP_S = 1.0
 def alarm_level(uncertainty: NDArray[np.float32], min_segment: int) -> float:
     """Return the highest threshold at which a frame still has an alarm, to within 1/4096; 1 only with an alarm at 1.
 
-    An alarm is a connected component (8 neighbours) of at least `min_segment` pixels with uncertainty >= threshold;
-    the uncertainty is float32 [H, W] in [0, 1].
+    An alarm is a component (8 neighbours) of at least `min_segment` pixels with uncertainty [H, W] >= threshold.
     """
 
     def alarms(threshold: float) -> bool:
@@ -89,12 +88,8 @@ def choose_threshold(
 ) -> Choice:
     """Choose the lowest threshold that, on these drives, keeps the target (see `check_target`) from there upwards.
 
-    Args:
-        levels: For each drive, the alarm level of each frame.
-        stamps_s: For each drive, the frames' times in seconds, ascending.
-        per_frame: Largest share of frames with an alarm; or None.
-        per_km: Largest number of alarm events per kilometre; or None.
-        kilometres: Length of all drives together; needed for `per_km`.
+    For each drive the alarm level of each frame and its time in seconds, ascending. Targets: largest share of frames
+    with an alarm, or largest number of alarm events per kilometre of all drives together.
     """
     everything = np.concatenate(levels)
 

@@ -102,15 +102,7 @@ class BagReader(AbstractContextManager["BagReader"]):
         return max(self._reader.duration, 0) / 1e9
 
     def image_topic(self, name: str | None = None, labels: str | None = None) -> str:
-        """Return the name of a camera's topic: the given one, checked, or the only one there is.
-
-        Args:
-            name: The topic; None takes the only one that is not taken for labels.
-            labels: A topic that carries labels, whatever its name.
-
-        Raises:
-            Vl4adError: If it is missing or carries no images, or none is named and there are several (or none).
-        """
+        """Return a camera's topic: the given one, checked, or the only one with images that is not `labels`."""
         topics = self.topics()
         images = [topic for topic, kind in topics.items() if kind in IMAGE_TYPES]
         if name is not None:

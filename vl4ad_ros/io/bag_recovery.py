@@ -16,16 +16,10 @@ from vl4ad_ros.io.errors import Vl4adError
 
 
 def readable_bag(path: Path, folder: Path) -> tuple[Path, str | None]:
-    """Return a bag that can be opened: the given one, or a folder with what is left of it.
+    """Return a bag that can be opened, the given one or `folder`, and what was lost in a sentence (None: nothing).
 
     Of an MCAP file that was cut off, the images of all complete chunks are written again. Files of a split recording
     that are whole are linked.
-
-    Args:
-        folder: Where what is left is put.
-
-    Returns:
-        The bag, and a sentence on what was lost (None: nothing).
     """
     try:
         BagReader(path).close()

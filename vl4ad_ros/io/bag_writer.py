@@ -111,16 +111,10 @@ def write_pictures(
     jpeg: bool = False,
     progress: Callable[[], object] = lambda: None,
 ) -> tuple[int, int]:
-    """Write pictures as a camera's images, evenly spaced in time.
+    """Write pictures, RGB uint8 [H, W, 3], as a camera's images, evenly spaced; return how many, and how many labels.
 
-    Args:
-        pictures: Name and RGB image uint8 [H, W, 3].
-        rate: Pictures per second.
-        label_of: Returns a picture's label values int32 [H, W] by its name, or None where it has none.
-        jpeg: Whether to write CompressedImage (JPEG, quality 95) on `/camera/image_raw/compressed`.
-
-    Returns:
-        How many images and how many labels were written.
+    `label_of` a picture's name gives its label values int32 [H, W], or None. JPEG has quality 95, as CompressedImage on
+    `/camera/image_raw/compressed`.
     """
     if not 0 < rate <= 1000:
         raise Vl4adError(f"The rate must lie in (0, 1000] pictures per second, got {rate:g}.")

@@ -26,19 +26,11 @@ def draw_overlay(
     mask: NDArray[np.uint8] | None = None,
     caption: Sequence[str] = (),
 ) -> NDArray[np.uint8]:
-    """Draw an uncertainty map, and optionally a mask, over an image.
+    """Draw an uncertainty map [0, 1], and optionally a mask, over an RGB image uint8 [H, W, 3]: a new one.
 
     With a mask its pixels are filled and outlined, and the rest has a faint tint by its uncertainty: the eye goes to
-    the alarm. Without one the tint is strong: the map itself is what is looked at.
-
-    Args:
-        image: RGB, uint8 [H, W, 3].
-        uncertainty: float32 [h, w] in [0, 1]; resized to the image where it has another size.
-        mask: uint8 [h, w], not 0 = anomaly; resized likewise.
-        caption: Lines of text for the upper left corner (Latin letters).
-
-    Returns:
-        RGB, uint8 [H, W, 3], a new array.
+    the alarm. Without one the tint is strong: the map itself is looked at. Both are resized to the image. The `caption`
+    is lines of Latin letters.
     """
     height, width = image.shape[:2]
     # Squared beside alarms: what is half uncertain, the edge of every tree, shall not be looked at.
@@ -65,9 +57,7 @@ def draw_overlay(
 def draw_text(drawn: NDArray[np.uint8], text: str, origin: tuple[int, int], size: float = 0.5) -> None:
     """Write a line into an RGB image uint8 [H, W, 3], white on black: that reads on anything.
 
-    Args:
-        origin: Column and row of the lower left corner of its first letter; moved into the image where it is not.
-        size: Of the letters, at a height of the image of 540 pixels; they grow with it.
+    `origin` is the lower left corner, moved into the image; the size is of letters at a height of 540 pixels.
     """
     scale = _scale(drawn)
     font, thickness = cv2.FONT_HERSHEY_SIMPLEX, max(1, round(scale))
@@ -81,8 +71,7 @@ def draw_text(drawn: NDArray[np.uint8], text: str, origin: tuple[int, int], size
 def draw_legend(drawn: NDArray[np.uint8], threshold: float | None = None) -> None:
     """Draw the tint of uncertainties 0 to 1 as a bar into the lower left corner of an RGB image uint8 [H, W, 3].
 
-    Args:
-        threshold: Uncertainty from which on a pixel is in the mask: a line, and the mask's fill. None draws none.
+    From the `threshold` on, marked by a line, a pixel is in the mask.
     """
     scale = _scale(drawn)
     width, height, left = round(160 * scale), max(4, round(10 * scale)), round(18 * scale)

@@ -23,12 +23,9 @@ MAX_SAFETENSORS_HEADER = 16 << 20  # bytes; a network of 1,000 tensors has 0.1 M
 
 @contextlib.contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Give a path beside a file to write to, which takes the file's name when the block ends without an error.
+    """Give an empty file `*.part` in the same folder, which takes the file's name when the block ends without an error.
 
     A block that fails or is killed leaves the old file as it was. The folder is made, and tried, before the block runs.
-
-    Yields:
-        An empty file of this process's own, in the same folder; its name ends in `.part`.
     """
     path = Path(path)
     part = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.part")
@@ -93,12 +90,7 @@ def check_regular(path: str | Path) -> None:
 
 
 def check_safetensors(path: str | Path) -> None:
-    """Check a safetensors file before its library parses the header.
-
-    Raises:
-        Vl4adError: If it is no regular file, or its header is larger than that of any network.
-        OSError: If it cannot be read.
-    """
+    """Refuse what is no regular file, or has a header that is too large, before the library parses it (or OSError)."""
     check_regular(path)
     with Path(path).open("rb") as stream:
         size = int.from_bytes(stream.read(8), "little")

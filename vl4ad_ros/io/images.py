@@ -76,22 +76,11 @@ ENCODINGS: tuple[str, ...] = (*_PACKED, *_SEMI_PLANAR, _NV24)
 
 
 def decode(encoding: str, height: int, width: int, step: int, big_endian: bool, data: Data) -> U8:
-    """Turn the fields of a sensor_msgs/Image into an RGB array.
+    """Turn the fields of a sensor_msgs/Image into RGB uint8 [height, width, 3]; unpadded rgb8 is a view of `data`.
 
-    16-bit channels keep their upper 8 bits. Bayer patterns are interpolated bilinearly. A float image is not a
-    camera's and is refused.
-
-    Args:
-        encoding: One of `ENCODINGS`.
-        step: Bytes per row; more than the pixels take is padding.
-        big_endian: Byte order of 16-bit channels.
-        data: step * height bytes (nv12, nv21: 3/2 times as many, nv24: 3 times).
-
-    Returns:
-        RGB, uint8 [height, width, 3]; without padding, rgb8 is a view of `data`.
-
-    Raises:
-        BadImageError: If the fields contradict each other, the size is absurd or the encoding unknown.
+    16-bit channels keep their upper 8 bits. Bayer patterns are interpolated bilinearly. A float image is not a camera's
+    and is refused. `step` bytes per row may hold padding; `data` has step * height bytes (nv12, nv21: 3/2 times as
+    many, nv24: 3 times). What contradicts itself is a `BadImageError`.
     """
     if height == 0 or width == 0 or len(data) == 0:
         raise BadImageError("empty", f"The image is empty ({width}x{height}, {len(data)} bytes).")
@@ -192,17 +181,9 @@ def _nv24(height: int, width: int, step: int, data: Data) -> U8:
 
 
 def decode_compressed(image_format: str, data: Data) -> U8:
-    """Turn the fields of a sensor_msgs/CompressedImage (JPEG or PNG) into an RGB array.
+    """Turn a sensor_msgs/CompressedImage (JPEG or PNG) into RGB uint8 [height, width, 3], or raise `BadImageError`.
 
-    Args:
-        image_format: As image_transport writes it, e.g. `jpeg` or `bgr8; jpeg compressed bgr8`.
-        data: The file's bytes.
-
-    Returns:
-        RGB, uint8 [height, width, 3].
-
-    Raises:
-        BadImageError: If the bytes are no JPEG or PNG, or one of an absurd size.
+    `image_format` is as image_transport writes it, e.g. `jpeg` or `bgr8; jpeg compressed bgr8`.
     """
     bgr = np.asarray(_decode_picture(image_format, data, cv2.IMREAD_COLOR), dtype=np.uint8)
     if "compressed rgb" in image_format:  # image_transport stored RGB as it was: the decoder's "BGR" is RGB already.
@@ -230,11 +211,7 @@ def _decode_picture(image_format: str, data: Data, flags: int) -> NDArray[Any]:
 
 
 def message_to_rgb(message: Any, data: Data | None = None) -> U8:
-    """Return a sensor_msgs/Image or CompressedImage as RGB, uint8 [H, W, 3] (see `decode`, `decode_compressed`).
-
-    Args:
-        data: Its bytes, where they are not in the message.
-    """
+    """Return an Image or CompressedImage, or its `data`, as RGB uint8 [H, W, 3] (`decode`, `decode_compressed`)."""
     m, data = message, message.data if data is None else data
     if hasattr(message, "format"):
         return decode_compressed(m.format, data)

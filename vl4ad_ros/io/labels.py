@@ -58,8 +58,7 @@ class LabelMapping:
     def apply(self, values: NDArray[np.int32]) -> NDArray[np.uint8]:
         """Return labels uint8 [H, W]: 1 = anomaly, 0 = none, 255 = void (also for values named nowhere).
 
-        Raises:
-            Vl4adError: If the file has colours and the anomalies are neither named as colours nor white nor in it.
+        A file with colours is refused where the anomalies are neither named as colours nor white nor in it.
         """
         present = np.unique(values)
         if present[-1] >= COLOUR and not any(v >= COLOUR or v == VOID or v in present for v in self.anomaly):

@@ -24,12 +24,9 @@ INPUTS = (*PICTURES, *VIDEOS)
 
 
 def read_picture(path: Path, as_stored: bool = False) -> NDArray[np.uint8]:
-    """Read a picture by its content, whatever its name says, as RGB uint8 [H, W, 3].
+    """Read a picture by its content as RGB uint8 [H, W, 3]; 16 bits are scaled to 8, transparency is dropped.
 
-    16 bits are scaled to 8, transparency is dropped.
-
-    Args:
-        as_stored: Whether to leave the EXIF orientation alone: labels are drawn on the pixels as they are stored.
+    `as_stored` leaves the EXIF orientation alone: labels are drawn on the pixels as they are stored.
     """
     data = read_bytes(path)
     try:
@@ -113,12 +110,9 @@ class Input:
 
 
 def find_inputs(paths: Sequence[Path]) -> list[Input]:
-    """Expand files and folders to a list of pictures and videos.
+    """Expand files and folders (without folders inside) to a list of pictures and videos.
 
     A video that cannot be opened counts as one picture, which then cannot be read: the others are not held up.
-
-    Args:
-        paths: Pictures, videos, and folders, whose pictures and videos count (not those of folders inside).
     """
     files: list[Path] = []
     for path in paths:

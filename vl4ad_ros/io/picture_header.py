@@ -16,11 +16,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM", "GIF")
 
 
 def picture_size(data: bytes, formats: tuple[str, ...] = FORMATS) -> tuple[int, int]:
-    """Return a picture's height and width without decoding it.
-
-    Args:
-        formats: Which formats are accepted, by Pillow's names; told by the content.
-    """
+    """Return the height and width of a picture of some formats (Pillow's names) without decoding it."""
     try:
         with PIL.Image.open(io.BytesIO(data), formats=formats) as header:
             (width, height), kind = header.size, header.format

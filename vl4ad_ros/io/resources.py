@@ -12,11 +12,7 @@ PACKAGE = "vl4ad_ros"
 
 
 def _installed(folder: str, pattern: str) -> list[Path]:
-    """Return the files of a folder of the installation, the nearest root first.
-
-    The source tree (editable installs), then `share/vl4ad_ros` of each ROS 2 prefix (colcon), then that of the Python
-    prefix (pip).
-    """
+    """Files of a folder of the installation: the source tree's, then of ROS 2 (colcon) and Python prefixes (pip)."""
     source_tree = Path(__file__).resolve().parents[2]
     roots = [source_tree] if (source_tree / "package.xml").is_file() else []
     prefixes = [*filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)), sys.prefix]
@@ -34,12 +30,7 @@ def prompt_yamls() -> dict[str, Path]:
 
 
 def yaml_file(folder: str, kind: str, name_or_path: str | Path) -> Path:
-    """Return a YAML file, given as a path or as the name of a shipped one.
-
-    Args:
-        folder: Where the shipped ones lie, below the installation.
-        kind: Kind of file, for the error.
-    """
+    """Return a YAML file of a `kind`, given as a path or as the name of a shipped one in `folder`."""
     path, shipped = Path(name_or_path), _yaml_files(folder)
     if path.is_file():
         return path

@@ -1,7 +1,4 @@
-"""The frozen image tower, giving features at strides 4, 8, 16 and 32.
-
-A ConvNeXt of open_clip (or plain timm), or a small EfficientNet-Lite0 for experiments on a CPU.
-"""
+"""The frozen image tower: a ConvNeXt of open_clip (or plain timm), or a small EfficientNet-Lite0 for a CPU."""
 
 from __future__ import annotations
 
@@ -24,10 +21,10 @@ Features = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class FrozenBackbone(nn.Module):
-    """An image tower that is always in evaluation mode, has no gradients and is never trained.
+    """An image tower that is never trained, always in evaluation mode.
 
-    Called with normalised RGB, float [B, 3, H, W], H and W multiples of 32, it returns the features at strides 4, 8, 16
-    and 32, [B, channels[i], H / stride, W / stride].
+    Normalised RGB, float [B, 3, H, W], H and W multiples of 32 -> features [B, channels[i], H / s, W / s], s = 4, 8,
+    16, 32.
     """
 
     channels: tuple[int, ...]  # channels of the four features
@@ -60,11 +57,9 @@ class ClipBackbone(FrozenBackbone):
     logit_scale: Tensor  # CLIP's own logit scale (logarithm), used by the out-of-vocabulary branch only
 
     def __init__(self, name: str, embedding_dim: int) -> None:
-        """Build the tower with random weights, without the text tower and without any download.
+        """Build the tower `open_clip:MODEL` or `timm:MODEL` with random weights, without a download.
 
-        Args:
-            name: `open_clip:MODEL` or `timm:MODEL`.
-            embedding_dim: Width of CLIP's joint space, for `timm:` towers (open_clip's configuration states its own).
+        `embedding_dim` is the width of CLIP's joint space for `timm:` (open_clip's configuration states its own).
         """
         super().__init__()
         # open_clip's image tower; its state dict has the names below `visual.` of an open_clip checkpoint.

@@ -32,14 +32,9 @@ def write_bundle(
 ) -> ModelBundle:
     """Export a network, compare the graph with it, and write the bundle; an old one there stays until all is well.
 
-    The card gets the error that was measured (`scores.onnx_check`) and the hashes.
-
-    Args:
-        network: In eval mode, float32, with the graph contract (`export_onnx`).
-        folder: The bundle's folder; made where it is missing. Prompt sets of other names in it stay.
-        prompt_sets: Compiled for the card's text encoder; the default one must be among them.
-        images: Batches uint8 [B, H, W, 3] at network size to compare on; by default noise of different grain.
-        tolerance: Largest difference of a published map that is accepted.
+    The network is in eval mode, float32, with the graph contract (`export_onnx`). Prompt sets of other names in the
+    folder stay; the card's default one must be among `prompt_sets`. It is compared on `images`, batches uint8 [B, H, W,
+    3] at network size, by default noise, to a `tolerance` of the published map; the card gets the error and the hashes.
     """
     folder = Path(folder)
     card = card.model_copy(update={"scorings": list(SCORINGS)})
@@ -87,14 +82,9 @@ def export_network(
     with_network: bool = False,
     resize: Literal["classes", "masks", "score"] = "classes",
 ) -> ModelBundle:
-    """Export a network that `vl4ad import-fcclip` or `vl4ad train` wrote, at a fixed image size.
+    """Export a network of `vl4ad import-fcclip` or `vl4ad train` at a fixed size; the folder names the bundle.
 
-    Args:
-        folder: The network's folder (`network.json`, `network.safetensors`).
-        output: The bundle's folder, whose name is the bundle's.
-        prompt_sets: Compiled sets (`.safetensors`); the first is the default.
-        limits: Sizes of the prompt inputs; by default large enough for 256 concepts in 64 columns.
-        resize: What the graph resizes to the input's size (`NetworkConfig.resize`).
+    Of the compiled `prompt_sets` the first is the default; `limits` are by default 256 concepts in 64 columns.
     """
     if height % 32 or width % 32 or min(height, width) < 32:
         raise Vl4adError(f"The image size must be multiples of 32, got {height}x{width}.")

@@ -41,10 +41,7 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, 
 
 
 def save_network(network: VL4ADNetwork, folder: str | Path) -> tuple[Path, Path]:
-    """Write a network's sizes and weights into a folder, made if needed; return the two files.
-
-    The sizes are written last: a folder with a `network.json` is complete.
-    """
+    """Write a network's weights and, last, its sizes into a folder: with a `network.json` it is complete."""
     path = Path(folder)
     save_tensors(network.state_dict(), path / WEIGHTS)
     write_text(path / CONFIG, network.config.model_dump_json(indent=1) + "\n")
@@ -82,10 +79,7 @@ def load_network(folder: str | Path) -> VL4ADNetwork:
 
 
 def save_bundled_network(network: nn.Module, folder: Path) -> list[str]:
-    """Write a `VL4ADNetwork` or a `SmallDetector` into a bundle's folder.
-
-    Returns the files written, relative to the folder; they belong under the card's hashes.
-    """
+    """Write a network into a bundle's folder; return the files, relative to it, that belong under the card's hashes."""
     if isinstance(network, VL4ADNetwork):
         return [f"{BUNDLED}/{path.name}" for path in save_network(network, folder / BUNDLED)]
     if isinstance(network, SmallDetector):

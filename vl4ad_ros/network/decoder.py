@@ -83,10 +83,7 @@ class PixelDecoder(Mask2FormerPixelDecoder):
                 initialise(module)
 
     def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Decode features at strides 4..32.
-
-        Returns mask features [B, mask_dim, h, w] at stride 4, and three maps [B, conv_dim, ., .] at strides 32, 16, 8.
-        """
+        """Features at strides 4..32 -> mask features [B, mask_dim, h, w] at 4, and [B, conv_dim, ., .] at 32, 16, 8."""
         output = super().forward(list(features), output_attentions=False, output_hidden_states=False)
         return output.mask_features, tuple(output.multi_scale_features)
 
@@ -103,9 +100,7 @@ class _AttentionMasks(Mask2FormerMaskPredictor):
     ) -> tuple[Tensor, Tensor]:
         """Return mask logits [B, N, h, w] of the attention's size, and where attention is blocked [B, N, h w].
 
-        Args:
-            outputs: Queries [N, B, hidden_dim].
-            pixel_embeddings: F, [B, mask_dim, ., .] at stride 4.
+        From queries [N, B, hidden_dim] and mask features F, [B, mask_dim, ., .] at stride 4.
         """
         small = F.interpolate(pixel_embeddings, attention_mask_target_size, mode="bilinear", align_corners=False)
         masks: tuple[Tensor, Tensor] = super().forward(outputs, small, attention_mask_target_size)
@@ -149,13 +144,8 @@ class QueryDecoder(Mask2FormerTransformerModule):
     ) -> list[DecoderState]:
         """Turn the learned queries into masks.
 
-        Args:
-            multi_scale: Three maps at strides 32, 16, 8.
-            mask_features: [B, mask_dim, h, w] at stride 4.
-            auxiliary: Whether to return every step's state (for the losses after every layer) or the last one only.
-
-        Returns:
-            The states, the last one last; decoder_layers + 1 of them with `auxiliary`.
+        From maps at strides 32, 16, 8 and mask features [B, mask_dim, h, w] at stride 4. With `auxiliary` the states of
+        all decoder_layers + 1 steps (for the losses after every layer), else the last one.
         """
         steps = super().forward(list(multi_scale), mask_features).intermediate_hidden_states
         queries = [step.transpose(0, 1) for step in (steps if auxiliary else steps[-1:])]

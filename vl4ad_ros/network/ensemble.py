@@ -57,9 +57,8 @@ class VocabularyEnsemble(nn.Module):
         """Return the class weights of Eq. 2, [B, N, C]; 0 in columns that take no part.
 
         Where the max-logit score is selected, they are the two classifiers' logits, averaged with the same exponents.
-
-        Args:
-            dense: CLIP's dense feature [B, channels, h, w] at stride 32.
+        `dense` is CLIP's feature [B, channels, h, w] at stride 32; the prompt inputs are those of
+        `vl4ad_ros.network.score_graph`.
         """
         masks = F.interpolate(prediction.mask_logits, size=dense.shape[-2:], mode="bilinear", align_corners=False)
         pooled = F.normalize(backbone.embed_pooled(mask_pool(dense, masks)), dim=-1)

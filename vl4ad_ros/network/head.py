@@ -26,15 +26,7 @@ class Prediction(NamedTuple):
 
 
 def mask_pool(features: Tensor, mask_logits: Tensor) -> Tensor:
-    """Average features over each query's mask (logit > 0).
-
-    Args:
-        features: [B, C, h, w].
-        mask_logits: [B, N, h, w]; no gradient flows into them.
-
-    Returns:
-        [B, N, C]; 0 for an empty mask.
-    """
+    """Average features [B, C, h, w] over each query's mask (logit > 0; no gradient): [B, N, C], 0 for an empty mask."""
     inside = (mask_logits.detach() > 0).to(features.dtype).flatten(2)
     # Sum and count are scaled by 1 / sqrt(h w), which keeps both inside the range of float16 for any mask.
     scale = 1.0 / math.sqrt(inside.shape[-1])
@@ -75,15 +67,7 @@ class SegmentationHead(nn.Module):
             self.classifier = nn.Linear(config.embedding_dim, len(config.classes) + 1)
 
     def forward(self, features: tuple[Tensor, ...], auxiliary: bool = False) -> list[Prediction]:
-        """Predict from features at strides 4..32.
-
-        Args:
-            features: Four maps [B, feature_channels[i], ., .].
-            auxiliary: Whether to predict after every decoder layer (training) or after the last one only.
-
-        Returns:
-            The predictions, the last layer's last.
-        """
+        """Predict from features [B, feature_channels[i], ., .] at strides 4..32; `auxiliary`: after each layer."""
         mask_features, multi_scale = self.pixel_decoder(features)
         states = self.query_decoder(multi_scale, mask_features, auxiliary)
         return [self._predict(mask_features, state) for state in states]
@@ -106,9 +90,7 @@ class SegmentationHead(nn.Module):
     def class_logits(self, prediction: Prediction, text_embeddings: Tensor, class_concepts: Tensor) -> Tensor:
         """Return the logits [B, N, C + 1] that the softmax of Eq. 1 gets in training, void last.
 
-        Args:
-            text_embeddings: [P, D], unit rows.
-            class_concepts: int [C, L], rows of `text_embeddings` per class (`vl4ad_ros.runtime.prompt_tensors`).
+        Text embeddings are [P, D], unit rows; `class_concepts` int [C, L], rows of them per class.
         """
         cosines = torch.matmul(prediction.embeddings, text_embeddings.transpose(0, 1))
         columns = column_cosines(cosines, class_concepts)

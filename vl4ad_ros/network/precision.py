@@ -1,8 +1,8 @@
 """Mixed precision: a float32 graph becomes one whose heavy operators work in float16 (docs/tensorrt.md).
 
-The converter is ONNX Runtime's own. What it must leave alone is decided here: softmax and logarithms, norms and the
-sums they are made of, the score, and everything that computes where deformable attention samples. TensorRT's strongly
-typed networks take precision from the graph alone, so this is also how an engine gets to float16.
+The converter is ONNX Runtime's. What it must leave alone is decided here: softmax and logarithms, norms and their sums,
+the score, and what computes where deformable attention samples. TensorRT's strongly typed networks take precision from
+the graph alone, so this is also how an engine gets to float16.
 """
 
 from __future__ import annotations
@@ -37,11 +37,7 @@ _HEAVY = ("MatMul", "Gemm", "Conv", "ConvTranspose")
 
 
 def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the mixed-precision form of a float32 graph; inputs and output keep their types.
-
-    Args:
-        model: The graph, below 2 GB. It is not changed.
-    """
+    """Return the mixed-precision form of a float32 graph below 2 GB; inputs and output keep their types."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     for index, node in enumerate(copy.graph.node):
@@ -110,15 +106,10 @@ def float16_share(model: onnx.ModelProto) -> float:
 def write_float16_bundle(
     source: ModelBundle, folder: str | Path, name: str | None = None, tolerance: float = TOLERANCES["float16"]
 ) -> ModelBundle:
-    """Write the mixed-precision form of a bundle, compared with the float32 one in ONNX Runtime on the CPU.
+    """Write the mixed-precision form of a bundle into a new folder; its name is by default the source's with `-fp16`.
 
-    Args:
-        folder: Folder of the new one; must not exist or be empty.
-        name: The new bundle's name; by default the source's with `-fp16`.
-        tolerance: Largest difference of a published map that is accepted.
-
-    Returns:
-        The new bundle. Its card carries the measured error (`scores.float16_check`).
+    It is compared with the float32 one in ONNX Runtime on the CPU, to a `tolerance` of the published map; the card
+    carries the error (`scores.float16_check`).
     """
     folder = Path(folder)
     card = source.card

@@ -1,9 +1,8 @@
 """The random-word network inside a VL4AD graph: exportable, its weights are graph inputs like a prompt set.
 
-A network takes the two inputs behind the usual ones as optional arguments `random_word_rows` and `random_word_head`. It
-computes v . row for the rows exactly as it computes the cosines with the text: both are linear in the text, so this is
-also exact where v itself is never formed (a low-rank projection of the text). `probability` (of a
-mask model, `mean_probability`) and `blend` do the rest.
+A network computes v . row for `random_word_rows` as it computes the cosines with the text: both are linear in the text,
+so this is also exact where v itself is never formed (a low-rank projection). `probability` (of a mask model,
+`mean_probability`) and `blend` do the rest.
 """
 
 from __future__ import annotations
@@ -15,17 +14,10 @@ from vl4ad_ros.runtime.scores import METHODS, SCORINGS
 
 
 def probability(dots: Tensor, head: Tensor) -> Tensor:
-    """p(anomalous) from dot products with the network's rows.
+    """p(anomalous) in [0, 1] from v . row [..., GRAPH_HIDDEN + 1] and the network's head [3, GRAPH_HIDDEN + 1].
 
-    With x = normalise(v + shift), W1^T x = (W1^T v + W1^T shift) / |v + shift| and
-    |v + shift|^2 = 1 + 2 v . shift + |shift|^2.
-
-    Args:
-        dots: [..., GRAPH_HIDDEN + 1], v . row.
-        head: [3, GRAPH_HIDDEN + 1].
-
-    Returns:
-        [...], in [0, 1].
+    With x = normalise(v + shift), W1^T x = (W1^T v + W1^T shift) / |v + shift|, where |v + shift|^2 = 1 + 2 v . shift +
+    |shift|^2.
     """
     hidden = dots.shape[-1] - 1
     squared = 1 + 2 * dots[..., hidden:] + head[0, hidden]
@@ -35,15 +27,9 @@ def probability(dots: Tensor, head: Tensor) -> Tensor:
 
 
 def blend(raw: Tensor, p: Tensor, settings: Tensor) -> Tensor:
-    """Mix the two methods on the published range [0, 1], and return the raw score that publishes as the mix.
+    """Mix VL4AD's u and p(anomalous), [B, h, w], as published; return the raw score that publishes as the mix.
 
-    Args:
-        raw: VL4AD's u, [B, h, w].
-        p: p(anomalous), [B, h, w].
-        settings: [9]; the last two are the methods' weights. With a random-word weight of 0, `raw` passes untouched.
-
-    Returns:
-        [B, h, w]. For random_word alone, p - 1 (or what `to_uncertainty` maps to p for the scoring in force).
+    The last two of `settings` [9] are the methods' weights; with a random-word weight of 0, `raw` passes untouched.
     """
     # `to_uncertainty` publishes clip(offset + raw * scale).
     to_logits = settings[1 + SCORINGS.index("max_logit")]
@@ -56,15 +42,9 @@ def blend(raw: Tensor, p: Tensor, settings: Tensor) -> Tensor:
 
 
 def mean_probability(mask_logits: Tensor, dots: Tensor, head: Tensor) -> Tensor:
-    """p(anomalous) of a mask model's pixels: the mean of the queries' p, weighted by their masks; to be blended.
+    """p(anomalous) [B, h, w] of a mask model: the mean of the queries' p, weighted by their masks [B, N, h, w].
 
-    Args:
-        mask_logits: [B, N, h, w].
-        dots: [B, N, GRAPH_HIDDEN + 1], v_i . row for each of `random_word_rows`.
-        head: [3, GRAPH_HIDDEN + 1].
-
-    Returns:
-        [B, h, w], in [0, 1].
+    `dots` [B, N, GRAPH_HIDDEN + 1] are v_i . row, the head is [3, GRAPH_HIDDEN + 1].
     """
     masks = mask_logits.sigmoid()
     total = torch.einsum("bn,bnhw->bhw", probability(dots, head), masks)

@@ -35,14 +35,9 @@ def column_cosines(cosines: Tensor, class_concepts: Tensor) -> Tensor:
 def class_weights(
     cosines: Tensor, class_concepts: Tensor, class_mask: Tensor, settings: Tensor, void: Tensor | None = None
 ) -> Tensor:
-    """Eq. 1 per query or pixel: posteriors, or the logits where the max-logit score is selected.
+    """Eq. 1 per query or pixel: posteriors [..., C], or the logits where max-logit is selected; 0 where out of use.
 
-    Args:
-        cosines: [..., P].
-        void: [...], cosine to a learned void embedding, or None.
-
-    Returns:
-        [..., C]; 0 in columns that take no part.
+    From cosines [..., P] and, or None, the cosine [...] to a learned void embedding.
     """
     takes_part = class_mask[0]
     logits = column_cosines(cosines, class_concepts) * settings[0]
@@ -103,14 +98,9 @@ def score_of_masks(mask_logits: Tensor, weights: Tensor, class_mask: Tensor, set
 
 
 def class_support(mask_logits: Tensor, weights: Tensor, class_mask: Tensor) -> Tensor:
-    """S_k = sum_i c_i[k] s_i, with s = sigmoid(x).
+    """S_k = sum_i c_i[k] s_i, s = sigmoid(x), of logits x [B, N, h, w] and weights c [B, N, C]: [B, C, h, w].
 
-    Args:
-        mask_logits: x, [B, N, h, w].
-        weights: c, [B, N, C], as `class_weights` gives them.
-
-    Returns:
-        [B, C, h, w]; columns outside the first K are 0 or far below all others.
+    Columns outside the first K are 0 or far below all others.
     """
     columns = _id_only(weights, class_mask).transpose(1, 2)
     strips = []

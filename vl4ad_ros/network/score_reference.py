@@ -15,30 +15,18 @@ Array = NDArray[np.floating]
 
 
 def column_cosines(cosines: Array, concept_column: NDArray[np.integer], num_columns: int) -> Array:
-    """Max-logit prompt ensembling: the largest cosine of each column's concepts.
+    """Max-logit prompt ensembling: the largest cosine of each column's concepts, [N, P] -> [N, C].
 
-    Args:
-        cosines: [N, P], cos(v_i, t_j).
-        concept_column: [P], column of each concept; every column has at least one.
-        num_columns: C.
-
-    Returns:
-        [N, C].
+    `concept_column` [P] has the column of each concept; every column has at least one.
     """
     columns = [cosines[:, concept_column == column].max(axis=1) for column in range(num_columns)]
     return np.stack(columns, axis=1)
 
 
 def class_posterior(cosines: Array, temperature: float, void: Array | None = None) -> Array:
-    """Eq. 1: softmax of cosine over temperature.
+    """Eq. 1: softmax of the cosines [N, C] over temperature.
 
-    Args:
-        cosines: [N, C], one per column.
-        temperature: T > 0.
-        void: [N], cosine to a learned void embedding: one more column of the softmax, left out of the result.
-
-    Returns:
-        [N, C], rows sum to 1 (to less with a void column).
+    `void`, [N], cosines to a learned void embedding, is one more column of the softmax, left out of the result.
     """
     logits = cosines if void is None else np.concatenate([cosines, void[:, None]], axis=1)
     logits = logits / temperature
@@ -56,28 +44,20 @@ def anomaly_score(
     void: Array | None = None,
     dense: bool = False,
 ) -> Array:
-    """Return the raw score u, higher = more anomalous.
+    """Return the raw score u [H, W], higher = more anomalous, of masks s [N, H, W] in [0, 1] and column cosines [N, C].
 
-    With S_k = sum_i s_i c_i[k], z = cos / T, and p_k = S_k / m + r / K, m = max(1, sum_{k<=K} S_k),
-    r = max(0, 1 - sum_{k<=K} S_k), which spreads what no class claims over the K classes:
+    With S_k = sum_i s_i c_i[k], z = cos / T, and p_k = S_k / m + r / K, m = max(1, sum_{k<=K} S_k), r = max(0, 1 -
+    sum_{k<=K} S_k), which spreads what no class claims over the K = `num_id` classes:
+
       vl4ad (Eq. 2): -max_{k<=K} S_k.
       msp: -max_{k<=K} p_k (maximum softmax probability, arXiv 1610.02136).
       max_logit: -max_{k<=K} sum_i s_i z_i[k].
       entropy: entropy of p over log K (0 for K = 1).
-      rba: -sum_{k<=K} tanh(S_k) (RbA, arXiv 2211.14293); of a dense model -sum_{k<=K} S_k.
+      rba: -sum_{k<=K} tanh(S_k) (RbA, arXiv 2211.14293).
       known_mass: -sum_{k<=K} S_k.
 
-    Args:
-        masks: s, [N, H, W] in [0, 1].
-        cosines: [N, C], one per column (`column_cosines`).
-        num_id: K.
-        temperature: T.
-        scoring: One of `SCORINGS`.
-        void: [N], cosine to the void embedding, or None.
-        dense: Whether it is a dense model, s one-hot; its S_k sum to at most 1, where tanh would order by peakedness.
-
-    Returns:
-        [H, W].
+    Of a `dense` model, s one-hot, S_k sum to at most 1, where tanh would order by peakedness: there rba is known_mass.
+    `void` is the cosine to the void embedding [N], or None.
     """
     check_scoring(scoring)
     posterior = class_posterior(cosines, temperature, void)

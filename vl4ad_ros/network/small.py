@@ -1,12 +1,8 @@
 """The small dense network: one embedding in the text space per pixel, for two CPU cores.
 
-An EfficientNet-Lite0 encoder feeds a context module and a light top-down decoder. The last map e has few channels
-(``embed_dim``); the visual embedding is v = W e in the text space. Because only cos(v, t) is ever needed, W is applied
-to the text instead:
-
-    v . t = e . (W^T t),    |v|^2 = e^T (W^T W) e
-
-so no map with as many channels as the text space has is ever made; this is exact.
+An EfficientNet-Lite0 encoder feeds a context module and a light top-down decoder. The last map e has few channels; the
+visual embedding is v = W e in the text space. Only cos(v, t) is ever needed, so W is applied to the text, which is
+exact, and no map with as many channels as the text space is made: v . t = e . (W^T t), |v|^2 = e^T (W^T W) e.
 """
 
 from __future__ import annotations
@@ -64,13 +60,7 @@ class PyramidContext(nn.Module):
 
 
 class SmallNetwork(nn.Module):
-    """Image -> dense embeddings.
-
-    Args:
-        text_dim: width of the text space (384 for MiniLM).
-        embed_dim: channels of the map e; the rank of the visual embeddings.
-        width: channels inside the decoder.
-    """
+    """Image -> dense embeddings e with `embed_dim` channels, the rank in a text space of width `text_dim`."""
 
     stride = 8
 
@@ -109,11 +99,7 @@ class SmallNetwork(nn.Module):
 
 
 class SmallDetector(nn.Module):
-    """A trained network with its learned void vector, ready for the export.
-
-    Args:
-        void: [D], the learned void vector; any length.
-    """
+    """A trained network with its learned void vector [D], of any length, ready for the export."""
 
     void: Tensor
 

@@ -25,11 +25,9 @@ class TorchEngine:
         compiled: bool = False,
         network: torch.nn.Module | None = None,
     ) -> None:
-        """Load the network.
+        """Load a network, by default the bundle's own (`vl4ad export onnx --with-network`).
 
-        Args:
-            bundle: The model bundle; it carries the network (`vl4ad export onnx --with-network`).
-            compiled: Whether to run it through torch.compile; the first frame of a shape then takes long.
+        Through torch.compile (`compiled`) the first frame of a shape takes long.
         """
         cuda = device.startswith("cuda")
         if cuda and not torch.cuda.is_available():

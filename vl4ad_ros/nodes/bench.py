@@ -123,11 +123,7 @@ class BenchClient:
             self._spin(0.5)
 
     def send(self, frames: int, rate: float) -> int:
-        """Send frames; return how many of them got no result.
-
-        Args:
-            rate: Hz; 0 sends the next frame when both maps of the last one are here.
-        """
+        """Send frames at a rate in Hz, or 0: as both maps come; return how many of them got no result."""
         before = min(self._arrived.values())
         for index in range(frames):
             stamp: Any = self._node.get_clock().now().to_msg()

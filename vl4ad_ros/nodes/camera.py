@@ -154,12 +154,9 @@ class Camera:
         serialized: Mapping[str, bytes],
         state: FrameState,
     ) -> None:
-        """Publish the outputs of a frame that somebody listens to, with the frame's own header.
+        """Publish the outputs of a frame that somebody listened to when it was begun, with the frame's own header.
 
-        Args:
-            image_size: Rows and columns of the image.
-            wanted: Who listened when the frame was begun.
-            serialized: The maps of `result` that are wanted, as messages: `uncertainty`, `mask`.
+        `serialized` has the maps that are wanted, as messages: `uncertainty`, `mask`.
         """
         size, regions = result.uncertainty.shape, result.regions
         if regions is not None:

@@ -30,8 +30,7 @@ _address_of_bytes = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object)(("PyByt
 def read_image(raw: bytes) -> tuple[Image, memoryview]:
     """Return a serialized image message without its pixels, and a view of its pixels.
 
-    Raises:
-        ValueError, struct.error or an error of rclpy: If the bytes are no image message.
+    Other bytes raise ValueError, struct.error or an error of rclpy.
     """
     if raw[:2] not in _PLAIN_CDR:
         message: Any = deserialize_message(raw, Image)
@@ -72,10 +71,7 @@ class OutgoingMaps:
         self.serialized: dict[str, bytes] = {}  # name of the map -> what `map_image` would give, serialized
 
     def room(self, name: str, shape: tuple[int, int], dtype: type[np.generic]) -> NDArray[Any]:
-        """Return the place of a map's pixels [H, W] (float32 or uint8), to be filled before the map is published.
-
-        The place keeps the message alive.
-        """
+        """Return the place of a map's pixels [H, W], to be filled before it is published; it keeps the message."""
         message = _without_pixels(self._header, shape, np.dtype(dtype))
         head, size = serialize_message(message), message.step * message.height
         # The C API's own way to make bytes in place: without a first value, they may be written until somebody uses

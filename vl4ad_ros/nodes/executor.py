@@ -128,15 +128,7 @@ class _GuardedService:
 
 
 def run_node(create: Callable[[], Node], name: str, args: Sequence[str] | None = None) -> int:
-    """Create a node and spin it until a signal ends it.
-
-    Args:
-        name: For the log, where no node could be made.
-        args: Command line; None takes the process's own.
-
-    Returns:
-        0, or 2 when a parameter given at the start cannot be used.
-    """
+    """Create a node and spin it until a signal ends it; 2 when a parameter given at the start is wrong, else 0."""
     prepare_memory()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     node: Node | None = None

@@ -117,9 +117,7 @@ class CameraStats:
 def lost_sentence(summary: Summary, reliability: str, choice: str) -> str:
     """Return how many frames were lost in transport since the last summary, and what helps; empty where none was.
 
-    Args:
-        reliability: Of the subscription: `reliable` or `best_effort`.
-        choice: The parameter `image_reliability`.
+    `reliability` is in force, `choice` is the parameter `image_reliability`.
     """
     number = summary.recent.get(LOST, 0)
     if not number:
@@ -136,13 +134,7 @@ def lost_sentence(summary: Summary, reliability: str, choice: str) -> str:
 
 
 def judge(summary: Summary, limits: Mapping[str, Any], listened_to: bool, source: str = "") -> tuple[int, str]:
-    """Return the diagnostic level and one sentence.
-
-    Args:
-        limits: Parameters by name.
-        listened_to: Whether anybody subscribes to an output; where not, rates and ages say nothing.
-        source: What is known of the camera's topic, for a silent one.
-    """
+    """Return the diagnostic level and one sentence; where nobody listens, rates and ages say nothing."""
     recent = summary.recent
     bad = {cause.removeprefix("bad: "): number for cause, number in recent.items() if cause.startswith("bad: ")}
     unusable = sum(bad.values())

@@ -44,11 +44,7 @@ class ObstaclePublisher:
     def publish(
         self, header: Header, regions: Sequence[Region], info: CameraInfo | None, ground: GroundSettings
     ) -> None:
-        """Publish a frame's obstacles; without calibration nothing goes out.
-
-        Args:
-            info: The calibration of the published map; None where there is none.
-        """
+        """Publish a frame's obstacles; without the calibration of the published map nothing goes out."""
         try:
             plane = ground_plane(ground, info)
         except Vl4adError as error:

@@ -45,12 +45,7 @@ class FrameParts:
     """Collects the parts of frames by their stamp; a frame is complete when it has every part."""
 
     def __init__(self, parts: set[str], keep_frames: int, keep_bytes: int) -> None:
-        """Begin empty.
-
-        Args:
-            keep_frames: Incomplete frames to remember at most; the oldest is forgotten first.
-            keep_bytes: Size of all their parts at most; the newest frame is kept in any case.
-        """
+        """Remember at most so many incomplete frames and bytes; the oldest is forgotten first, the newest kept."""
         self._parts = parts
         self._keep_frames = keep_frames
         self._keep_bytes = keep_bytes
@@ -58,10 +53,7 @@ class FrameParts:
         self._sizes: dict[Hashable, int] = {}
 
     def add(self, key: Hashable, part: str, value: Any, size: int = 0) -> Mapping[str, Any] | None:
-        """Add a part of `size` bytes to its frame.
-
-        Returns the frame's parts when it is complete; it is forgotten then, and all before it.
-        """
+        """Add a part of `size` bytes; return its frame's parts when it is complete, and forget it and all before it."""
         frame = self._frames.setdefault(key, {})
         frame[part] = value
         self._sizes[key] = self._sizes.get(key, 0) + size

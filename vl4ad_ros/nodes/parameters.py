@@ -24,12 +24,8 @@ EVERY_NODE = {"use_sim_time", "start_type_description_service"}
 def declare(node: Node, parameters: Iterable[Parameter]) -> dict[str, Any]:
     """Declare parameters with descriptions and ranges, and return their values by name.
 
-    Args:
-        node: Made with `automatically_declare_parameters_from_overrides`, by which a misspelt name is found.
-
-    Raises:
-        rclpy.exceptions.ParameterException: If one has another type (but for an integer where a double is expected) or
-            is out of range.
+    The node has `automatically_declare_parameters_from_overrides`, by which a misspelt name is found. A value out of
+    range or of another type (but an integer for a double) is an rclpy.exceptions.ParameterException.
     """
     for name in node.get_parameters_by_prefix(""):
         if name.startswith(QOS):  # Each topic declares its own.

@@ -152,10 +152,7 @@ class Player(Node):
             self._check_interrupt()
 
     def interrupt(self, *_: object) -> None:
-        """Handler of Ctrl-C: ends the play at the next safe place.
-
-        An exception out of a handler can be raised inside a library's destructor or callback, which swallows it.
-        """
+        """Handler of Ctrl-C: ends the play at the next safe place; a library's callback would swallow an exception."""
         self._interrupted = True
 
     def _check_interrupt(self) -> None:
@@ -206,15 +203,7 @@ class Player(Node):
 
 
 def play(settings: Settings, progress: Callable[[int | None], Any]) -> int:
-    """Play a source until its end.
-
-    Args:
-        settings: How to play.
-        progress: Makes a progress bar (with `update`) for a number of images, None for endless.
-
-    Returns:
-        Images sent.
-    """
+    """Play a source until its end, with a bar (`progress`) for a number of images, None: endless; return how many."""
     number = 0
     prepare_memory()
     # Without rclpy's own handlers, which would take the topics away under a publish() in progress.

@@ -76,14 +76,10 @@ class InputTopic:
         raw: bool = False,
         on_lost: Callable[[int], object] | None = None,
     ) -> None:
-        """Subscribe.
+        """Subscribe; `callback` must be quick, as it runs on the executor's thread, and takes bytes if `raw`.
 
-        Args:
-            callback: Takes the messages; must be quick, as it runs on the executor's thread.
-            qos: Its quality of service but for the reliability.
-            choice: Returns `auto`, `reliable` or `best_effort`; asked at each check.
-            raw: Whether the callback takes serialized bytes.
-            on_lost: Takes how many messages were lost in transport, where the middleware counts them.
+        `choice` returns `auto`, `reliable` or `best_effort` at each check, `on_lost` takes how many messages were lost
+        in transport, where the middleware counts them.
         """
         self._node, self._message, self._callback = node, message, callback
         self._choice, self._raw, self._on_lost = choice, raw, on_lost

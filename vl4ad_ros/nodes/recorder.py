@@ -42,13 +42,9 @@ class Recorder(Node):
     """Writes the outputs of one detector into a bag."""
 
     def __init__(self, detector: str, bag: BagWriter, source: str, reliability: str) -> None:
-        """Subscribe.
+        """Subscribe to a detector's outputs (full name, e.g. `/detector`), for an open bag without topics.
 
-        Args:
-            detector: The detector's full name, e.g. `/detector`.
-            bag: An open bag without topics.
-            source: The camera's topic: as long as somebody publishes on it, the run goes on; empty: not known.
-            reliability: How the outputs are heard: one of `RELIABILITIES`.
+        As long as somebody publishes on `source`, the camera's topic, the run goes on; empty: not known.
         """
         super().__init__("recorder")
         self._source, self._source_seen = source, False

@@ -48,13 +48,9 @@ class FrameSlots:
             return replaced
 
     def take(self, limit: int, patience: float) -> Sequence[Frame]:
-        """Wait for frames and take up to `limit` of them, those of the camera first that waited longest for its turn.
+        """Wait for frames; take up to `limit`, the camera that waited longest first; none when the slots were closed.
 
-        Args:
-            patience: Seconds to wait, once there is a frame, for those of the other cameras.
-
-        Returns:
-            The frames; none when the slots were closed.
+        Once there is a frame, those of the other cameras are waited for `patience` seconds.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
@@ -101,15 +97,10 @@ class Worker:
         before_publish: Callable[[Camera, Header, FrameState], None],
         is_alive: Callable[[], bool],
     ) -> None:
-        """Start the thread.
+        """Start the thread, the only one that runs the detector's engine, on at most `max_batch` frames a call.
 
-        Args:
-            detector: The loaded detector; only this thread runs its engine.
-            cameras: The cameras, by the index that `put` takes.
-            max_batch: Frames in one engine call at most.
-            state: Returns the state in force; asked once per batch.
-            before_publish: Called before the results of each frame go out.
-            is_alive: Returns whether topics can still be used.
+        `state` returns the state in force, once per batch; `before_publish` is called before each frame's results go
+        out, `is_alive` returns whether topics can still be used.
         """
         self._detector = detector
         self._cameras = cameras

@@ -22,18 +22,11 @@ def embed_concepts(
     batch_size: int = 16,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
-    """Embed concepts, averaged over templates.
+    """Embed concepts, averaged over templates (texts with one `{}`): float32 [P, D], rows of unit length.
 
     Each text is L2-normalised, the templates of a concept are averaged, and the mean is normalised again (FC-CLIP's
-    recipe, docs/prompts.md).
-
-    Args:
-        templates: Texts with one `{}` each.
-        batch_size: Texts per call of the encoder; few, so that progress shows with a large text tower on a CPU.
-        progress: Called with (texts done, texts in all) after each batch.
-
-    Returns:
-        float32 [P, D], rows of unit length.
+    recipe, docs/prompts.md). Few texts per call (`batch_size`) show progress, (texts done, texts in all), with a large
+    text tower.
     """
     texts = [template.format(concept) for concept in concepts for template in templates]
     rows = encode_batches(encoder, texts, batch_size, progress)
@@ -42,11 +35,7 @@ def embed_concepts(
 
 
 def average_templates(embeddings: NDArray[np.float32], concepts: Sequence[str], source: str) -> NDArray[np.float32]:
-    """Average template embeddings [P, templates, D] to unit rows [P, D].
-
-    Args:
-        embeddings: Of any length.
-    """
+    """Average template embeddings of any length, [P, templates, D], to unit rows [P, D]."""
     with np.errstate(over="ignore"):  # refused below
         norms = np.linalg.norm(embeddings, axis=2, keepdims=True)
     unusable = (~np.isfinite(norms) | (norms == 0)).any(axis=(1, 2))
@@ -96,12 +85,7 @@ def compile_prompt_set(
     source_sha256: str | None = None,
     progress: Progress | None = None,
 ) -> CompiledPromptSet:
-    """Embed a prompt set with a text encoder.
-
-    Args:
-        source_sha256: SHA-256 of the YAML file; by default that of the set's JSON form.
-        progress: Called with (texts done, texts in all).
-    """
+    """Embed a prompt set; `source_sha256` is that of its YAML file, by default that of its JSON form."""
     embeddings = embed_concepts(concept_texts(prompt_set), prompt_set.template_texts(), encoder, progress=progress)
     return assemble(prompt_set, embeddings, encoder.id, source_sha256 or sha256_text(prompt_set.model_dump_json()))
 

@@ -78,8 +78,8 @@ def class_encoder_id(names: Iterable[str]) -> str:
 class ClassEncoder:
     """A text encoder for a vision-only network, whose "text space" has one axis per class that it was trained with.
 
-    The logits of a learned linear classifier are the visual embedding, class k is the unit vector e_k, and the "cosine"
-    v . e_k is the logit of class k. So the one graph contract, class merging and every score hold for it, too.
+    Its visual embedding is the logits of a linear classifier, so the "cosine" with the unit vector e_k is the logit of
+    class k: the one graph contract, class merging and every score hold for it, too.
     """
 
     def __init__(self, encoder_id: str) -> None:
@@ -91,11 +91,7 @@ class ClassEncoder:
             raise Vl4adError(f"'{encoder_id}': expected different class names between '{_SEPARATOR}'.")
 
     def encode(self, texts: list[str]) -> NDArray[np.float32]:
-        """Return float32 [len(texts), K], a 1 at the class of that name.
-
-        Raises:
-            Vl4adError: If a text is not the bare name of a class: this network knows no other words.
-        """
+        """Return float32 [len(texts), K], a 1 at the class of that name; other texts than bare names are refused."""
         rows = np.zeros((len(texts), self.dim), dtype=np.float32)
         for row, text in zip(rows, texts, strict=True):
             if text not in self._names:
@@ -110,13 +106,9 @@ class ClassEncoder:
 
 
 def create_encoder(encoder_id: str, weights: str | Path | None = None) -> TextEncoder:
-    """Create a text encoder by its id.
+    """Create an encoder by its id: `minilm:...`, `open_clip:MODEL/PRETRAINED`, vision-only `classes:NAME|NAME|...`.
 
-    Args:
-        encoder_id: `minilm:all-MiniLM-L6-v2`, or `open_clip:MODEL/PRETRAINED`, e.g.
-            `open_clip:convnext_large_d_320/laion2b_s29b_b131k_ft_soup`, or `classes:NAME|NAME|...` for a vision-only
-            network.
-        weights: A local weights file for an open_clip model.
+    `weights` is a local weights file for an open_clip model.
     """
     if weights is not None and not encoder_id.startswith(OPEN_CLIP_PREFIX):
         raise Vl4adError(f"Text encoder '{encoder_id}' takes no weights file; '{OPEN_CLIP_PREFIX}...' does.")

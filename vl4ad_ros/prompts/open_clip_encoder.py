@@ -35,17 +35,10 @@ class OpenClipEncoder:
     """A text tower of open_clip."""
 
     def __init__(self, encoder_id: str, weights: str | Path | None = None) -> None:
-        """Load the text tower.
+        """Load the text tower `open_clip:MODEL/PRETRAINED`; `MODEL/random` or `/random-SEED` is untrained, for tests.
 
-        Args:
-            encoder_id: `open_clip:MODEL/PRETRAINED`, e.g. `open_clip:convnext_large_d_320/laion2b_s29b_b131k_ft_soup`.
-                `open_clip:MODEL/random` or `.../random-SEED` is untrained, for tests.
-            weights: A weights file of open_clip, or `text_encoder.safetensors` as `vl4ad import-fcclip` writes it.
-                None takes the model hub's cache, or downloads into it.
-
-        Raises:
-            Vl4adError: If the model or its weights are unknown, or the weights cannot be had; the sentence says which
-                file to download from where, and where to put it.
+        `weights` is a file of open_clip, or `text_encoder.safetensors` of `vl4ad import-fcclip`. None takes the model
+        hub's cache, or downloads into it; the error says which file to download from where.
         """
         match = re.fullmatch(PREFIX + "([^/]+)/(.+)", encoder_id)
         if match is None:

@@ -111,8 +111,7 @@ class PromptSet(Checked):
     def columns(self) -> dict[str, list[str]]:
         """Return the K in-distribution columns after class merging: name -> concepts, in the order of the classes.
 
-        A superclass stands where its first member stood; its concepts are its members', without repetitions (two
-        members may share a concept).
+        A superclass stands where its first member stood; its concepts are its members', without repetitions.
         """
         return {
             column: list(dict.fromkeys(concept for name in names for concept in self.classes[name]))

@@ -53,13 +53,10 @@ def make_variants(
     say: Say,
     progress: Progress,
 ) -> list[Variant]:
-    """Train every network of the table.
+    """Train every network of the table, one per seed, with its own split, prompts and start.
 
-    Args:
-        settings: The training; the number of its words is that of all variants, its `labels` are those of `both`.
-        seeds: One training each, with its own split, prompts and start.
-        visual_mean: float32 [D], of unlabelled images: each kind of network then comes with its gap closed, too.
-        cache: Folder for embeddings.
+    All variants have the settings' number of words, `both` their `labels`. With `visual_mean` float32 [D], of
+    unlabelled images, each kind comes with its gap closed, too.
     """
     family = load_family(settings.family)
     cosine = prompt_guided(family, encoder, cache, progress)
@@ -89,10 +86,7 @@ def compare(
     stride: int,
     say: Say,
 ) -> list[Row]:
-    """Evaluate every variant on every n-th frame of data sets (layout -> folder).
-
-    Returns one row for each network and data set, labelled with the variant's name.
-    """
+    """Evaluate variants on every n-th frame of data sets (layout -> folder): a row a network and data set."""
     steps = [
         Step(variant.name, 0, detector.prompts(prompt_set, method=variant.method, random_word=network))
         for variant in variants

@@ -14,10 +14,7 @@ from vl4ad_ros.prompts.encoders import Progress, TextEncoder, encode_batches
 
 
 def cache_folder(folder: Path | None, weights: Path | None) -> Path | None:
-    """Return the folder, below that of a cache, for the embeddings of one weights file.
-
-    Two weights files of one model have the same encoder id; the hash of the file distinguishes them.
-    """
+    """Return a cache's folder for one weights file: two files of one model have the same encoder id."""
     if folder is None or weights is None:
         return folder
     try:
@@ -33,14 +30,9 @@ def embed(
     batch: int = 256,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
-    """Return float32 [len(texts), D], unit rows.
+    """Return float32 [len(texts), D], unit rows; repeated texts are embedded once, `batch` of them at a time.
 
-    Args:
-        texts: Prompts; repeated ones are embedded once.
-        encoder: The text encoder, called with `batch` texts at a time.
-        cache: Folder that keeps embeddings by the hash of the texts and the encoder's id, see `cache_folder`; None
-            keeps none. A damaged file there is made anew.
-        progress: Called with (texts done, texts in all).
+    `cache` keeps them by the hash of the texts and the encoder's id; a damaged file there is made anew.
     """
     # Sorted by length: an encoder pads a batch to its longest text.
     distinct = sorted(set(texts), key=lambda text: (len(text), text))

@@ -53,11 +53,9 @@ def close_gap(
 ) -> RandomWordNetwork:
     """Return the network with the shift that brings the mean visual embedding onto the mean text embedding.
 
-    Args:
-        visual_mean: float32 [D], mean of the unit visual embeddings; only its part along `directions(network)` counts.
-        reference: `normal`: the images show normal scenes, their mean goes onto that of the normal prompts. `all`: onto
-            the mean of all prompts.
-        note: How the images' mean was measured, for the card.
+    Of `visual_mean`, float32 [D], of unit embeddings, only the part along `directions(network)` counts. The `reference`
+    is the mean of the `normal` prompts, where the images show normal scenes, or of `all`. The `note` goes onto the
+    card.
     """
     text = network.text_means[0] if reference == "normal" else network.text_means.mean(axis=0)
     basis = directions(network)
@@ -92,15 +90,8 @@ def mean_visual_embedding(
 ) -> NDArray[np.float32]:
     """Measure the mean unit embedding of all pixels (of a mask model: of all queries, weighted by their masks).
 
-    A graph's only output is its score, which is enough: one run of each image for each direction, with the
-    direction itself as the only concept. So this works with every bundle and backend.
-
-    Args:
-        images: RGB uint8 [H, W, 3].
-        basis: float32 [r, D], orthonormal: the directions that are measured.
-
-    Returns:
-        float32 [D], zero outside of the basis.
+    A graph's only output is its score, which is enough: each image RGB uint8 [H, W, 3] is run with each direction, the
+    rows of the orthonormal `basis` float32 [r, D], as the only concept. Returns float32 [D], zero outside of the basis.
     """
     bundle, inputs = detector.bundle, [detector.preprocess(image)[None] for image in images]
     # At 1/T near 0 a softmax over one class (and perhaps void) is a constant: the score is -sum_i s_i, times that.

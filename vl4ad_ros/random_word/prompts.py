@@ -55,10 +55,7 @@ def load_words(settings: WordSettings, family: PromptFamily) -> tuple[str, ...]:
 def split(
     family: PromptFamily, words: Sequence[str], held_out: float, rng: np.random.Generator
 ) -> tuple[Material, Material]:
-    """Divide templates, states and words into a training and a held-out part that share none of them.
-
-    `held_out` is the share of each list, in (0, 1), that is held out; at least one stays on either side.
-    """
+    """Divide templates, states and words into a training part and, of a share in (0, 1), a held-out part."""
 
     def part(items: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         count = min(max(round(held_out * len(items)), 1), len(items) - 1)

@@ -1,8 +1,4 @@
-"""An engine for many prompt sets on the same images, which runs the part of the graph before the prompts once.
-
-That part, the backbone and the pixels' embeddings, is most of the work. The graph is cut behind it at run time, and the
-second half runs for each set of prompts. (Needs `onnx`.)
-"""
+"""An engine for many prompt sets on the same images: the graph's part before the prompts is run once."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The anomaly mask's threshold of every method and score of a bundle, chosen on generated scenes.
 
-The methods and scores use different parts of [0, 1], so each has its own threshold: the one of the largest pixel F1 on
-the scenes that training validates with, which are validation frames with pictures pasted in.
+Methods and scores use different parts of [0, 1]: each gets the threshold of the largest pixel F1 on the scenes that
+training validates with.
 """
 
 from __future__ import annotations

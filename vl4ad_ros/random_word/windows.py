@@ -105,11 +105,7 @@ class ConvolutionalTower(WindowTower):
 
 
 def wrap_tower(visual: Any) -> WindowTower:
-    """Return the window form of the image tower `model.visual` of an open_clip model.
-
-    Raises:
-        Vl4adError: If it is neither a vision transformer of open_clip's own nor a convolutional timm trunk.
-    """
+    """Return the window form of `model.visual`: an open_clip vision transformer or a convolutional timm trunk."""
     if hasattr(visual, "_embeds") and hasattr(visual, "grid_size"):
         return TransformerTower(visual)
     trunk = getattr(visual, "trunk", None)

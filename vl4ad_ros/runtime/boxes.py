@@ -28,12 +28,7 @@ def overlaps(a: Boxes, b: Boxes) -> tuple[Boxes, Boxes]:
 
 
 def best_pairs(iou: Boxes, min_iou: float) -> Iterator[tuple[int, int]]:
-    """Yield row and column of the pairs with at least an IoU, the best first; each row and column once.
-
-    Args:
-        iou: Of each pair [A, B].
-        min_iou: More than 0.
-    """
+    """Yield row and column of the pairs [A, B] with at least an IoU > 0, the best first; each row and column once."""
     left = iou.copy()
     while left.size and left.max() >= min_iou:
         row, column = (int(place) for place in np.unravel_index(int(left.argmax()), left.shape))

@@ -153,15 +153,10 @@ class ModelBundle:
 
     @classmethod
     def load(cls, name_or_path: str | Path, verify: bool = True) -> ModelBundle:
-        """Find a bundle, read its card and check its files.
+        """Find a bundle by folder or installed name, read its card and check its files, with `verify` by their hashes.
 
-        Args:
-            name_or_path: A folder, or the name of an installed bundle.
-            verify: Whether to hash the files (about 0.1 s for 25 MB).
-
-        Raises:
-            Vl4adError: If the bundle is missing, its card is wrong, a file is missing, differs from its hash or lies
-                outside the bundle, or the graph takes weights from a file that the card does not cover.
+        A file that is missing, differs from its hash or lies outside the bundle is refused, and a graph that takes
+        weights from a file that the card does not cover.
         """
         path = bundle_dir(name_or_path)
         if not (path / CARD).is_file():
@@ -213,11 +208,7 @@ class ModelBundle:
             )
 
     def load_prompt_set(self, name_or_path: str | Path | None = None) -> CompiledPromptSet:
-        """Load a compiled prompt set and check that it fits the bundle.
-
-        Args:
-            name_or_path: A name of `prompt_set_names`, a `.safetensors` file, or None for the card's default.
-        """
+        """Load a set by name, `.safetensors` file or None (the default), and check that it fits the bundle."""
         path = Path(name_or_path or self.card.default_prompt_set)
         # The card's own choice is a name: only the user may point outside the bundle.
         if not name_or_path or path.suffix != ".safetensors":
@@ -227,11 +218,7 @@ class ModelBundle:
         return compiled
 
     def scaled(self, scale: float) -> ModelBundle:
-        """Return the bundle with another size of the network's input.
-
-        Args:
-            scale: Of its sides, 0.25 to 4.
-        """
+        """Return the bundle with the sides of the network's input scaled, by 0.25 to 4."""
         if scale == 1:
             return self
         if self.card.num_queries is not None:

@@ -35,12 +35,7 @@ class CudaDevice:
     """One GPU with one stream. Owns the memory that it hands out; `close` frees all of it."""
 
     def __init__(self, device_id: int = 0, runtime: Any = None) -> None:
-        """Open a GPU.
-
-        Args:
-            device_id: Number of the GPU.
-            runtime: The module `cuda.bindings.runtime`, or a stand-in for tests.
-        """
+        """Open a GPU; `runtime` is the module `cuda.bindings.runtime`, or a stand-in for tests."""
         try:
             self._rt = runtime or importlib.import_module("cuda.bindings.runtime")
         except ImportError as missing:

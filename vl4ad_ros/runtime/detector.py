@@ -26,10 +26,7 @@ _OF_THE_PROMPTS = ("prompt_set", "scoring", "method", "random_word", "temperatur
 
 
 class Detector:
-    """A model bundle in an engine.
-
-    It holds no prompt set: each call names the state that it uses, so that no frame can mix two.
-    """
+    """A model bundle in an engine; each call names its state, so that no frame can mix two."""
 
     def __init__(self, bundle: ModelBundle, engine: Engine) -> None:
         self.bundle = bundle
@@ -46,14 +43,11 @@ class Detector:
         max_batch: int = 1,
         input_scale: float = 1.0,
     ) -> Detector:
-        """Load a bundle by name or path into a backend.
+        """Load a bundle by name or path into one of `vl4ad_ros.runtime.engine.BACKENDS`.
 
-        Args:
-            backend: One of `vl4ad_ros.runtime.engine.BACKENDS`.
-            threads: CPU threads (ONNX Runtime); 0 lets the library choose.
-            auto_build: Whether a missing or stale TensorRT engine is built here, which takes minutes; the log says why.
-            max_batch: Batch that an engine built so must accept.
-            input_scale: Sides of the network's input over the bundle's own, for dense bundles.
+        `threads` of the CPU, 0: the library chooses. With `auto_build` a missing or stale TensorRT engine is built
+        here, for batches up to `max_batch`, which takes minutes; the log says why. `input_scale` multiplies a dense
+        network's sides.
         """
         loaded = ModelBundle.load(bundle).scaled(input_scale)
         if auto_build and backend.startswith("tensorrt"):
@@ -70,13 +64,10 @@ class Detector:
         method: str = "vl4ad",
         random_word: str | Path | RandomWordNetwork | None = None,
     ) -> PromptTensors:
-        """Load a compiled prompt set of the bundle and pack it for the graph.
+        """Load a compiled prompt set (name, `.safetensors` file or None, the bundle's own) and pack it for the graph.
 
-        Args:
-            prompt_set: Name or `.safetensors` file; None takes the bundle's default.
-            temperature: Overrides the set's and the model's temperature.
-            random_word: The random-word network: its name in the bundle, a file, or the network itself; None takes the
-                bundle's default.
+        `temperature` overrides the set's and the model's; `random_word` is a network's name in the bundle, a file, the
+        network itself, or None, the bundle's own.
         """
         self._check_method(method)
         compiled = self.bundle.load_prompt_set(prompt_set)
@@ -94,10 +85,8 @@ class Detector:
     ) -> FrameState:
         """Return the state that frames are processed with: `prompts` of the same arguments, and the mask's threshold.
 
-        Args:
-            prompt_set: As of `prompts`; so are `scoring`, `temperature` and `method`.
-            random_word: Name or file as of `prompts`; one that is given is read and checked with any method.
-            threshold: Of the anomaly mask, [0, 1]; None takes the bundle's own for the method and score.
+        A random-word network that is given is read and checked with any method. The threshold is in [0, 1]; None takes
+        the bundle's own for the method and score.
         """
         network = None
         if random_word is not None or method != "vl4ad":
@@ -130,11 +119,7 @@ class Detector:
         return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
     def process(self, jobs: Sequence[Job], state: FrameState) -> list[Result]:
-        """Process frames with one state; frames whose network sizes agree run as one batch.
-
-        Raises:
-            Vl4adError: If an image is none, or the engine fails.
-        """
+        """Process frames with one state; frames whose network sizes agree run as one batch."""
         began = time.perf_counter()
         inputs = [self.preprocess(job.image) for job in jobs]
         preprocess_ms = (time.perf_counter() - began) * 1e3
@@ -154,11 +139,9 @@ class Detector:
     def detect(
         self, image: NDArray[np.uint8], prompts: PromptTensors, size: OutputSize = "input"
     ) -> NDArray[np.float32]:
-        """Return the uncertainty map of one RGB image, float32 [H, W] in [0, 1].
+        """Return the uncertainty map of one RGB image uint8 [H, W, 3], float32 in [0, 1].
 
-        Args:
-            image: RGB, uint8 [H, W, 3].
-            size: Of the map: `input` (the image's), `network`, `mask` (the score's own), or rows and columns.
+        Its size: `input` (the image's), `network`, `mask` (the score's own), or rows and columns.
         """
         job = Job(image, Wanted(mask=False), size=size)
         return self.process([job], FrameState(prompts))[0].uncertainty
@@ -171,15 +154,9 @@ class Detector:
 def next_state(
     detector: Detector, values: Mapping[str, Any], previous: FrameState | None, changed: frozenset[str] | None = None
 ) -> FrameState:
-    """Make the state that the parameters ask for.
+    """Make the state that all parameters, by name, ask for.
 
-    Args:
-        values: All parameters by name, as they shall be.
-        changed: Names of the parameters that were set; None for all. A prompt set or network that is named again is
-            read again, so that a file made anew is taken up.
-
-    Raises:
-        Vl4adError: If the prompt set, scoring, method, network or temperature cannot be used with this bundle.
+    A prompt set or network in `changed` (None: all) is read again, so that a file made anew is taken up.
     """
     given = from_ros(values, PromptSettings.model_fields)
     if previous is None or changed is None or changed & set(_OF_THE_PROMPTS):

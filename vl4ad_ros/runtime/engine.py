@@ -48,16 +48,11 @@ class Engine(Protocol):
         ...
 
     def infer(self, images: NDArray[np.uint8], prompts: PromptTensors) -> NDArray[np.float32]:
-        """Run the network and the score on a batch.
+        """Run the network and the score on a batch uint8 [B, H, W, 3], RGB, contiguous, at the network's input size.
 
         The frame uses exactly `prompts`; an engine that keeps prompt buffers updates them before the run when the
-        object is not the one it saw last.
-
-        Args:
-            images: uint8 [B, H, W, 3], RGB, contiguous, at the network's input size.
-
-        Returns:
-            Raw score u, float32 [B, h, w], higher = more anomalous. The caller owns the array.
+        object is not the one it saw last. Returns the raw score u, float32 [B, h, w], higher = more anomalous, which
+        the caller owns.
         """
         ...
 
@@ -73,12 +68,7 @@ def check_images(images: NDArray[np.uint8]) -> None:
 
 
 def create_engine(bundle: ModelBundle, backend: str = "onnxruntime", threads: int = 0, device_id: int = 0) -> Engine:
-    """Load a bundle's graph into a backend.
-
-    Args:
-        backend: One of `BACKENDS`.
-        threads: CPU threads (ONNX Runtime); 0 lets the library choose.
-    """
+    """Load a bundle's graph into one of `BACKENDS`; 0 CPU threads: the library chooses."""
     if backend in _ONNX_RUNTIME:
         from vl4ad_ros.runtime.onnxruntime_engine import OnnxRuntimeEngine
 

@@ -122,13 +122,7 @@ def finish(
     state: FrameState,
     earlier: Mapping[str, float],
 ) -> Result:
-    """Turn a raw score float32 [h, w] into the outputs that are wanted.
-
-    Args:
-        raw: u, higher = more anomalous.
-        network_size: Rows and columns that the network saw.
-        earlier: Milliseconds of the stages before.
-    """
+    """Turn a raw score u, float32 [h, w], into the outputs that are wanted; `earlier` are milliseconds of stages."""
     began = time.perf_counter()
     score = to_uncertainty(raw, state.prompts.scoring, state.prompts.temperature)
     size = state.output_size if job.size is None else job.size
@@ -153,14 +147,9 @@ def finish(
 def upsample(
     scores: NDArray[np.float32], height: int, width: int, into: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
-    """Resize an uncertainty map bilinearly to height x width; the range stays.
+    """Resize an uncertainty map float32 [h, w] bilinearly to height x width; the range stays.
 
-    Args:
-        scores: float32 [h, w].
-        into: Contiguous array [height, width] to write the result into; None makes one where it is needed.
-
-    Returns:
-        float32 [height, width]: `into` where it is given; else `scores` itself where that has the size.
+    Returns `into`, contiguous, where it is given; else `scores` itself where that has the size, or a new array.
     """
     if scores.shape == (height, width):
         return scores if into is None else _kept(into, scores)
@@ -171,13 +160,7 @@ def upsample(
 def anomaly_mask(
     uncertainty: NDArray[np.float32], threshold: float, into: NDArray[np.uint8] | None = None
 ) -> NDArray[np.uint8]:
-    """Return 255 where the uncertainty is at or above the threshold, else 0: uint8, same shape.
-
-    Args:
-        uncertainty: float32 [H, W].
-        threshold: In [0, 1].
-        into: As of `upsample`, uint8.
-    """
+    """Return 255 where the uncertainty float32 [H, W] is at or above the threshold, else 0: uint8, same shape."""
     # OpenCV's type information lacks the comparison with a number.
     mask = cv2.compare(uncertainty, float(threshold), cv2.CMP_GE, into)  # type: ignore[call-overload]
     return np.asarray(mask, dtype=np.uint8) if into is None else _kept(into, mask)

@@ -36,13 +36,9 @@ def every_setting(prompt_set: CompiledPromptSet, card: BundleCard) -> list[Promp
 def compare(
     reference: Run, candidate: Run, prompts: Sequence[PromptTensors], images: Sequence[NDArray[np.uint8]]
 ) -> dict[str, Any]:
-    """Run two forms of one graph on the same inputs and return how far their published maps are apart.
+    """Run two forms of a graph on the same batches uint8 [B, H, W, 3]; return how far their published maps differ.
 
-    Args:
-        images: Batches uint8 [B, H, W, 3].
-
-    Returns:
-        `max_abs_error`, `mean_abs_error` (of the worst setting), `worst` (its scoring), `images`, `settings`.
+    `max_abs_error`, `mean_abs_error` (of the worst setting), `worst` (its scoring), `images`, `settings`.
     """
     found: list[tuple[float, float, str]] = []
     for tensors in prompts:
@@ -84,14 +80,9 @@ def noise_batches(spec: InputSpec, batch: int = 2, seed: int = 0) -> list[NDArra
 
 
 def verify_engine(bundle: ModelBundle, engine: Engine, library: str) -> EngineCard:
-    """Run an engine and ONNX Runtime (CPU) on the same inputs; write the difference to the engine's card.
+    """Run an engine and ONNX Runtime (CPU) on the same inputs; write the difference to the card, which is returned.
 
-    Returns:
-        The card as written.
-
-    Raises:
-        Vl4adError: If the published maps differ by more than the precision allows; the card carries the error then,
-            too.
+    One that is larger than the precision allows is an error; the card carries it then, too.
     """
     card = load_engine_card(bundle, library)
     batch = min(2, card.image.max_batch)

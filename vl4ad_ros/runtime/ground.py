@@ -58,14 +58,9 @@ class GroundPlane:
         distortion: ArrayLike = (),
         model: str = "plumb_bob",
     ) -> None:
-        """Check the calibration.
+        """Check the calibration: K, or the left of P for rectified images, [3, 3], of an image of that `size`.
 
-        Args:
-            settings: Height and pitch of the camera, and how surely they are known.
-            size: Rows and columns of the image that the calibration is of.
-            matrix: K, or the left of P for rectified images, [3, 3].
-            distortion: D of a plumb_bob or rational_polynomial model; empty for rectified images.
-            model: Name of the model.
+        `distortion` is D of a plumb_bob or rational_polynomial `model`; empty for rectified images.
         """
         self._matrix, self._distortion = np.array(matrix, np.float64).reshape(3, 3), np.array(distortion, np.float64)
         if not settings.height:
@@ -77,12 +72,7 @@ class GroundPlane:
         self._settings, self._size = settings, size
 
     def locate(self, pixels: ArrayLike, size: tuple[int, int]) -> GroundPoints:
-        """Return where pixels of the lower edge of something lie on the ground.
-
-        Args:
-            pixels: Column and row [N, 2]; the edge is the lower side of the pixel.
-            size: Rows and columns of the map that they are of.
-        """
+        """Return where pixels (column and row [N, 2]; their lower edge) of a map of `size` lie on the ground."""
         s = self._settings
         scale = np.array([self._size[1] / size[1], self._size[0] / size[0]])
         edge = (np.array(pixels, np.float64).reshape(-1, 2) + np.array([0.5, 1.0])) * scale - 0.5
@@ -101,12 +91,9 @@ class GroundPlane:
         return GroundPoints(np.stack([-left, y * depth, depth], 1), forward, left, forward_sigma, left_sigma)
 
     def obstacles(self, regions: Sequence[Region], size: tuple[int, int]) -> tuple[Obstacle, ...]:
-        """Return the confirmed tracks' regions that stand on the ground, in their order.
+        """Return the confirmed tracks' regions in a map of `size` that stand on the ground, in their order.
 
         Where the picture's edge cuts something off, its lowest visible pixels count: it is no farther away than that.
-
-        Args:
-            size: Rows and columns of the map that they are of.
         """
         found = []
         for one in regions:

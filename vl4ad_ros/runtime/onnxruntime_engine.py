@@ -19,11 +19,7 @@ class OnnxRuntimeEngine:
     """Runs a bundle's ONNX graph in ONNX Runtime."""
 
     def __init__(self, bundle: ModelBundle, device: str = "cpu", threads: int = 0, device_id: int = 0) -> None:
-        """Load the graph.
-
-        Args:
-            threads: CPU threads inside one operator; 0 lets ONNX Runtime choose (one per core).
-        """
+        """Load the graph; `threads` inside one operator, 0 lets ONNX Runtime choose (one per core)."""
         try:
             import onnxruntime as ort
         except ImportError as error:

@@ -1,7 +1,7 @@
 """How a setting is declared, and what it is as a ROS parameter.
 
-A setting that is None is *unset*: the bundle, or the prompt set, has a value of its own. ROS has no None, so that a
-parameter has a value that stands for it (`unset`); on the command line and in a launch file such a setting is left out.
+A setting that is None is *unset*: the bundle, or the prompt set, has a value of its own. ROS has no None, so a value
+stands for it (`unset`); on the command line and in a launch file such a setting is left out.
 """
 
 from __future__ import annotations
@@ -33,18 +33,11 @@ def setting(
     unset: Value | None = None,
     own: str = "",
 ) -> Any:
-    """Declare a field of a group of settings.
+    """Declare a field of a group of settings; `help` says on every surface what it is.
 
-    Args:
-        default: Its default; None for one that has an `unset` form.
-        help: What it is, for people, on every surface.
-        live: Whether a change of the node's parameter acts on the next frame; a static one is read when the node is
-            configured.
-        at_start: Whether a static one is read only when the process starts.
-        low: Smallest value of a number.
-        high: Largest value of a number.
-        unset: What stands for None among the ROS parameters; so does every number below `low`.
-        own: Whose value holds where it is unset, for people.
+    A `live` one acts on the next frame; a static one is read when the node is configured, or `at_start` of the process.
+    `unset` stands for None among the ROS parameters, as does every number below `low`; `own` says whose value holds
+    then.
     """
     extra: dict[str, Any] = {"help": help, "live": live, "at_start": at_start, "low": low, "high": high}
     text = f"{help.removesuffix('.')}; by default {own}." if own else help

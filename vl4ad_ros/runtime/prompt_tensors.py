@@ -66,12 +66,8 @@ def pack(
 ) -> PromptTensors:
     """Pad a compiled prompt set to a graph's sizes; for a bundle's graph `BundleCard.pack` knows them.
 
-    Args:
-        default_temperature: The model's own T, for sets that name none.
-        temperature: Overrides both temperatures.
-        method: `vl4ad`, `random_word` or `both` (the mean of the two).
-        random_word: The random-word network's inputs, for a graph that has the method.
-        scorings: The scores in the graph.
+    `default_temperature` is the model's own, `temperature` overrides it and the set's; `random_word` has the network's
+    inputs, for a graph that has the method; `scorings` are the scores in the graph.
     """
     check_scoring(scoring, scorings)
     if method not in (*METHODS, "both"):

@@ -45,12 +45,7 @@ def load_bundled(bundle: ModelBundle, name_or_path: str | Path = DEFAULT) -> Ran
 def graph_inputs(
     bundle: ModelBundle, method: str = METHOD, network: str | Path | RandomWordNetwork = DEFAULT
 ) -> Mapping[str, NDArray[np.float32]]:
-    """Return the method's inputs for a bundle's graph: none where the graph lacks the method.
-
-    Args:
-        method: `vl4ad`, `random_word` or `both`. For `vl4ad`, zeros stand in for the network: its weight is 0.
-        network: A network, its name in the bundle, or a file.
-    """
+    """Return the method's inputs for a bundle's graph; none where the graph lacks the method, zeros for `vl4ad`."""
     if METHOD not in bundle.card.methods:
         return {}
     if isinstance(network, RandomWordNetwork):

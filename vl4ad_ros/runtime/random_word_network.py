@@ -89,10 +89,9 @@ class RandomWordNetwork:
     def graph_inputs(self) -> dict[str, NDArray[np.float32]]:
         """Return the network as inputs of the graph; see `vl4ad_ros.network.random_word_graph`.
 
-        Returns:
-            `random_word_rows` float32 [GRAPH_HIDDEN + 1, D]: rows whose dot products with v the graph needs (W1^T, then
-            the shift); `random_word_head` float32 [3, GRAPH_HIDDEN + 1]: their offsets (W1^T shift; |shift|^2), the
-            biases (b1; b2) and the output weights (w2; 0).
+        `random_word_rows` float32 [GRAPH_HIDDEN + 1, D]: rows whose dot products with v the graph needs (W1^T, then the
+        shift); `random_word_head` float32 [3, GRAPH_HIDDEN + 1]: their offsets (W1^T shift; |shift|^2), the biases (b1;
+        b2) and the output weights (w2; 0).
         """
         hidden = self.w1.shape[1]
         if hidden > GRAPH_HIDDEN:
@@ -147,11 +146,7 @@ def cosine_network(text_means: NDArray[np.float32], temperature: float, encoder_
     """Return prompt-guided cosine scoring (as in WinCLIP) as a network, so that it runs wherever one runs.
 
     softmax over [cos(v, normal), cos(v, anomalous)] / T equals sigmoid((anomalous - normal) . v / T), and a linear map
-    is the difference of two rectified ones.
-
-    Args:
-        text_means: float32 [2, D], means of the normal and of the anomalous prompts; they are normalised here.
-        temperature: T > 0.
+    is the difference of two rectified ones. `text_means` float32 [2, D], normal and anomalous, are normalised here.
     """
     normal, anomalous = text_means / np.linalg.norm(text_means, axis=1, keepdims=True)
     direction = np.asarray(anomalous - normal, dtype=np.float32)

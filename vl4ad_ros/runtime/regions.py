@@ -40,13 +40,7 @@ class Region:
 
 
 def find_regions(mask: NDArray[np.uint8], uncertainty: NDArray[np.float32], min_area: int = 0) -> tuple[Region, ...]:
-    """Find the 8-connected components of a mask, the largest first, at most `MAX_REGIONS`.
-
-    Args:
-        mask: uint8 [H, W], not 0 = anomaly.
-        uncertainty: float32 [H, W].
-        min_area: Smaller components (pixels) are left out.
-    """
+    """Find the 8-connected components of a mask, of `min_area` pixels or more, the `MAX_REGIONS` largest first."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     areas = stats[1:count, cv2.CC_STAT_AREA]
     order = np.argsort(-areas, kind="stable")[:MAX_REGIONS] + 1

@@ -32,17 +32,10 @@ IMAGE_SHARE = 0.01
 
 
 def to_uncertainty(raw: NDArray[np.float32], scoring: str, temperature: float) -> NDArray[np.float32]:
-    """Map a raw score u to the published uncertainty in [0, 1]; monotone, so that rankings inside the range stay.
+    """Map a raw score u of any shape to the published uncertainty in [0, 1]; monotone, so that rankings stay.
 
     vl4ad, msp, rba, known_mass: clip(1 + u, 0, 1). max_logit: clip(1 + u T, 0, 1), for a dense model one minus the
     largest cosine. entropy: clip(u, 0, 1). A value that is not a number counts as fully uncertain (1).
-
-    Args:
-        raw: u, any shape, float32.
-        temperature: T in force.
-
-    Returns:
-        float32 in [0, 1], the shape of `raw`, free of NaN.
     """
     check_scoring(scoring)
     scale = np.float32(temperature if scoring == "max_logit" else 1.0)
@@ -51,12 +44,9 @@ def to_uncertainty(raw: NDArray[np.float32], scoring: str, temperature: float) -
 
 
 def image_score(uncertainty: NDArray[np.float32]) -> float:
-    """Return how anomalous a picture is as a whole: the mean of the largest 1 % of its map, whatever method made it.
+    """Return how anomalous a picture is as a whole: the mean of the largest 1 % of its map [H, W], in [0, 1].
 
     The largest value alone would be that of a single pixel's noise, the mean of all would hide a small thing.
-
-    Args:
-        uncertainty: float32 [H, W] in [0, 1].
     """
     flat = uncertainty.ravel()
     first = flat.size - max(1, round(IMAGE_SHARE * flat.size))

@@ -28,13 +28,7 @@ def save_tensors(path: str | Path, tensors: Mapping[str, NDArray[Any]], meta: Ma
 
 
 def load_tensors(path: str | Path, format: str, kind: str, command: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read arrays and their metadata.
-
-    Args:
-        format: What the metadata must name as its `format`.
-        kind: What the file is, for the error.
-        command: What makes such a file, for the error.
-    """
+    """Read arrays and metadata of a `format`; an error names the `kind` of file and the `command` that makes it."""
     try:
         check_safetensors(path)
         with safe_open(str(path), framework="numpy") as stream:

@@ -40,13 +40,10 @@ def image_profile(
     best_size: Size | None = None,
     max_size: Size | None = None,
 ) -> ImageProfile:
-    """Return the image shapes to build for.
+    """Return the image shapes to build for: batches up to `max_batch`, the number of cameras that share the engine.
 
-    Args:
-        max_batch: Largest batch, the number of cameras that share the engine.
-        min_size: Smallest height and width; by default half of the card's, for a fixed-size graph the card's.
-        best_size: The size to tune for; by default the card's.
-        max_size: Largest height and width; by default twice the card's.
+    Sizes are height and width, by default half of the card's, the card's (to tune for) and twice the card's; for a
+    graph of fixed size the card's.
     """
     own = (spec.height, spec.width)
     if spec.resize == "stretch":
@@ -74,19 +71,11 @@ def build_engine(
     cuda: CudaDevice | None = None,
     progress: Progress | None = None,
 ) -> EngineCard:
-    """Build a bundle's engine and write it, with its card, to `engines/` in the bundle.
+    """Build a bundle's engine and write it, with its card (`check` is `NOT_CHECKED`), to `engines/` in the bundle.
 
     The network is strongly typed: precision is what the graph says. An engine that is there stays until the new one is
-    whole. `tensorrt` builds on the GPU that it will run on; `tensorrt_rtx` needs none.
-
-    Args:
-        library: A loaded library, its name, or `auto`.
-        image: Image shapes; by default `image_profile(bundle.card.input)`.
-        workspace_mib: Limit of the scratch memory in MiB.
-        timing_cache: For `tensorrt`: file that keeps kernel timings from one build to the next.
-
-    Returns:
-        The card; `check` is `NOT_CHECKED` (see `vl4ad_ros.runtime.graph_compare.verify_engine`).
+    whole. `tensorrt` builds on the GPU that it will run on, and keeps kernel timings in `timing_cache`; `tensorrt_rtx`
+    needs none.
     """
     library = load_library(library) if isinstance(library, str) else library
     image = image or image_profile(bundle.card.input)

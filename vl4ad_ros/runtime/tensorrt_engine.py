@@ -1,8 +1,7 @@
 """The TensorRT backend: `tensorrt` and `tensorrt_rtx`, without torch (docs/tensorrt.md).
 
-A frame costs: one copy into pinned memory, one replay of a CUDA graph (image up, network and score, map down), one copy
-out. Nothing of CUDA is allocated for it, neither pinned nor device memory; the copy out is a new array of the host, for
-whoever asked may keep it (`Engine.infer`) while the next frame overwrites the pinned one. A prompt swap adds four small
+A frame costs one copy into pinned memory, one replay of a CUDA graph (image up, network and score, map down), one copy
+out into a new array, for whoever asked may keep it. Nothing of CUDA is allocated for it. A prompt swap adds four small
 uploads before the replay; the graph reads the same buffers.
 """
 

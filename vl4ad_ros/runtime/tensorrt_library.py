@@ -1,7 +1,4 @@
-"""Loading TensorRT: `tensorrt` 10 and 11 and `tensorrt_rtx` share one interface, so the code that uses them is one.
-
-Typed by `tensorrt-stubs` for all of them. What differs between them is here and nowhere else.
-"""
+"""Loading TensorRT: what differs between `tensorrt` 10, 11 and `tensorrt_rtx`, which share one (typed) interface."""
 
 from __future__ import annotations
 
@@ -84,11 +81,7 @@ class TensorRtLibrary:
 
 
 def load_library(name: str = "auto") -> TensorRtLibrary:
-    """Import a TensorRT.
-
-    Args:
-        name: `tensorrt`, `tensorrt_rtx`, or `auto`: the first of them that is installed.
-    """
+    """Import `tensorrt` or `tensorrt_rtx`; `auto`: the first of them that is installed."""
     if name not in ("auto", *LIBRARIES):
         raise Vl4adError(f"Unknown TensorRT library: expected one of {['auto', *LIBRARIES]}, got '{name}'.")
     wanted = LIBRARIES if name == "auto" else (name,)

@@ -59,15 +59,9 @@ class Tracker:
         self._last_s = 0.0
 
     def update(self, regions: Sequence[Region], stamp_s: float, threshold: float) -> tuple[Region, ...]:
-        """Follow the tracks into a frame.
+        """Follow the tracks into a frame; return its regions, the largest first, with their tracks.
 
-        Args:
-            regions: The frame's regions, the largest first.
-            stamp_s: The frame's time, seconds; where it jumps back, all tracks end.
-            threshold: That the regions were made with, [0, 1].
-
-        Returns:
-            The regions with their tracks, in their order.
+        Where `stamp_s` jumps back, all tracks end; `threshold` is the one that the regions were made with.
         """
         if stamp_s < self._last_s - OVERTAKING_S:
             self._tracks, self._last_s = [], stamp_s

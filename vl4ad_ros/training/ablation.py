@@ -57,11 +57,7 @@ def names_only(prompt_set: CompiledPromptSet) -> CompiledPromptSet:
 
 
 def make_steps(detectors: Sequence[Detector]) -> list[Step]:
-    """The rows, in the paper's order.
-
-    Args:
-        detectors: the vision-language bundle and, where there is one, its vision-only twin.
-    """
+    """The rows, in the paper's order, for the vision-language bundle and, where there is one, its vision-only twin."""
     steps: list[Step] = []
 
     def add(label: str, which: int, prompt_set: CompiledPromptSet, scoring: str = "vl4ad") -> None:
@@ -96,14 +92,9 @@ def run_steps(
     pictures: Path | None,
     stride: int = 1,
 ) -> Iterator[tuple[int, int] | list[Row]]:
-    """Evaluate all steps on one data set; each frame is read once.
+    """Evaluate all steps on one data set, with montages of a few frames into `pictures`; each frame is read once.
 
-    Args:
-        name: its layout, e.g. `road_anomaly`.
-        pictures: folder for a few montages; None: no pictures.
-
-    Yields:
-        (frames done, frames in all) after each frame, at last the rows.
+    Yields (frames done, frames in all) after each frame, at last the rows.
     """
     source = DatasetSource(root, layout(name))
     metrics = [PixelMetrics() for _ in steps]
@@ -137,10 +128,7 @@ def montage(frame: Frame, steps: Sequence[Step], maps: Sequence[npt.NDArray[np.f
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as a Markdown table: AP / FPR95 / AUROC in percent, one column per data set.
-
-    Where a step has several rows on a data set (seeds, say), a cell has their mean ± standard deviation.
-    """
+    """The rows as a Markdown table: AP / FPR95 / AUROC in percent, of several rows mean ± standard deviation."""
     found: dict[str, dict[str, list[PixelResult]]] = {}
     for row in rows:
         found.setdefault(row.step.label, {}).setdefault(row.dataset, []).append(row.result)

@@ -1,7 +1,4 @@
-"""Geometry and photometry of a training sample.
-
-All pictures are RGB uint8; all randomness comes from the given generator.
-"""
+"""Geometry and photometry of a training sample, RGB uint8; all randomness comes from the given generator."""
 
 from __future__ import annotations
 

@@ -91,10 +91,7 @@ class DataSet(Checked):
 
 
 class Objects(Checked):
-    """Things that are put into the scenes: what no class covers, and things of the classes with their own label.
-
-    Folders are relative to `data_root`.
-    """
+    """Things put into the scenes: what no class covers, and known things; folders are relative to `data_root`."""
 
     roots: list[Path] = Field(default_factory=list)  # named pictures without masks: `<class>/*.jpg` or `<class>.jpg`
     masked: list[Path] = Field(
@@ -268,8 +265,8 @@ class TrainConfig(Checked):
 def load_config(path: str | Path) -> TrainConfig:
     """Read and check a run's YAML file.
 
-    `base: OTHER.yaml` at the top starts from another file, named relative to this one: mappings are merged key by key,
-    everything else (lists too) replaces the base's value.
+    `base: OTHER.yaml`, relative to this file, is the file to start from: mappings are merged key by key, everything
+    else (lists too) replaces the base's value.
     """
     return validate(TrainConfig, _with_base(Path(path), ()), path)
 

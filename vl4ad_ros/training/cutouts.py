@@ -1,8 +1,7 @@
 """Named cut-outs: things whose class name is known, freed from their background.
 
-Pictures without masks are cut out once and kept in a cache: GrabCut (Rother et al., 2004), started from the centred
-rectangle, finds the thing that fills the picture; where it finds nothing plausible, an ellipse is used instead, so that
-every class is seen.
+Pictures without masks are cut out once and cached: GrabCut (Rother et al., 2004) from the centred rectangle; where that
+finds nothing plausible, an ellipse, so that every class is seen.
 """
 
 from __future__ import annotations
@@ -53,10 +52,7 @@ def plain_name(folder: str) -> str:
 
 
 def load_cutouts(objects: Objects, data_root: Path, cache: Path, seed: int) -> tuple[Cutouts, list[str]]:
-    """Cut-outs of all folders.
-
-    Returns the cut-outs, and one sentence for each picture that cannot be read.
-    """
+    """Cut-outs of all folders, and one sentence for each picture that cannot be read."""
     exclude = {plain_name(name) for name in objects.exclude}
 
     def wanted(pairs: list[Named]) -> list[Named]:
@@ -144,10 +140,7 @@ def _cropped(picture: UInt8, alpha: UInt8, longest: int) -> UInt8:
 
 
 def known_things(frames: Frames, rows: Sequence[int], longest: int) -> list[tuple[UInt8, int]]:
-    """Things of some rows of the label table: whole components that do not touch the frame's edge.
-
-    Returns RGBA, its longer side at most `longest` pixels, and the row.
-    """
+    """Whole things of some rows of the label table: RGBA, its longer side at most `longest` pixels, and the row."""
     things: list[tuple[UInt8, int]] = []
     for image, label in zip(frames.images, frames.rows, strict=True):
         height, width = label.shape

@@ -45,14 +45,9 @@ class RunData:
 
 
 def load_data(config: TrainConfig, also: Sequence[DataSet] = (), encoder: TextEncoder | None = None) -> RunData:
-    """Read all data.
+    """Read all data, and check `also` with it; all faulty frames of all sets are listed in one error.
 
-    Args:
-        also: further sets that are read and checked with the others, but not kept.
-        encoder: tells which names are near a held-out one; None: none is.
-
-    Raises:
-        Vl4adError: something is missing or wrong; all faulty frames of all sets are listed at once.
+    The encoder tells which names are near a held-out one; without one, none is.
     """
     vocabulary = load_prompt_set(prompt_yaml(config.vocabulary))
     classes = tuple(vocabulary.columns())

@@ -31,11 +31,7 @@ MASKED = -1e4
 
 
 class DenseLearner(nn.Module):
-    """A dense network with its classifier.
-
-    Of the texts, `head: linear` uses only the number of classes and the width. `pretrained` loads the encoder's
-    ImageNet weights where the configuration asks for them.
-    """
+    """A dense network with its classifier; with `head: linear` no text but the number of classes and the width."""
 
     def __init__(self, config: TrainConfig, data: RunData, text: TextTable, pretrained: bool = True) -> None:
         model, dim = config.model, text.concepts.shape[1]
@@ -159,14 +155,9 @@ def pixel_terms(
     """The loss with the void column, and the loss of the classes alone.
 
     A pixel whose label stands for several classes is right where their summed probability is 1. An object is right,
-    with void, where void is 1; among the classes alone, where no class is more likely than another.
-
-    Args:
-        logits: [B,h,w,K+1], void last.
-        rows: uint8 [B,H,W], rows of the label table, 255 ignored; H = 2h.
-        weights: [B,H,W], of each pixel.
-        members: bool [R,K]; the last row is void, all false.
-        row_weight: [R].
+    with void, where void is 1; among the classes alone, where no class is more likely than another. Logits are
+    [B,h,w,K+1], void last; rows uint8 [B,2h,2w] of the label table, 255 ignored; `members` bool [R,K], the last row
+    void, all false.
     """
     size = (rows.shape[1], rows.shape[2])
     resized = F.interpolate(logits.permute(0, 3, 1, 2), size=size, mode="bilinear", align_corners=False)

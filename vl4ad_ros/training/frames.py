@@ -78,10 +78,7 @@ def read_frame(pair: FramePair, known: frozenset[int]) -> tuple[UInt8, UInt8]:
 
 
 def load_frames(data: DataSet, data_root: Path, lookup: UInt8, most: int | None = None) -> tuple[Frames, list[str]]:
-    """Read a set into memory, no larger than its `max_side`, at most `most` frames, evenly spaced.
-
-    Returns the good frames, and one sentence for each bad one.
-    """
+    """Read at most `most` frames, evenly spaced, no larger than `max_side`; and one sentence for each bad one."""
     pairs, lone = find_pairs(data, data_root)
     first, last = (round(share * len(pairs)) for share in data.part)
     pairs = pairs[first:last]

@@ -37,10 +37,7 @@ MIN_PROBABILITY = 1e-6
 
 
 class MaskLearner(nn.Module):
-    """A mask network with its classifier; only the head is trained.
-
-    `pretrained` loads the image tower's weights where the configuration asks for them.
-    """
+    """A mask network with its classifier; only the head is trained."""
 
     concepts: Tensor
 
@@ -100,8 +97,7 @@ class MaskLearner(nn.Module):
     def terms(self, sample: Sample, class_concepts: Tensor) -> Terms:
         """Sums over decoder layers; each process's mean counts by its number of pictures.
 
-        Pixels without a label, a sample's mirrored border among them, take no part: not in the matching, not in the
-        masks.
+        Pixels without a label, a sample's mirrored border among them, take no part in the matching or in the masks.
         """
         image, rows = sample[:2]
         ignored = (rows == IGNORE)[:, None]

@@ -38,10 +38,7 @@ def make_optimizer(learner: nn.Module, settings: Optimizer) -> torch.optim.AdamW
 
 
 def make_average(learner: nn.Module, decay: float) -> AveragedModel:
-    """The exponential moving average of a learner's weights and statistics, in evaluation mode.
-
-    It moves faster in the first steps, when there is little to average.
-    """
+    """The exponential moving average of a learner's weights and statistics; it moves faster in the first steps."""
 
     def move(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
         share = 1 - min(decay, (1 + int(count)) / (10 + int(count)))

@@ -1,8 +1,8 @@
 """Starting from a bundle: its weights out of the ONNX graph, and labels for pixels that have none (self-training).
 
-The export folds each batch norm into its convolution. Loaded, the convolution has the folded weights; the batch norm
-gets the mean and deviation of what the convolution gives on some pictures, and the scale and shift that undo them. The
-network is then the bundle's, and stays close to it when training takes the statistics of a batch instead.
+The export folds each batch norm into its convolution. Loaded, the batch norm gets the mean and deviation of what the
+convolution gives on some pictures, and the scale and shift that undo them: the network is the bundle's, and stays close
+to it when training takes the statistics of a batch.
 """
 
 from __future__ import annotations

@@ -44,10 +44,7 @@ class TextTable:
 def embed_texts(
     vocabulary: PromptSet, names: tuple[str, ...], encoder: TextEncoder, prompts: PromptSet | None = None
 ) -> TextTable:
-    """Embed the vocabulary's concepts and the objects' names, both with the vocabulary's templates.
-
-    `prompts` is the set with which generated scenes are scored; None: the vocabulary.
-    """
+    """Embed concepts and names with the vocabulary's templates; `prompts`, or it, scores the generated scenes."""
     compiled = compile_prompt_set(vocabulary, encoder)
     rows = embed_concepts(list(names), vocabulary.template_texts(), encoder) if names else np.zeros((0, encoder.dim))
     return TextTable(

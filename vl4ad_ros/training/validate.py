@@ -98,9 +98,8 @@ def recall(scene: ValidationScene, u: Map, level: float) -> tuple[int, int]:
 def scene_figures(maps: Sequence[Map], scenes: Sequence[ValidationScene]) -> dict[str, float]:
     """Figures of the generated scenes, by the size of their objects, from the uncertainty of each scene.
 
-    Returns:
-        `ap/SIZE` and `fpr95/SIZE` over labelled pixels; with frames without objects `alarms/level`, the threshold with
-        0.1 false alarms a frame on what is labelled, and `recall/SIZE` at it, the share of objects that are touched.
+    `ap/SIZE` and `fpr95/SIZE` over labelled pixels; with frames without objects `alarms/level`, the threshold with 0.1
+    false alarms a frame on what is labelled, and `recall/SIZE` at it, the share of objects that are touched.
     """
     figures: dict[str, float] = {}
     normal = [labelled_part(u, scene) for u, scene in zip(maps, scenes, strict=True) if not scene.size]
@@ -125,10 +124,7 @@ def scene_figures(maps: Sequence[Map], scenes: Sequence[ValidationScene]) -> dic
 def validate(
     learner: Learner, data: RunData, settings: Validation, scenes: Sequence[ValidationScene]
 ) -> dict[str, float]:
-    """All validation figures of a learner in evaluation mode.
-
-    Returns `miou/<set>`, what `scene_figures` gives, and `choice`: the mean of mean mIoU and AP of each size.
-    """
+    """`miou/SET`, `scene_figures`, and `choice`: the mean of mean mIoU and AP of each size; in evaluation mode."""
     first = len(data.table.lookup) - len(data.validation)
     results: dict[str, float] = {}
     for index, (spec, frames) in enumerate(zip(settings.sets, data.validation, strict=True), start=first):
@@ -145,10 +141,7 @@ def validate(
 
 
 def choose_threshold(bundle: ModelBundle, scenes: Sequence[ValidationScene]) -> tuple[float, float]:
-    """Threshold on the published uncertainty with the largest pixel F1, or higher where that gives too many alarms.
-
-    Returns threshold, 0 to 1, and its F1.
-    """
+    """Threshold (0 to 1) of the largest pixel F1, or higher where that gives too many alarms, and its F1."""
     detector = Detector.open(bundle.path)
     prompts, metrics, normal = detector.prompts(), PixelMetrics(), []
     for scene in scenes:
