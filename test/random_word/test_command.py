@@ -36,7 +36,7 @@ def test_train_writes_a_network_that_inspect_explains(toy: Path, capsys: pytest.
     assert "held-out all: AUROC" in said.out
     assert "pass 1: loss" in said.err
     network = load_network(out)
-    assert network.card["settings"]["words"]["most"] == 3
+    assert network.card["settings"]["words"]["max_words"] == 3
     assert network.card["settings"]["seed"] == 4
     assert network.card["validation"]["words"]["auroc"] > 0.9
     assert main(["random-word", "inspect", str(out)]) == 0
@@ -52,7 +52,7 @@ BOTH = ["train", "{toy}/toy.yaml", "--bundle", "{both}"]
         (["train", "{toy}/toy.yaml"], "--bundle"),
         (["train", "{toy}/toy.yaml", "--output", "n.txt"], "n.txt"),
         (["train", "{toy}/toy.yaml", "--output", "x.safetensors", "--words", "few"], "--words"),
-        (["train", "{toy}/toy.yaml", "--output", "x.safetensors", "--words", "4-2"], "least <= most"),
+        (["train", "{toy}/toy.yaml", "--output", "x.safetensors", "--words", "4-2"], "min_words"),
         (["train", "{toy}/toy.yaml", "--output", "x.safetensors", "--images", "."], "--images"),
         (["train", "{toy}/toy.yaml", "--output", "{toy}/toy.yaml/n.safetensors"], "cannot be written"),
         (["train", "{toy}/toy.yaml", "--bundle", "none"], "no model bundle 'none'"),

@@ -64,11 +64,11 @@ def test_shipped_families_and_settings_load() -> None:
 
 def test_settings_name_the_near_key(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
-    path.write_text("words: {leest: 2}\n")
-    with pytest.raises(Vl4adError, match=r"s\.yaml: unknown key 'words.leest' \(did you mean 'least'"):
+    path.write_text("words: {min_word: 2}\n")
+    with pytest.raises(Vl4adError, match=r"s\.yaml: unknown key 'words.min_word' \(did you mean 'min_words'"):
         load_settings(path)
-    path.write_text("words: {least: 5, most: 2}\n")
-    with pytest.raises(Vl4adError, match="least <= most"):
+    path.write_text("words: {min_words: 5, max_words: 2}\n")
+    with pytest.raises(Vl4adError, match="min_words"):
         load_settings(path)
 
 
@@ -86,14 +86,14 @@ def test_dictionary_leaves_out_the_states_words(tmp_path: Path) -> None:
 
 def test_random_words_obey_their_settings() -> None:
     rng = np.random.default_rng(3)
-    letters = WordSettings(least=2, most=3, letters=1, shortest=4, longest=5)
+    letters = WordSettings(min_words=2, max_words=3, letters=1, shortest=4, longest=5)
     drawn = [random_words(["oak"], letters, rng).split() for _ in range(200)]
     assert {len(words) for words in drawn} == {2, 3}
     assert {len(word) for words in drawn for word in words} == {4, 5}
     assert len({word for words in drawn for word in words}) > 400
-    dictionary = WordSettings(least=1, most=1, letters=0)
+    dictionary = WordSettings(min_words=1, max_words=1, letters=0)
     assert {random_words(["oak", "elm"], dictionary, rng) for _ in range(50)} == {"oak", "elm"}
-    assert random_words(["oak"], WordSettings(least=0, most=0), rng) == ""
+    assert random_words(["oak"], WordSettings(min_words=0, max_words=0), rng) == ""
 
 
 def test_split_holds_out_disjoint_parts_of_everything() -> None:

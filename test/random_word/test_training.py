@@ -20,7 +20,9 @@ SETTINGS = TrainSettings(
 
 @cache
 def data_for(seed: int = 0, words: int = 4) -> TextData:
-    settings = SETTINGS.model_copy(update={"seed": seed, "words": WordSettings(least=min(words, 1), most=words)})
+    settings = SETTINGS.model_copy(
+        update={"seed": seed, "words": WordSettings(min_words=min(words, 1), max_words=words)}
+    )
     return prepare(settings, toy_family(), ToyEncoder())
 
 

@@ -32,7 +32,7 @@ def square(side: int, colour: int = 250) -> np.ndarray:
 
 def paster(*pictures: np.ndarray, things: tuple[tuple[np.ndarray, int], ...] = (), **settings: Any) -> ObjectPaster:
     cutouts = Cutouts(("crate",), np.zeros(len(pictures), np.int64), pictures)
-    plain = {"masked": ["x"], "nameless": 0, "known": 0, "on_plane": 0, "most": 1, **settings}
+    plain = {"masked": ["x"], "nameless": 0, "known": 0, "on_plane": 0, "max_objects": 1, **settings}
     return ObjectPaster(Objects.model_validate(plain), cutouts, np.array([0]), VOID, (ROAD,), (), things)
 
 
@@ -80,7 +80,7 @@ def test_the_horizon_is_where_the_road_ends() -> None:
 
 
 def test_known_things_keep_their_label_and_have_no_name() -> None:
-    mixed = paster(square(40), things=((square(40, 30), CAR),), size=[10, 40], most=4, known=0.5)
+    mixed = paster(square(40), things=((square(40, 30), CAR),), size=[10, 40], max_objects=4, known=0.5)
     rows: set[int] = set()
     for seed in range(20):
         scene = mixed.paste(road_scene(), np.random.default_rng(seed))

@@ -61,7 +61,7 @@ class TextOptions(Settings):
         plain |= {key: value for key, value in given.items() if value is not None}
         if self.words is not None:
             low, _, high = self.words.partition("-")
-            plain["words"] |= {"least": int(low), "most": int(high or low)}
+            plain["words"] |= {"min_words": int(low), "max_words": int(high or low)}
         return validate(TrainSettings, plain, "the settings with the command line's options")
 
     def encoder(self, settings: TrainSettings) -> TextEncoder:

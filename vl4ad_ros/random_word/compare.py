@@ -37,7 +37,7 @@ class Variant:
 def word_settings(words: WordSettings) -> dict[str, WordSettings]:
     """Return the compared settings: no random words, random words, and random words in anomalous prompts only."""
     return {
-        "no random words": words.model_copy(update={"least": 0, "most": 0}),
+        "no random words": words.model_copy(update={"min_words": 0, "max_words": 0}),
         "random words": words.model_copy(update={"labels": "both"}),
         "random words in anomalous prompts only (ours)": words.model_copy(update={"labels": "anomalous"}),
     }

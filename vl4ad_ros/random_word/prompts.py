@@ -81,7 +81,7 @@ def mix(train: Material, held: Material) -> dict[str, Material]:
 def random_words(words: Sequence[str], settings: WordSettings, rng: np.random.Generator) -> str:
     """Return `least` to `most` random words, joined by blanks."""
     drawn = []
-    for _ in range(int(rng.integers(settings.least, settings.most + 1))):
+    for _ in range(int(rng.integers(settings.min_words, settings.max_words + 1))):
         if rng.random() < settings.letters:
             length = int(rng.integers(settings.shortest, settings.longest + 1))
             drawn.append("".join(rng.choice(list(string.ascii_lowercase), size=length)))

@@ -70,8 +70,8 @@ class PromptFamily(Checked):
 class WordSettings(Checked):
     """The random words. Every value is our choice: the paper's own recipe is unknown to us."""
 
-    least: int = Field(default=1, ge=0)  # fewest words in a prompt
-    most: int = Field(default=4, ge=0, le=32)  # most words in a prompt; 0 switches random words off
+    min_words: int = Field(default=1, ge=0)  # fewest words in a prompt
+    max_words: int = Field(default=4, ge=0, le=32)  # most words in a prompt; 0 switches random words off
     # Share of words that are random letter strings; the others come from the dictionary.
     letters: float = Field(default=0.3, ge=0, le=1)
     shortest: int = Field(default=3, ge=1)  # letters of the shortest letter string
@@ -83,8 +83,8 @@ class WordSettings(Checked):
 
     @model_validator(mode="after")
     def _ordered(self) -> WordSettings:
-        if self.least > self.most or self.shortest > self.longest:
-            raise ValueError("expected least <= most and shortest <= longest")
+        if self.min_words > self.max_words or self.shortest > self.longest:
+            raise ValueError("expected min_words <= max_words and shortest <= longest")
         return self
 
 

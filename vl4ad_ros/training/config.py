@@ -106,7 +106,7 @@ class Objects(Checked):
     near: float = Field(default=0.6, gt=0, le=1)
     exclude: list[str] = Field(default_factory=list)  # names that are in-distribution or scenery
     probability: Share = 0.8  # share of the training samples that get objects
-    most: Count = 6  # largest number of objects in a sample
+    max_objects: Count = 6  # largest number of objects in a sample
     size: Range = (5, 384)  # smallest and largest height of an object, pixels of the sample
     on_plane: Share = 0.6  # share of the objects whose size follows from the row that they stand on, by a ground plane
     metres: Range = (0.1, 1.5)  # smallest and largest height of those, metres
@@ -215,7 +215,7 @@ class Validation(Checked):
 
     sets: list[DataSet] = Field(min_length=1)
     pixels: int = Field(default=640 * 360, ge=4096)  # area at which frames are seen, pixels
-    most: Count = 100  # most frames of a set
+    max_frames: Count = 100  # most frames of a set
     generated: Number = 120  # generated anomaly scenes in all (0: none; needs `objects`)
     normal: Number = 40  # frames of the first set without objects, on which false alarms are counted
     minutes: Positive = 10.0  # time between two validations

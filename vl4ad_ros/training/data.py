@@ -53,8 +53,8 @@ def load_data(config: TrainConfig, also: Sequence[DataSet] = (), encoder: TextEn
     classes = tuple(vocabulary.columns())
     table = make_label_table(classes, [*config.datasets, *config.validation.sets])
     train, errors = _load_sets(config, config.datasets, table.lookup)
-    most, lookups = config.validation.most, table.lookup[len(train) :]
-    validation, wrong = _load_sets(config, config.validation.sets, lookups, most)
+    max_frames, lookups = config.validation.max_frames, table.lookup[len(train) :]
+    validation, wrong = _load_sets(config, config.validation.sets, lookups, max_frames)
     errors += wrong + _load_sets(config, also, make_label_table(classes, also).lookup)[1]
     objects = config.objects
     if objects is None:
@@ -81,9 +81,11 @@ def load_data(config: TrainConfig, also: Sequence[DataSet] = (), encoder: TextEn
 
 
 def _load_sets(
-    config: TrainConfig, sets: Sequence[DataSet], lookups: Sequence[UInt8], most: int | None = None
+    config: TrainConfig, sets: Sequence[DataSet], lookups: Sequence[UInt8], max_frames: int | None = None
 ) -> tuple[tuple[Frames, ...], list[str]]:
-    loaded = [load_frames(data, config.data_root, lookup, most) for data, lookup in zip(sets, lookups, strict=False)]
+    loaded = [
+        load_frames(data, config.data_root, lookup, max_frames) for data, lookup in zip(sets, lookups, strict=False)
+    ]
     return tuple(frames for frames, _ in loaded), [error for _, errors in loaded for error in errors]
 
 

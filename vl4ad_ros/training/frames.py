@@ -77,13 +77,15 @@ def read_frame(pair: FramePair, known: frozenset[int]) -> tuple[UInt8, UInt8]:
     return image, label.astype(np.uint8)
 
 
-def load_frames(data: DataSet, data_root: Path, lookup: UInt8, most: int | None = None) -> tuple[Frames, list[str]]:
-    """Read at most `most` frames, evenly spaced, no larger than `max_side`; and one sentence for each bad one."""
+def load_frames(
+    data: DataSet, data_root: Path, lookup: UInt8, max_frames: int | None = None
+) -> tuple[Frames, list[str]]:
+    """Read at most `max_frames`, evenly spaced, no larger than `max_side`; and one sentence for each bad one."""
     pairs, lone = find_pairs(data, data_root)
     first, last = (round(share * len(pairs)) for share in data.part)
     pairs = pairs[first:last]
-    if most is not None and len(pairs) > most:
-        pairs = [pairs[round(index)] for index in np.linspace(0, len(pairs) - 1, most)]
+    if max_frames is not None and len(pairs) > max_frames:
+        pairs = [pairs[round(index)] for index in np.linspace(0, len(pairs) - 1, max_frames)]
     known = frozenset(data.label_classes()) | data.ignored_labels()
 
     def read(pair: FramePair) -> tuple[UInt8, UInt8]:

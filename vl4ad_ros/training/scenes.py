@@ -69,7 +69,7 @@ class ObjectPaster:
     def paste(self, scene: Scene, random: Random) -> Scene:
         """Draw one to `most` things into a scene; returns it."""
         horizon = horizon_row(scene.rows, self.ground)
-        for number in range(1, int(random.integers(1, self.settings.most + 1)) + 1):
+        for number in range(1, int(random.integers(1, self.settings.max_objects + 1)) + 1):
             kind = random.random()
             known = bool(self.known) and kind < self.settings.known
             spot = self._spot(scene.rows, horizon, KNOWN_METRES if known else self.settings.metres, random)

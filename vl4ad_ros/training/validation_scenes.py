@@ -45,7 +45,7 @@ def generate_scenes(data: RunData, settings: Validation, seed: int) -> list[Vali
         size = tuple(SIZES)[index // len(data.validation) % len(SIZES)]
         unit = frames.rows[pick].shape[1] / REFERENCE_WIDTH
         heights = tuple(unit * bound for bound in SIZES[size])
-        changes = {"size": heights, "most": MAX_OBJECTS, "known": 0, "nameless": 0}
+        changes = {"size": heights, "max_objects": MAX_OBJECTS, "known": 0, "nameless": 0}
         paster = replace(data.test_paster, settings=data.test_paster.settings.model_copy(update=changes))
         scenes.append(finished(size, paster.paste(Scene.of(frames.images[pick], frames.rows[pick]), random)))
     frames = data.validation[0]
