@@ -10,21 +10,22 @@ import onnx
 import pytest
 import torch
 import torch.nn.functional as F
+from formulas import anomaly_score
 from mask_bundle import HEIGHT, WIDTH, mask_network
-from mock_bundle import LIMITS, ColourEncoder, mock_prompt_sets
+from mock_bundle import LIMITS, compiled_set
 
-from vl4ad_ros.network import score_reference as reference
 from vl4ad_ros.network.bundle_writer import export_network
 from vl4ad_ros.network.checkpoint import load_config, save_network
 from vl4ad_ros.network.image_score import score_of_resized_classes, score_of_resized_masks
 from vl4ad_ros.network.score_graph import class_weights
-from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.scores import SCORINGS, SETTINGS_SIZE
 
 # Rows that are no multiple of any strip's.
 ROWS, COLUMNS, QUERIES, NUM_ID = 19, 9, 12, 4
+# The others are made at the masks' size, and their map is resized.
+OF_CLASSES = ("vl4ad", "msp", "max_logit")
 
 
 def inputs(scoring: str, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -52,9 +53,9 @@ def test_strips_are_the_formula_on_resized_masks(scoring: str) -> None:
     large = (4 * ROWS, 4 * COLUMNS)
     resized = F.interpolate(masks, size=large, mode="bilinear", align_corners=False).sigmoid()
     for index in range(2):
-        small = scoring in ("entropy", "rba", "known_mass")
+        small = scoring not in OF_CLASSES
         s = masks[index].sigmoid() if small else resized[index]
-        expected = reference.anomaly_score(s.numpy(), cosines[index].numpy(), NUM_ID, 0.2, scoring)
+        expected = anomaly_score(s.numpy(), cosines[index].numpy(), NUM_ID, 0.2, scoring)
         if small:
             expected = np.asarray(cv2.resize(expected, large[::-1], interpolation=cv2.INTER_LINEAR), dtype=float)
         np.testing.assert_allclose(got[index].numpy(), expected, atol=1e-4)
@@ -69,12 +70,10 @@ def test_resized_classes_are_the_formula_on_their_log_odds(scoring: str) -> None
     got = score_of_resized_classes(masks, weights, class_mask, settings)
     support = torch.einsum("bnk,bnhw->bkhw", weights[..., :NUM_ID], masks.sigmoid())
     large = (4 * ROWS, 4 * COLUMNS)
-    if scoring in ("entropy", "rba", "known_mass"):
+    if scoring not in OF_CLASSES:
         got = score_of_resized_classes(masks, QUERIES * weights, class_mask, settings)
         for index in range(2):
-            small = reference.anomaly_score(
-                masks[index].sigmoid().numpy(), cosines[index].numpy(), NUM_ID, 0.2, scoring
-            )
+            small = anomaly_score(masks[index].sigmoid().numpy(), cosines[index].numpy(), NUM_ID, 0.2, scoring)
             expected = cv2.resize(small, large[::-1], interpolation=cv2.INTER_LINEAR)
             np.testing.assert_allclose(got[index].numpy(), expected, atol=1e-4)
         return
@@ -94,7 +93,7 @@ def test_resized_classes_are_the_formula_on_their_log_odds(scoring: str) -> None
 def test_bundles_with_the_score_at_the_input_s_size(mask_bundle: ModelBundle, tmp_path: Path) -> None:
     """Class maps resized, as by default, and masks."""
     save_network(mask_network(), tmp_path / "network")
-    compile_prompt_set(mock_prompt_sets()["traffic"], ColourEncoder()).save(tmp_path / "set.safetensors")
+    compiled_set().save(tmp_path / "set.safetensors")
     sets, out = [tmp_path / "set.safetensors"], tmp_path / "bundle"
     masks = export_network(tmp_path / "network", out, sets, HEIGHT, WIDTH, LIMITS, with_network=True, resize="masks")
     assert load_config(out / "network").resize == "masks"

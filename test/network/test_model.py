@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from formulas import anomaly_score
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerTransformerModule
 
 from vl4ad_ros.io.errors import Vl4adError
@@ -95,7 +96,7 @@ def test_the_score_follows_the_formulas(scoring: str) -> None:
     compiled = tensors.prompt_set
     for index in range(2):
         cosines = prediction.embeddings[index].numpy() @ compiled.embeddings.T
-        expected = reference.anomaly_score(
+        expected = anomaly_score(
             prediction.mask_logits[index].sigmoid().numpy(),
             reference.column_cosines(cosines, compiled.concept_column, 4),
             num_id=3,

@@ -83,7 +83,7 @@ def test_region_of_interest(detector: Detector, tmp_path: Path) -> None:
 def test_a_state_is_made_anew_only_where_something_changed(detector: Detector) -> None:
     first = state(detector)
     slower = next_state(detector, VALUES | {"max_rate": 5.0}, first, frozenset({"max_rate"}))
-    assert (slower.version, slower.prompts, slower.max_rate) == (first.version, first.prompts, 5.0)
+    assert (slower.version, slower.prompts, slower.output.max_rate) == (first.version, first.prompts, 5.0)
     other = next_state(detector, VALUES | {"prompt_set": "merged"}, first, frozenset({"prompt_set"}))
     assert (other.version, other.prompts.prompt_set.name) == (first.version + 1, "merged")
     assert first.prompts.prompt_set.name == "traffic"

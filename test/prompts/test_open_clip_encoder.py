@@ -8,10 +8,11 @@ import huggingface_hub.constants
 import numpy as np
 import pytest
 import torch
+from formulas import anomaly_score
 from numpy.typing import NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.network.score_reference import anomaly_score, column_cosines
+from vl4ad_ros.network.score_reference import column_cosines
 from vl4ad_ros.prompts.compile import assemble, compile_prompt_set
 from vl4ad_ros.prompts.encoders import create_encoder
 from vl4ad_ros.prompts.schema import PromptSet
@@ -80,11 +81,6 @@ def test_a_weights_file_without_weights_is_one_sentence(content: object, tmp_pat
     torch.save(content, tmp_path / "list.pth")
     with pytest.raises(Vl4adError, match=r"list\.pth: cannot be read as weights of open_clip's 'ViT-S-32-alt' \(\S"):
         create_encoder("open_clip:ViT-S-32-alt/mine", tmp_path / "list.pth")
-
-
-def test_other_encoders_take_no_weights_file(tmp_path: Path) -> None:
-    with pytest.raises(Vl4adError, match=r"'classes:road' takes no weights file; 'open_clip:\.\.\.' does\."):
-        create_encoder("classes:road", tmp_path / "w.pt")
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ STRIP_ROWS = 4
 CELL_ROWS = 64
 """Mask rows of a strip of class maps, so that the many small passes find it in the cache."""
 
-_OF_A_MAP = ("entropy", "rba", "known_mass")
+_OF_CLASSES = ("vl4ad", "msp", "max_logit")
 # A power of 2, so that 1 - _ALMOST and its distance to 1 are exact in float32.
 _ALMOST = 2.0**-20
 _TOP = math.log((1 - _ALMOST) / _ALMOST)
@@ -48,8 +48,7 @@ def score_of_resized_classes(mask_logits: Tensor, weights: Tensor, class_mask: T
     strips = [_between_pixels(strip, class_mask, use) for strip in row_strips(padded, CELL_ROWS, overlap=1)]
     beyond = FACTOR // 2
     score = torch.cat(strips, dim=1)[:, beyond:-beyond, beyond:-beyond]
-    linear = use["vl4ad"] + use["msp"] + use["max_logit"]
-    return linear * score + _resized_map(support, class_mask, settings)
+    return torch.stack([use[name] for name in _OF_CLASSES]).sum() * score + _resized_map(support, class_mask, settings)
 
 
 def _between_pixels(support: Tensor, class_mask: Tensor, use: dict[str, Tensor]) -> Tensor:
@@ -108,10 +107,10 @@ def _log_odds(value: Tensor, keep: Tensor) -> Tensor:
 
 
 def _resized_map(support: Tensor, class_mask: Tensor, settings: Tensor) -> Tensor:
-    """Entropy or RbA at the masks' resolution, its map resized; 0 where another score is selected."""
+    """The other scores at the masks' resolution, the map resized; 0 where one of the classes' is selected."""
     # From slices: a tensor made of numbers would be copied from the host, which no CUDA graph can record.
     names = (None, *score_weights(settings), *METHODS)
     weights = zip(names, settings.split(1), strict=True)
-    others = torch.cat([w if name in _OF_A_MAP else torch.zeros_like(w) for name, w in weights])
+    others = torch.cat([torch.zeros_like(w) if name in _OF_CLASSES else w for name, w in weights])
     small = torch.cat([support_score(part, class_mask, others) for part in row_strips(support, CELL_ROWS)], dim=1)
     return F.interpolate(small.unsqueeze(1), scale_factor=float(FACTOR), mode="bilinear", align_corners=False)[:, 0]

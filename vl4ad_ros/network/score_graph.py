@@ -1,7 +1,7 @@
 """The scores as a PyTorch graph over the padded prompt inputs: exportable, and what every engine runs.
 
 Everywhere here `class_concepts` is int [C, L], `class_mask` [2, C] and `settings` [9], as
-`vl4ad_ros.runtime.prompt_tensors` packs them; definitions as in `vl4ad_ros.network.score_reference`.
+`vl4ad_ros.runtime.prompt_tensors` packs them; definitions as in docs/scoring.md.
 """
 
 from __future__ import annotations

@@ -204,11 +204,11 @@ class DetectorNode(LifecycleNode):
         camera.stats.received()
         if self._worker is None:
             return
-        if not state.enabled:
+        if not state.output.enabled:
             camera.stats.count("disabled")
         elif not camera.wanted().anything:
             camera.stats.count("nobody listens")
-        elif camera.is_too_soon(state.max_rate):
+        elif camera.is_too_soon(state.output.max_rate):
             camera.stats.count("max_rate")
         else:
             self._worker.put(index, raw)
@@ -292,9 +292,9 @@ def _in_force(detector: Detector, state: FrameState) -> dict[str, object]:
         "random-word network version": network.get("version", ""),
         "temperature": prompts.temperature,
         "threshold": state.threshold,
-        "output size": state.output_size,
-        "smallest region": state.min_region_area,
-        "enabled": json.dumps(state.enabled),
+        "output size": state.output.output_size,
+        "smallest region": state.output.min_region_area,
+        "enabled": json.dumps(state.output.enabled),
         "decoder": decoder_name(),
     }
 

@@ -129,7 +129,7 @@ class Worker:
             try:
                 decoded += [one for one in map(self._decode, frames) if one is not None]
                 state = self._state()
-                if not state.enabled:  # Switched off while they waited.
+                if not state.output.enabled:  # Switched off while they waited.
                     for one in decoded:
                         one.camera.stats.count("disabled")
                 elif decoded:

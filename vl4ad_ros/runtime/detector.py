@@ -20,7 +20,7 @@ from vl4ad_ros.runtime.parameters import Settings
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 from vl4ad_ros.runtime.random_word_files import METHOD, graph_inputs, load_bundled
 from vl4ad_ros.runtime.random_word_network import DEFAULT, RandomWordNetwork
-from vl4ad_ros.runtime.settings import GroundSettings, PromptSettings, TrackSettings, from_ros
+from vl4ad_ros.runtime.settings import GroundSettings, OutputSettings, PromptSettings, TrackSettings, from_ros
 
 _OF_THE_PROMPTS = ("prompt_set", "scoring", "method", "random_word", "temperature")
 
@@ -168,11 +168,8 @@ def next_state(
     state = replace(
         state,
         version=1 if previous is None else previous.version,
-        output_size=values["output_size"],
-        min_region_area=int(values["min_region_area"]),
-        max_rate=float(values["max_rate"]),
-        enabled=bool(values["enabled"]),
         batch_wait_s=float(values["batch_wait_ms"]) / 1000,
+        output=OutputSettings(**_of_group(OutputSettings, values)),
         tracks=TrackSettings(**_of_group(TrackSettings, values)),
         ground=GroundSettings(**_of_group(GroundSettings, values)),
     )
@@ -185,7 +182,8 @@ def _result_settings(state: FrameState) -> tuple[object, ...]:
     """Return what can alter a map, a mask or a region: where it is equal, nothing was swapped."""
     prompts = state.prompts
     prompt_set = (prompts.prompt_set.name, prompts.prompt_set.version, prompts.scoring, prompts.temperature)
-    return *prompt_set, state.method, state.random_word, state.threshold, state.output_size, state.min_region_area
+    output = state.output.model_dump(exclude={"max_rate", "enabled"})
+    return *prompt_set, state.method, state.random_word, state.threshold, output
 
 
 def _of_group(group: type[Settings], values: Mapping[str, Any]) -> dict[str, Any]:

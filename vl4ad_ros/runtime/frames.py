@@ -17,7 +17,7 @@ from vl4ad_ros.io.media import read_picture
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 from vl4ad_ros.runtime.regions import Region, find_regions
 from vl4ad_ros.runtime.scores import to_uncertainty
-from vl4ad_ros.runtime.settings import GroundSettings, TrackSettings
+from vl4ad_ros.runtime.settings import GroundSettings, OutputSettings, TrackSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,12 +29,9 @@ class FrameState:
     method: str = "vl4ad"  # name of the anomaly method that the prompts were packed for
     # What identifies the random-word network among the prompts' inputs; None where the method has none.
     random_word: Mapping[str, str] | None = None
-    output_size: str = "input"  # `input`, `network` or `mask`
-    min_region_area: int = 0  # pixels
     version: int = 1  # counts up with each change that can alter a map, a mask or a region
-    max_rate: float = 0.0  # frames per second and camera; 0 for no limit
-    enabled: bool = True  # whether frames are processed at all
     batch_wait_s: float = 0.0  # patience for the frames of other cameras, seconds
+    output: OutputSettings = field(default_factory=lambda: OutputSettings(min_region_area=0))  # what is made of a map
     tracks: TrackSettings = field(default_factory=TrackSettings)  # how regions are followed
     ground: GroundSettings = field(default_factory=GroundSettings)  # where the ground is
 
@@ -125,7 +122,7 @@ def finish(
     """Turn a raw score u, float32 [h, w], into the outputs that are wanted; `earlier` are milliseconds of stages."""
     began = time.perf_counter()
     score = to_uncertainty(raw, state.prompts.scoring, state.prompts.temperature)
-    size = state.output_size if job.size is None else job.size
+    size = state.output.output_size if job.size is None else job.size
     sizes = {"input": job.image.shape[:2], "network": network_size, "mask": score.shape}
     height, width = sizes[size] if isinstance(size, str) else size
     wanted = job.wanted
@@ -139,7 +136,9 @@ def finish(
         job.roi.clear_outside(uncertainty)
         if mask is not None:
             job.roi.clear_outside(mask)
-    regions = find_regions(mask, uncertainty, state.min_region_area) if mask is not None and wanted.regions else None
+    regions = (
+        find_regions(mask, uncertainty, state.output.min_region_area) if mask is not None and wanted.regions else None
+    )
     stages = {**earlier, "postprocess": (time.perf_counter() - began) * 1e3}
     return Result(uncertainty, mask, regions, network_size, stages)
 
