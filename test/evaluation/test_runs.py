@@ -73,16 +73,17 @@ def test_a_process_that_was_killed_is_one_sentence(work: tuple[DatasetSource, De
 def test_a_ray_cluster_with_two_workers_equals_one_pass(
     work: tuple[DatasetSource, DetectorSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("RAY_gcs_server_port_wait_time_s", "180")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     ray = pytest.importorskip("ray", reason="ray is not installed (extra: ray)")
     from ray.cluster_utils import Cluster
 
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     source, spec = work
     small = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=small)
     try:
         cluster.add_node(**small)
-        cluster.wait_for_nodes()
+        cluster.wait_for_nodes(timeout=180)
         spread = evaluate(source, spec, SETTINGS, ray_address=cluster.address)
         with pytest.raises(Vl4adError, match="There is no model bundle 'gone'"):
             evaluate(source, replace(spec, bundle="gone"), SETTINGS, ray_address=cluster.address)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
-from ros_harness import DETECTOR, EARS, ROOT, Client, environment, parameters, running, wait_heard
+from ros_harness import DEADLINE_S, DETECTOR, EARS, ROOT, Client, environment, parameters, running, wait_heard
 from sensor_msgs.msg import CameraInfo, Image
 
 from vl4ad_ros.nodes.memory import PROFILE_VARIABLES
@@ -140,8 +140,8 @@ def test_images_lost_in_transport_are_logged_with_the_cure(mock_bundle: Path, tm
 def test_a_slow_detector_holds_back_neither_driver_nor_others(
     mock_bundle: Path, tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A driver at 30 Hz that keeps every image until all have it; a detector at 5 Hz; another node that hears all."""
-    (tmp_path / "slow").write_text("0.2")
+    """A driver at 30 Hz that keeps every image until all have it; a detector at 1 Hz; another node that hears all."""
+    (tmp_path / "slow").write_text("1.0")
     monkeypatch.setenv("VL4AD_GATE", str(tmp_path))
     number = round(DRIVER_S * RATE_HZ)
     maps = hear_stamps(client, "/detector/uncertainty")
@@ -153,12 +153,12 @@ def test_a_slow_detector_holds_back_neither_driver_nor_others(
         # Who answers this, knows that we listen to its maps; it computes none for nobody.
         client.get_parameter("threshold")
         with driver(tmp_path / "driver", "/camera/image_raw", 360, 640, number, RATE_HZ, "keep_all", 2) as log:
-            client.wait("the driver's end", log.read_text, DRIVER_S + 60)
+            client.wait("the driver's end", log.read_text, DRIVER_S + DEADLINE_S)
             client.wait("all images", lambda: len(images) == number)
             client.wait("a map", lambda: maps)
             wait_heard(client, ReliabilityPolicy.RELIABLE, "/camera/image_raw")
         seconds = float(log.read_text().split()[3])
     LOG.info("%d images sent at %.1f Hz, %d heard, %d maps", number, number / seconds, len(images), len(maps))
-    # Held back, it would have needed a fifth of a second for each.
-    assert seconds < number * 0.2 / 2
+    # Held back, it would have needed a second for each.
+    assert seconds < number / 2
     assert len(maps) < number / 2
