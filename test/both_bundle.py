@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from mock_bundle import LIMITS, ColourEncoder, mock_prompt_sets
+from mock_bundle import compiled_set, mock_card
 from torch import Tensor, nn
 
 from vl4ad_ros.network.bundle_writer import write_bundle
 from vl4ad_ros.network.random_word_graph import blend, probability
 from vl4ad_ros.network.score_graph import dense_score
-from vl4ad_ros.prompts.compile import compile_prompt_set
-from vl4ad_ros.runtime.bundle import BundleCard, InputSpec, ModelBundle
+from vl4ad_ros.runtime.bundle import ModelBundle
 
 
 class Colours(nn.Module):
@@ -41,18 +40,5 @@ class Colours(nn.Module):
 
 def write_both_bundle(path: Path) -> ModelBundle:
     """Write the bundle, prompt set `traffic` (red, green), without a random-word network."""
-    card = BundleCard(
-        name="colours",
-        input=InputSpec(height=64, width=96, multiple_of=4, resize="keep_aspect"),
-        text_encoder=ColourEncoder.id,
-        embedding_dim=ColourEncoder.dim,
-        stride=4,
-        temperature=1.0,
-        methods=["vl4ad", "random_word"],
-        prompt_limits=LIMITS,
-        default_prompt_set="traffic",
-        licence="Apache-2.0",
-    )
-    return write_bundle(
-        Colours().eval(), path, card, [compile_prompt_set(mock_prompt_sets()["traffic"], ColourEncoder())]
-    )
+    card = mock_card("colours", methods=["vl4ad", "random_word"])
+    return write_bundle(Colours().eval(), path, card, [compiled_set()])

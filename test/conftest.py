@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ sys.path.insert(0, str(ROOT / "test"))
 
 import reaper  # noqa: E402 - needs the path above
 from mock_bundle import write_mock_bundle  # noqa: E402
+from run_cli import Cli  # noqa: E402
 
 from vl4ad_ros.evaluation.domain import own_environment  # noqa: E402
 from vl4ad_ros.runtime.bundle import ModelBundle  # noqa: E402
@@ -64,6 +66,12 @@ def shared_dir() -> Path:
 
 
 @pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+    """The command line (see `run_cli`)."""
+    return Cli(capsys)
+
+
+@pytest.fixture
 def mock_bundle(tmp_path: Path) -> Path:
     """A fresh mock bundle of this test's own (see `mock_bundle.write_mock_bundle`)."""
     return write_mock_bundle(tmp_path / "mock")
@@ -75,3 +83,25 @@ def mask_bundle(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
     from mask_bundle import write_mask_bundle  # torch is not for every run
 
     return write_mask_bundle(tmp_path_factory.mktemp("mask") / "bundle")
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
+    """A small network with the graph contract, exported once; do not write into it."""
+    from tiny_network import write_tiny_bundle
+
+    return write_tiny_bundle(tmp_path_factory.mktemp("tiny") / "bundle")
+
+
+@pytest.fixture(scope="session")
+def exported_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a bundle with both methods and without a random-word network, exported once; read only."""
+    from both_bundle import write_both_bundle
+
+    return write_both_bundle(tmp_path_factory.mktemp("exported") / "colours").path
+
+
+@pytest.fixture
+def both_bundle(exported_bundle: Path, tmp_path: Path) -> Path:
+    """A copy of it, of this test's own."""
+    return Path(shutil.copytree(exported_bundle, tmp_path / "colours"))

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from mock_bundle import LIMITS, ColourEncoder, mock_prompt_sets
+from mock_bundle import ColourEncoder, compiled_set, mock_card, mock_prompt_sets
 
 from vl4ad_ros.network.bundle_writer import write_bundle
 from vl4ad_ros.network.config import HeadConfig, NetworkConfig
 from vl4ad_ros.network.model import VL4ADNetwork
-from vl4ad_ros.prompts.compile import compile_prompt_set
-from vl4ad_ros.runtime.bundle import BundleCard, InputSpec, ModelBundle
+from vl4ad_ros.runtime.bundle import InputSpec, ModelBundle
 
 HEIGHT, WIDTH = 64, 96
 CONFIG = NetworkConfig(
@@ -40,18 +39,7 @@ def mask_network() -> VL4ADNetwork:
 
 def write_mask_bundle(path: Path) -> ModelBundle:
     network = mask_network()
-    card = BundleCard(
-        name="mask",
-        input=InputSpec(height=HEIGHT, width=WIDTH),
-        text_encoder=ColourEncoder.id,
-        embedding_dim=ColourEncoder.dim,
-        num_queries=CONFIG.head.num_queries,
-        stride=network.stride,
-        temperature=0.5,
-        void=True,
-        prompt_limits=LIMITS,
-        default_prompt_set="traffic",
-        licence="Apache-2.0",
-    )
-    sets = [compile_prompt_set(s, ColourEncoder()) for s in mock_prompt_sets().values()]
+    size, queries = InputSpec(height=HEIGHT, width=WIDTH), CONFIG.head.num_queries
+    card = mock_card("mask", input=size, num_queries=queries, stride=network.stride, temperature=0.5, void=True)
+    sets = [compiled_set(name) for name in mock_prompt_sets()]
     return write_bundle(network, path, card, sets, with_network=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.prompts.schema import PromptSet
 from vl4ad_ros.runtime.bundle import PROMPTS, BundleCard, InputSpec, write_card
+from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
 from vl4ad_ros.runtime.prompt_tensors import PromptLimits
 
 STRIDE = 4
@@ -56,6 +58,21 @@ def mock_prompt_sets() -> dict[str, PromptSet]:
         "traffic_ood": PromptSet(name="traffic_ood", classes=two, ood=["blue"]),
         "greys": PromptSet(name="greys", classes={"road": ["grey"]}, ood=["blue"], temperature=0.5),
     }
+
+
+def compiled_set(name: str = "traffic") -> CompiledPromptSet:
+    """Return one of them, compiled."""
+    return compile_prompt_set(mock_prompt_sets()[name], ColourEncoder())
+
+
+def mock_card(name: str, **fields: Any) -> BundleCard:
+    """Return the card of a bundle in the mock's text space; `fields` stand in place of the mock's own, or beside."""
+    own = {
+        "input": InputSpec(height=64, width=96, multiple_of=STRIDE, resize="keep_aspect"), "stride": STRIDE,
+        "text_encoder": ColourEncoder.id, "embedding_dim": ColourEncoder.dim, "prompt_limits": LIMITS,
+        "temperature": 1.0, "default_prompt_set": "traffic", "licence": "Apache-2.0",
+    }  # fmt: skip
+    return BundleCard(**{"name": name, **own, **fields})
 
 
 def mock_graph() -> onnx.ModelProto:
@@ -132,19 +149,8 @@ def write_mock_bundle(path: Path, prompt_sets: Mapping[str, PromptSet] | None = 
     onnx.save(mock_graph(), str(path / "model.onnx"))
     for name, prompt_set in (prompt_sets or mock_prompt_sets()).items():
         compile_prompt_set(prompt_set, ColourEncoder()).save(path / PROMPTS / f"{name}.safetensors")
-    card = BundleCard(
-        name="mock",
-        description="Mock network for tests",
-        input=InputSpec(height=64, width=96, multiple_of=STRIDE, resize="keep_aspect"),
-        text_encoder=ColourEncoder.id,
-        embedding_dim=ColourEncoder.dim,
-        stride=STRIDE,
-        temperature=1.0,
-        prompt_limits=LIMITS,
-        default_prompt_set=next(iter(prompt_sets or mock_prompt_sets())),
-        licence="Apache-2.0",
-    )
-    write_card(path, card)
+    first = next(iter(prompt_sets or mock_prompt_sets()))
+    write_card(path, mock_card("mock", description="Mock network for tests", default_prompt_set=first))
     return path
 
 

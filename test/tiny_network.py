@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from mock_bundle import LIMITS, ColourEncoder, mock_prompt_sets
+from mock_bundle import ColourEncoder, compiled_set, mock_card, mock_prompt_sets
 from torch import Tensor, nn
 
 from vl4ad_ros.network.bundle_writer import write_bundle
 from vl4ad_ros.network.score_graph import class_weights, score_of_masks
-from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.runtime.bundle import BundleCard, InputSpec, ModelBundle
 
 HEIGHT, WIDTH, STRIDE, QUERIES = 64, 96, 4, 6
@@ -45,20 +44,10 @@ class TinyMaskNetwork(nn.Module):
 
 
 def tiny_card(resize: Literal["stretch", "keep_aspect"] = "keep_aspect") -> BundleCard:
-    return BundleCard(
-        name="tiny",
-        input=InputSpec(height=HEIGHT, width=WIDTH, multiple_of=STRIDE, resize=resize),
-        text_encoder=ColourEncoder.id,
-        embedding_dim=ColourEncoder.dim,
-        num_queries=QUERIES,
-        stride=STRIDE,
-        temperature=0.5,
-        prompt_limits=LIMITS,
-        default_prompt_set="traffic",
-        licence="Apache-2.0",
-    )
+    size = InputSpec(height=HEIGHT, width=WIDTH, multiple_of=STRIDE, resize=resize)
+    return mock_card("tiny", input=size, num_queries=QUERIES, temperature=0.5)
 
 
 def write_tiny_bundle(path: Path, resize: Literal["stretch", "keep_aspect"] = "keep_aspect") -> ModelBundle:
-    compiled = [compile_prompt_set(s, ColourEncoder()) for s in mock_prompt_sets().values()]
-    return write_bundle(TinyMaskNetwork().eval(), path, tiny_card(resize), compiled)
+    sets = [compiled_set(name) for name in mock_prompt_sets()]
+    return write_bundle(TinyMaskNetwork().eval(), path, tiny_card(resize), sets)

@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from run_cli import Cli
 
 from vl4ad_ros.cli.main import main
 from vl4ad_ros.evaluation.live_run import Child, LiveProcesses
@@ -181,31 +182,10 @@ def test_a_video_is_played_frame_by_frame(tmp_path: Path, listen: Callable[..., 
     assert set(np.diff(stamps)) == {40_000_000}
 
 
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["none"], "There is no"),
-        (["old.bag"], "is a bag of ROS 1; convert it first"),
-        (["{bag}", "--rate", "0"], "--rate"),
-        (["{bag}", "--topic", "/none"], "has no topic '/none'"),
-        (["{bag}", "--clock", "--restamp"], "take one of them"),
-        (["{bag}", "--subscribers", "1", "--timeout", "0.1"], "0 of 1 subscribers came to /front/image_raw"),
-    ],
-)
-def test_mistakes_are_one_sentence(
-    bag: Path, arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["replay", *[a.format(bag=bag) for a in arguments]]) == 2
-    assert sentence in capsys.readouterr().err
-
-
-def test_the_demo_measures_a_live_run_of_a_bag(
-    bag: Path, mock_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_demo_measures_a_live_run_of_a_bag(bag: Path, mock_bundle: Path, tmp_path: Path, cli: Cli) -> None:
     out = tmp_path / "demo"
     options = ["--bundle", str(mock_bundle), "--topic", "/front/image_raw", "--label-topic", "/front/label"]
-    assert main(["demo", "--bag", str(bag), "--out", str(out), *options, "--rate", "0.5"]) == 0
-    shown = capsys.readouterr().out
+    shown = cli("demo", "--bag", bag, "--out", out, *options, "--rate", "0.5")
     assert str(out / "report.html") in shown
     assert "AP" in shown and "from camera to map" in shown
     result = json.loads((out / "result.json").read_text())
@@ -224,25 +204,6 @@ def test_the_demo_measures_a_live_run_of_a_bag(
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "data:image/jpeg;base64," in page
     assert "http://" not in page.replace("http://www.w3.org", "")
-
-
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        (["--topic", "/camera"], "belong to a bag of yours"),
-        (["--bundle", "none"], "There is no model bundle 'none'"),
-        (["--bag", "none"], "There is no bag none"),
-        (["--bag", "{out}/drive"], "which the demo writes anew"),
-    ],
-)
-def test_a_demo_that_cannot_be_says_why(
-    tmp_path: Path, mock_bundle: Path, options: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out"
-    arguments = [option.format(out=out) for option in options]
-    bundle = [] if "--bundle" in options else ["--bundle", str(mock_bundle)]
-    assert main(["demo", "--out", str(out), *bundle, *arguments]) == 2
-    assert sentence in capsys.readouterr().err
 
 
 def python(processes: LiveProcesses, name: str, code: str, folder: Path) -> Child:

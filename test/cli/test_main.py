@@ -6,19 +6,19 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from cyclopts import App
 
 from vl4ad_ros import __version__
 from vl4ad_ros.cli import main as cli
+from vl4ad_ros.io.bag_writer import BagWriter
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.runtime.engine import BACKENDS
-from vl4ad_ros.runtime.scores import METHODS, SCORINGS
 from vl4ad_ros.runtime.settings import MapSettings, ModelSettings, PromptSettings
-
-BY_BENCH_GPU = ("torch-eager", "torch-cuda-graph", "onnxruntime", "tensorrt_rtx")
 
 
 def every_command() -> Iterator[tuple[str, ...]]:
@@ -114,33 +114,6 @@ def test_what_nobody_expected_is_one_line(
         cli.main(["detect"])
 
 
-def test_the_status_is_the_commands_own(replaced: Any) -> None:
-    def command(*, number: int = 7) -> int:
-        return number
-
-    replaced(command)
-    assert cli.main(["detect", "--number", "5"]) == 5
-
-
-@pytest.mark.parametrize(
-    ("words", "names"),
-    [
-        (["bench", "gpu"], BY_BENCH_GPU),
-        (["bench", "engine"], BACKENDS),
-        (["evaluate", "dataset"], (*BACKENDS, *SCORINGS, *METHODS, "both", "road_anomaly", "mvtec")),
-        (["evaluate", "bag"], (*BACKENDS, *SCORINGS, *METHODS, "both")),
-        (["export", "onnx"], ("1024x2048", "float16")),
-    ],
-    ids=" ".join,
-)
-def test_help_names_what_an_option_takes(
-    words: list[str], names: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    text = shown(capsys, monkeypatch, *words)
-    for name in names:
-        assert re.search(rf"(?<![\w-]){name}(?![\w-])", text), name
-
-
 @pytest.mark.parametrize("words", [["detect"], ["demo"], ["evaluate", "dataset"], ["evaluate", "bag"]], ids=" ".join)
 def test_options_are_made_of_the_settings(
     words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -153,40 +126,114 @@ def test_options_are_made_of_the_settings(
         assert str(field.description) in text
 
 
+@pytest.fixture
+def place(mock_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that the commands are run in: a bundle `mock`, a picture, a bag, and files that are neither."""
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((48, 64, 3), np.uint8))
+    with BagWriter(tmp_path / "bag") as bag:
+        bag.add_topic("/image_raw", "sensor_msgs/msg/Image")
+        bag.write("/image_raw", 1, bag.image(np.zeros((16, 16, 3), np.uint8), "rgb8", 1, ""))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("text")
+    (tmp_path / "lights.yaml").write_text("name: lights\nclasses: {stop: [red]}\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+DETECT, EXPORT, DRIVE = "detect a.png --out o --bundle mock", "export onnx x --out o", "sample-drive --out o"
+BAG, COMPILE = "evaluate bag bag --bundle mock --out o", "prompts compile lights.yaml --encoder x"
+
+
 @pytest.mark.parametrize(
-    ("arguments", "keyword"),
+    ("command", "keyword"),
     [
-        ([], "needs one of"),
-        (["evaluate"], "calibrate"),
-        (["nonsense"], "nonsense"),
-        (["detect"], "INPUTS"),
-        (["detect", "a.png"], "--out"),
-        (["detect", "a.png", "--out", "o", "--nonsense"], "--nonsense"),
-        (["detect", "a.png", "--out", "o", "--threshold"], "--threshold"),
-        (["detect", "a.png", "--out", "o", "--threshold", "1.5"], "--threshold"),
-        (["detect", "a.png", "--out", "o", "--threshold", "nan"], "--threshold"),
-        (["detect", "a.png", "--out", "o", "--threads", "1.5"], "--threads"),
-        (["detect", "a.png", "--out", "o", "--threads", "100000"], "--threads"),
-        (["detect", "a.png", "--out", "o", "--scoring", "x"], "--scoring"),
-        (["detect", "a.png", "--out", "o", "--format", "bmp"], "--format"),
-        (["sample-drive", "--out", "o", "--frames", "1.5"], "--frames"),
-        (["sample-drive", "--out", "o", "--seed", "1e3"], "--seed"),
-        (["replay", "bag", "--rate", "1e-300"], "--rate"),
-        (["evaluate", "bag", "x", "--out", "o", "--jobs", "0"], "--jobs"),
-        (["evaluate", "bag", "x", "--out", "o", "--live", "--rate", "nan"], "--rate"),
-        (["export", "onnx", "x", "--out", "o", "--prompts"], "--prompts"),
-        (["export", "onnx", "x", "--out", "o", "--size", "0x12"], "0x12"),
-        (["random-word", "train", "--words", "a-b"], "--words"),
+        ("", "needs one of"),
+        ("evaluate", "calibrate"),
+        ("nonsense", "nonsense"),
+        ("detect", "INPUTS"),
+        ("detect a.png", "--out"),
+        ("detect none.png --out o", "none.png"),
+        ("detect empty --out o", "no pictures"),
+        ("detect notes.txt --out o", "neither a picture"),
+        (f"{DETECT} --nonsense", "--nonsense"),
+        (f"{DETECT} --threshold", "--threshold"),
+        (f"{DETECT} --threshold 1.5", "--threshold"),
+        (f"{DETECT} --threshold nan", "--threshold"),
+        (f"{DETECT} --threads 1.5", "--threads"),
+        (f"{DETECT} --threads 100000", "--threads"),
+        (f"{DETECT} --scoring x", "--scoring"),
+        (f"{DETECT} --format bmp", "--format"),
+        (f"{DETECT} --temperature -1", "--temperature"),
+        (f"{DETECT} --prompt-set none", "'none'"),
+        (f"{DETECT} --method random_word", "random_word"),
+        (f"{DETECT} --threshold -0.1", "--threshold"),
+        ("detect . --out . --bundle mock", "--out"),
+        ("detect a.png empty/.. --out ./.", "--out"),
+        ("explain a.png --at a,b", "--at"),
+        ("explain a.png --at 64,0", "--at"),
+        ("explain a.png --at 5,5,5,9", "--at"),
+        (f"{DRIVE} --frames 1.5", "--frames"),
+        (f"{DRIVE} --frames 0", "frame"),
+        (f"{DRIVE} --seed 1e3", "--seed"),
+        (f"{DRIVE} --size 96", "WIDTHxHEIGHT"),
+        (f"{DRIVE} --rate 0", "--rate"),
+        (f"{DRIVE} --rate 1e-300", "--rate"),
+        ("make-bag a.png --out o --rate 1e-300", "--rate"),
+        ("make-bag a.png --out o --rate nan", "--rate"),
+        (f"{DRIVE} --jobs -1", "--jobs"),
+        ("replay none", "none"),
+        ("replay old.bag", "ROS 1"),
+        ("replay bag --rate 1e-300", "--rate"),
+        ("replay bag --topic /none", "/none"),
+        ("replay bag --clock --restamp", "--restamp"),
+        ("replay bag --subscribers 1 --timeout 0.1", "0 of 1 subscribers"),
+        ("demo --out o --bundle mock --topic /camera", "bag"),
+        ("demo --out o --bundle none", "'none'"),
+        ("demo --out o --bundle mock --bag none", "no bag none"),
+        ("demo --out o --bundle mock --bag o/drive", "anew"),
+        (f"{BAG} --jobs 0", "--jobs"),
+        (f"{BAG} --live --rate nan", "--rate"),
+        (f"{BAG} --track lane", "--track"),
+        (f"{BAG} --image-topic /image_raw --label-topic /image_raw", "mono8"),
+        ("evaluate compare o o --max-drop nan", "--max-drop"),
+        ("evaluate compare o o --max-drop -1", "--max-drop"),
+        ("evaluate calibrate bag --bundle mock", "one target"),
+        ("evaluate calibrate bag --bundle mock --per-frame nan", "--per-frame"),
+        ("evaluate calibrate bag --bundle mock --per-frame 0.1 --per-km 1", "one target"),
+        ("evaluate calibrate bag --bundle mock --per-km 1", "--km"),
+        ("evaluate calibrate bag --bundle mock --per-km 1 --km 0", "--km"),
+        ("evaluate calibrate bag --bundle mock --per-km -1 --km 2", "--per-km"),
+        ("evaluate calibrate bag --bundle mock --per-km 1 --speed-kmh -3", "--speed-kmh"),
+        (f"{EXPORT} --prompts", "--prompts"),
+        (f"{EXPORT} --prompts a.safetensors", "a.safetensors"),
+        (EXPORT, "prompt set"),
+        (f"{EXPORT} --size 0x12", "0x12"),
+        (f"{EXPORT} --size 60x96 --prompts a", "multiples of 32"),
+        (f"{EXPORT} --columns 0", "--columns"),
+        ("export tensorrt none", "'none'"),
+        ("export tensorrt mock --max-batch 0", "--max-batch"),
+        (COMPILE, "--out"),
+        (f"{COMPILE} --out o.txt", ".safetensors"),
+        (f"{COMPILE} --out o.safetensors", "'x'"),
+        (f"{COMPILE} --out o.safetensors --from-npy none.npy", "none.npy"),
+        (f"{COMPILE} --out o.safetensors --weights none.pt", "none.pt"),
+        (f"{COMPILE} --out o.safetensors --weights notes.txt", "weights"),
+        (f"{COMPILE} --out o.safetensors --weights w --from-npy n", "exclude"),
+        ("prompts compile lights.yaml --bundle none", "'none'"),
+        ("random-word train --words a-b", "--words"),
     ],
-    ids=" ".join,
 )
-def test_wrong_usage_is_status_2_with_one_sentence(
-    arguments: list[str], keyword: str, capsys: pytest.CaptureFixture[str]
+def test_mistakes_are_status_2_and_one_sentence(
+    command: str, keyword: str, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(arguments) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("vl4ad: ") and error.count("\n") == 1
-    assert keyword in error
+    if command.startswith(("replay", "demo")):
+        pytest.importorskip("rclpy")
+    before = set(place.iterdir())
+    assert cli.main(command.split()) == 2
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line.startswith("vl4ad: ")
+    assert keyword in line
+    assert set(place.iterdir()) - before <= {place / "o"}
 
 
 def test_help_needs_neither_torch_nor_ros() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from run_cli import Cli
 
 from vl4ad_ros.cli.main import main
 from vl4ad_ros.io.bag_reader import BagReader
@@ -29,13 +30,10 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def test_pictures_with_labels_can_be_evaluated_as_a_drive(
-    pictures: Path, mock_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pictures: Path, mock_bundle: Path, tmp_path: Path, cli: Cli
 ) -> None:
     bag = tmp_path / "bag"
-    assert (
-        main(["make-bag", str(pictures), "--labels", str(tmp_path / "labels"), "--rate", "4", "--out", str(bag)]) == 0
-    )
-    said = capsys.readouterr().out
+    said = cli("make-bag", pictures, "--labels", tmp_path / "labels", "--rate", "4", "--out", bag)
     assert "3 images at 4/s on /camera/image_raw, 2 labels on /camera/label" in said
     assert "1 of 3 pictures have no label" in said
     with BagReader(bag) as reader:
@@ -46,7 +44,7 @@ def test_pictures_with_labels_can_be_evaluated_as_a_drive(
     assert [label.stamp_ns for label in labels] == [frames[0].stamp_ns, frames[2].stamp_ns]
     assert labels[0].array()[16:18, 15:17].tolist() == [[0, 1], [0, 1]]
     options = ["--label-topic", "/camera/label", "--bundle", str(mock_bundle), "--out", str(tmp_path / "out")]
-    assert main(["evaluate", "bag", str(bag), *options]) == 0
+    cli("evaluate", "bag", bag, *options)
     result = json.loads((tmp_path / "out/result.json").read_text())
     assert result["source"]["frames"] == 3
     assert result["pixel"]["positives"] == 2 * 32 * 32
@@ -66,7 +64,7 @@ def test_a_video_keeps_its_rate_and_can_be_written_as_jpeg(tmp_path: Path) -> No
     assert [abs(int(frame.rgb().mean()) - level) < 6 for frame, level in zip(frames, (40, 90, 140, 190), strict=True)]
 
 
-def test_mistakes_are_one_sentence(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_one_sentence(pictures: Path, tmp_path: Path, cli: Cli) -> None:
     out = ["--out", str(tmp_path / "bag")]
     cv2.imwrite(str(tmp_path / "labels/1.png"), np.zeros((5, 5), np.uint8))
     for arguments, sentence in (
@@ -75,13 +73,20 @@ def test_mistakes_are_one_sentence(pictures: Path, tmp_path: Path, capsys: pytes
         ([str(pictures), "--labels", str(tmp_path / "nowhere")], "There is no folder"),
         ([str(pictures), "--labels", str(tmp_path / "labels")], "1: its label is (5, 5), the picture (64, 96)"),
     ):
-        assert main(["make-bag", *arguments, *out]) == 2
-        assert sentence in capsys.readouterr().err
+        assert sentence in cli.error("make-bag", *arguments, *out)
         assert not (tmp_path / "bag/metadata.yaml").exists()
     # What is no bag says how to make one.
-    assert main(["evaluate", "bag", str(pictures), *out]) == 2
-    assert "'vl4ad make-bag' makes one of videos and pictures" in capsys.readouterr().err
+    assert "'vl4ad make-bag' makes one of videos and pictures" in cli.error("evaluate", "bag", pictures, *out)
     # Film goes straight into replay; a folder of pictures is told the way.
     pytest.importorskip("rclpy", reason="no rclpy here")
-    assert main(["replay", str(pictures)]) == 2
-    assert "'vl4ad make-bag' makes one of videos and pictures" in capsys.readouterr().err
+    assert "'vl4ad make-bag' makes one of videos and pictures" in cli.error("replay", pictures)
+
+
+def test_a_drive_is_written_as_asked(tmp_path: Path, cli: Cli) -> None:
+    out = tmp_path / "bag"
+    options = ["--seed", "3", "--frames", "2", "--size", "96x64", "--rate", "5", "--jobs", "1"]
+    assert "2 frames 96x64" in cli("sample-drive", "--out", out, *options)
+    with BagReader(out) as bag:
+        first, second = bag.images(bag.image_topic())
+    assert first.rgb().shape == (64, 96, 3)
+    assert second.stamp_ns - first.stamp_ns == 200_000_000

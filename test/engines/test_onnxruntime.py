@@ -30,28 +30,6 @@ def test_known_answer_at_the_camera_size(mock_bundle: Path) -> None:
     np.testing.assert_allclose(result, red_uncertainty(), atol=1e-6)
 
 
-def test_left_half_known_right_half_not(mock_bundle: Path) -> None:
-    """Blue is as far from red as from green: the uncertainty there is that of a coin."""
-    image = np.concatenate([solid(255, 0, 0, 64, 48), solid(0, 0, 255, 64, 48)], axis=1)
-    detector = Detector.open(mock_bundle)
-    result = detector.detect(image, detector.prompts("traffic"))
-    assert result[:, :40] == pytest.approx(red_uncertainty(), abs=1e-5)
-    assert result[:, 56:] == pytest.approx(0.5, abs=1e-5)
-    mask = anomaly_mask(result, 0.4)
-    assert set(np.unique(mask)) == {0, 255}
-    assert mask[0, 0] == 0
-    assert mask[0, -1] == 255
-
-
-def test_scoring_and_temperature_reach_the_graph(mock_bundle: Path) -> None:
-    detector = Detector.open(mock_bundle)
-    image = solid(255, 0, 0)
-    hot = detector.detect(image, detector.prompts("traffic", temperature=0.1))
-    assert hot[0, 0] == pytest.approx(red_uncertainty(0.1), abs=1e-6)
-    logit = detector.detect(image, detector.prompts("traffic", scoring="max_logit"))
-    assert logit[0, 0] == pytest.approx(0.0, abs=1e-5)
-
-
 def test_keep_aspect_network_size(mock_bundle: Path) -> None:
     bundle = ModelBundle.load(mock_bundle)
     assert bundle.network_size(640, 960) == (64, 96)
@@ -152,3 +130,19 @@ def test_upsampling_keeps_range_and_size() -> None:
     assert large.shape == (100, 60)
     assert large.min() >= 0
     assert large.max() <= 1
+
+
+@pytest.mark.parametrize(("scale", "size"), [(0.5, (192, 320)), (1.0, (352, 640)), (2.0, (704, 1280))])
+def test_the_network_sees_the_scaled_picture(scale: float, size: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (360, 640, 3), dtype=np.uint8)
+    detector = Detector.open("vl4ad-small", input_scale=scale)
+    assert detector.preprocess(image).shape[:2] == size
+    assert detector.detect(image, detector.prompts()).shape == (360, 640)
+
+
+def test_a_network_of_one_size_refuses(mock_bundle: Path) -> None:
+    bundle = ModelBundle.load(mock_bundle)
+    fixed = ModelBundle(bundle.path, bundle.card.model_copy(update={"num_queries": 100}))
+    assert fixed.scaled(1.0) == fixed
+    with pytest.raises(Vl4adError, match="input_scale"):
+        fixed.scaled(2.0)

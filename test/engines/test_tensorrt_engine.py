@@ -97,13 +97,6 @@ def test_verification_writes_the_error_to_the_card(rig: Rig) -> None:
     assert noted["max_abs_error"] == pytest.approx(0.1, abs=1e-3)
 
 
-def test_info_names_what_runs(rig: Rig) -> None:
-    info = rig.open().info
-    assert (info.backend, info.library) == (rig.library.name, f"{rig.library.name} 10.99")
-    assert "Fake GPU" in info.device
-    assert info.model_sha256 == rig.bundle.onnx_sha256
-
-
 def other_graph(rig: Rig) -> None:
     graph = rig.bundle.onnx_path
     graph.write_bytes(graph.read_bytes() + b"\x92\x01\x00")
@@ -132,15 +125,6 @@ def test_a_stale_engine_names_the_part_and_the_command_with_its_shapes(
     command = shlex.split(str(caught.value).partition("rebuild it with: ")[2])
     sizes = ["--max-batch", "3", "--min-size", "32x48", "--best-size", "64x96", "--max-size", "128x192"]
     assert command == [*["vl4ad", "export", "tensorrt"], str(rig.bundle.path), "--library", rig.library.name, *sizes]
-
-
-def test_an_engine_that_the_library_refuses_is_an_error_with_its_reason(rig: Rig) -> None:
-    from vl4ad_ros.io.files import sha256_file
-
-    rig.path.write_bytes(b"JUNK" + rig.path.read_bytes())
-    rig.card.model_copy(update={"engine_sha256": sha256_file(rig.path)}).write(rig.path)
-    with pytest.raises(Vl4adError, match=r"cannot load .*: magic tag does not match"):
-        rig.open()
 
 
 def test_an_engine_of_tensorrt_is_for_one_gpu_of_rtx_for_any(rig: Rig) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -16,7 +15,6 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from vl4ad_ros.cli.main import main
-from vl4ad_ros.evaluation.bag_source import BagSource
 from vl4ad_ros.evaluation.datasets import DatasetSource
 from vl4ad_ros.evaluation.layouts import folder_layout
 from vl4ad_ros.evaluation.predictor import DetectorSpec
@@ -95,20 +93,6 @@ def test_unreadable_messages_cost_their_frames_alone(
     assert "its step is 10; 1700000000.300000000: Unknown encoding" in images
     assert labels.startswith("1 of 7 labels cannot be read, their frames count as unlabelled (1700000000.500000000: ")
     assert f"note: {images}" in capsys.readouterr().out
-
-
-def test_a_damaged_compressed_image_costs_its_frame_alone(tmp_path: Path) -> None:
-    kind = "sensor_msgs/msg/CompressedImage"
-    with BagWriter(tmp_path / "bag") as bag:
-        bag.add_topic(CAMERA, kind)
-        for index, pixels in enumerate(pictures(3)):
-            data = cv2.imencode(".jpg", pixels)[1].reshape(-1)
-            stamp = START_NS + index * STEP_NS
-            data = data[:50] if index == 1 else data
-            bag.write(CAMERA, stamp, bag.message(kind, header=bag.header(stamp, "c"), format="jpeg", data=data))
-    source = BagSource(tmp_path / "bag")
-    assert [frame.index for frame in source.frames(range(3))] == [0, 2]
-    assert list(source.faults) == [1]
 
 
 def test_where_nothing_is_left_the_exit_status_says_so(
@@ -234,38 +218,6 @@ def test_whole_recordings_without_their_metadata_are_not_called_cut_off(tmp_path
         path, lost = readable_bag(bag, tmp_path / "out")
         assert whole_images(path) == 8
         assert lost is not None and "was read without its metadata.yaml" in lost and "what could be read" not in lost
-
-
-def test_calibrate_takes_what_is_left_and_says_so(
-    mock_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    bag = write_bag(tmp_path / "bag", 8, lambda i, what, m: spoil_some(i, what, m) if i < 2 else None, BIG)
-    cut(bag / "bag.mcap", 0.9)
-    assert command("calibrate", bag, "--image-topic", CAMERA, "--bundle", mock_bundle, "--per-frame", "0.5") == 0
-    said = capsys.readouterr().out
-    assert "is cut off; what could be read" in said
-    assert "1 of 6 images cannot be read" in said
-
-
-def test_a_live_run_plays_what_is_left(
-    mock_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from vl4ad_ros.evaluation import live_run
-    from vl4ad_ros.io.errors import Vl4adError
-
-    bag = write_bag(tmp_path / "bag", 8, shape=BIG)
-    cut(bag / "bag.mcap", 0.9)
-    played: list[Path] = []
-
-    def play(source: Path, *rest: object) -> None:
-        played.append(source)
-        raise Vl4adError("enough")
-
-    monkeypatch.setattr(live_run, "run_live", play)
-    options: list[str | Path] = ["bag", bag, "--live", "--bundle", mock_bundle, "--out", tmp_path / "out"]
-    assert command(*options, "--label-topic", LABEL) == 2
-    assert whole_images(played[0]) == 6
-    assert len(played) == 1
 
 
 # --- options and targets

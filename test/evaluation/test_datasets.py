@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from run_cli import Cli
 
 from vl4ad_ros.cli.main import main
 from vl4ad_ros.evaluation import histograms
@@ -19,7 +20,6 @@ from vl4ad_ros.evaluation.layouts import find_pairs, layout
 from vl4ad_ros.evaluation.pixel_metrics import count_levels
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.labels import COLOUR, LabelMapping, parse_values, read_label_values
-from vl4ad_ros.io.media import read_picture
 
 RED = np.full((12, 16, 3), (200, 30, 20), np.uint8)
 
@@ -106,13 +106,6 @@ def test_a_folder_without_anything_fitting_says_what_it_expected(tmp_path: Path)
         find_pairs(tmp_path / "nowhere", layout("camvid_ood"))
     with pytest.raises(Vl4adError, match="Unknown data set: expected one of"):
         layout("cityscapes")
-
-
-@pytest.mark.parametrize(("name", "kind"), [("x.png", "JPEG"), ("x.jpg", "PNG"), ("x.png", "WEBP"), ("x.webp", "BMP")])
-def test_images_are_read_by_their_content(name: str, kind: str, tmp_path: Path) -> None:
-    put(tmp_path / name, RED, kind)
-    image = read_picture(tmp_path / name, as_stored=True)
-    assert np.abs(image.astype(int) - RED).max() < 12
 
 
 def test_labels_in_odd_forms(tmp_path: Path) -> None:
@@ -204,16 +197,6 @@ def test_wrong_values_are_named(text: str) -> None:
     assert parse_values("1, 3-5,#0000ff") == {1, 3, 4, 5, COLOUR | 0x0000FF}  # Blue is not the index 255.
 
 
-def test_files_that_are_no_images_are_named(tmp_path: Path) -> None:
-    (tmp_path / "x.png").write_text("hello")
-    with pytest.raises(Vl4adError, match=r"x\.png: not a picture"):
-        read_picture(tmp_path / "x.png", as_stored=True)
-    with pytest.raises(Vl4adError, match=r"x\.png is no label image"):
-        read_label_values(tmp_path / "x.png")
-    with pytest.raises(Vl4adError, match="There is no file"):
-        read_picture(tmp_path / "none.png", as_stored=True)
-
-
 def test_a_folder_from_the_command_line_with_a_mapping(folder: Path, mock_bundle: Path, tmp_path: Path) -> None:
     options = ["--bundle", str(mock_bundle), "--prompt-set", "traffic_ood", "--track", "obstacle"]
     out = tmp_path / "out"
@@ -242,16 +225,15 @@ def test_the_submission_has_the_evaluators_layout(mock_bundle: Path, tmp_path: P
         assert (file["value"].shape, file["value"].dtype) == ((48, 96), np.float16)
 
 
-def run_arrays(path: Path, capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, object]:
-    assert main(["evaluate", "arrays", str(path), "--json", *options]) == 0
-    result: dict[str, object] = json.loads(capsys.readouterr().out)
+def run_arrays(path: Path, cli: Cli, *options: str) -> dict[str, object]:
+    result: dict[str, object] = json.loads(cli("evaluate", "arrays", path, "--json", *options))
     return result
 
 
-def test_arrays_give_the_golden_figures(shared_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_arrays_give_the_golden_figures(shared_dir: Path, cli: Cli) -> None:
     golden = shared_dir / "golden" / "smiyc_metrics"
     expected = json.loads((golden / "expected.json").read_text())
-    result = run_arrays(golden / "frames.npz", capsys, "--threshold", "0.6", "--track", "obstacle")
+    result = run_arrays(golden / "frames.npz", cli, "--threshold", "0.6", "--track", "obstacle")
     for key, value in expected["exact"].items():
         assert result[key] == pytest.approx(value, abs=1e-9)
     for key in ("tp", "fn", "fp"):
@@ -260,14 +242,12 @@ def test_arrays_give_the_golden_figures(shared_dir: Path, capsys: pytest.Capture
         assert result[key] == pytest.approx(expected["obstacle_track@0.6"][key], abs=1e-9)
 
 
-def test_arrays_without_a_threshold_take_that_of_the_best_f1(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_arrays_without_a_threshold_take_that_of_the_best_f1(tmp_path: Path, cli: Cli) -> None:
     labels = np.zeros((2, 40, 40), np.uint8)
     labels[:, 5:30, 5:30] = 1
     scores = np.where(labels == 1, 0.7, 0.2).astype(np.float32)
     np.savez(tmp_path / "frames.npz", labels=labels, scores=scores)
-    result = run_arrays(tmp_path / "frames.npz", capsys)
+    result = run_arrays(tmp_path / "frames.npz", cli)
     assert (result["ap"], result["f1_mean"], result["fp"]) == (1.0, 1.0, [0] * 11)
     assert result["threshold"] == pytest.approx(0.7, abs=1e-6)
 
@@ -285,22 +265,20 @@ def test_arrays_without_a_threshold_take_that_of_the_best_f1(
     ],
 )
 def test_wrong_arrays_are_one_sentence(
-    arrays: dict[str, NDArray[np.generic]], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arrays: dict[str, NDArray[np.generic]], sentence: str, tmp_path: Path, cli: Cli
 ) -> None:
     np.savez(tmp_path / "x.npz", **arrays)  # type: ignore[arg-type]
-    assert main(["evaluate", "arrays", str(tmp_path / "x.npz")]) == 2
-    assert re.search(sentence, capsys.readouterr().err)
+    assert re.search(sentence, cli.error("evaluate", "arrays", tmp_path / "x.npz"))
 
 
-def test_files_that_are_no_npz_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_that_are_no_npz_are_named(tmp_path: Path, cli: Cli) -> None:
     np.savez_compressed(tmp_path / "good.npz", labels=np.zeros((4, 20, 20), np.uint8), scores=np.random.rand(4, 20, 20))
     whole = (tmp_path / "good.npz").read_bytes()
     spoilt = whole[:-400] + bytes(40) + whole[-360:]
     np.save(tmp_path / "one.npy", np.zeros(3))
     for content in (b"", whole[: len(whole) // 2], spoilt, (tmp_path / "one.npy").read_bytes()):
         (tmp_path / "x.npz").write_bytes(content)
-        assert main(["evaluate", "arrays", str(tmp_path / "x.npz")]) == 2
-        assert "x.npz: cannot be read" in capsys.readouterr().err
+        assert "x.npz: cannot be read" in cli.error("evaluate", "arrays", tmp_path / "x.npz")
 
 
 def two_frames() -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
@@ -311,7 +289,7 @@ def two_frames() -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
 
 
 @pytest.mark.parametrize("kind", ["uint8", "int64", "uint64", "float64"])
-def test_scores_of_any_type_keep_their_order(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_scores_of_any_type_keep_their_order(kind: str, tmp_path: Path, cli: Cli) -> None:
     labels, scores = two_frames()
     np.savez(tmp_path / "plain.npz", labels=labels, scores=scores.astype(np.float32))
     # The same order; but for uint8, too fine for float32.
@@ -323,8 +301,8 @@ def test_scores_of_any_type_keep_their_order(kind: str, tmp_path: Path, capsys: 
         "float64": 1e300 * (1 + whole * 1e-12),
     }[kind]
     np.savez(tmp_path / "other.npz", labels=labels, scores=other)
-    plain = run_arrays(tmp_path / "plain.npz", capsys, "--track", "obstacle")
-    found = run_arrays(tmp_path / "other.npz", capsys, "--track", "obstacle")
+    plain = run_arrays(tmp_path / "plain.npz", cli, "--track", "obstacle")
+    found = run_arrays(tmp_path / "other.npz", cli, "--track", "obstacle")
     for figures in (plain, found):
         assert figures["interval_95"]
         for name in ("threshold", "best_f1_threshold", "fpr95_threshold"):
@@ -332,15 +310,11 @@ def test_scores_of_any_type_keep_their_order(kind: str, tmp_path: Path, capsys: 
     assert found == plain
 
 
-def test_without_anomalies_the_missing_threshold_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_anomalies_there_is_no_threshold(tmp_path: Path, cli: Cli) -> None:
     labels, scores = two_frames()
     np.savez(tmp_path / "x.npz", labels=labels * 0, scores=scores)
-    assert main(["evaluate", "arrays", str(tmp_path / "x.npz"), "--json"]) == 0
-    shown = capsys.readouterr()
-    assert json.loads(shown.out)["threshold"] is None
-    assert "--threshold" in shown.err
-    assert main(["evaluate", "arrays", str(tmp_path / "x.npz"), "--threshold", "nan"]) == 2
-    assert "finite" in capsys.readouterr().err
+    assert run_arrays(tmp_path / "x.npz", cli)["threshold"] is None
+    assert "finite" in cli.error("evaluate", "arrays", tmp_path / "x.npz", "--threshold", "nan")
 
 
 @pytest.mark.parametrize("inside", ["", "bottle"])

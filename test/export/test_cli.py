@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 from mask_bundle import mask_network
-from mock_bundle import ColourEncoder, mock_prompt_sets
+from mock_bundle import compiled_set
+from run_cli import Cli
 
-from vl4ad_ros.cli.main import USAGE_ERROR, main
+from vl4ad_ros.cli.main import main
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.network.checkpoint import save_network
-from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.engine_card import load_engine_card
 from vl4ad_ros.runtime.tensorrt_library import load_library
@@ -22,7 +22,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
     """A network's folder and a compiled set, exported with the command."""
     folder = tmp_path_factory.mktemp("cli")
     save_network(mask_network(), folder / "network")
-    compile_prompt_set(mock_prompt_sets()["traffic"], ColourEncoder()).save(folder / "traffic.safetensors")
+    compiled_set().save(folder / "traffic.safetensors")
     words = ["export", "onnx", str(folder / "network"), "--out", str(folder / "bundle"), "--size", "64x96"]
     words += ["--prompts", str(folder / "traffic.safetensors"), "--concepts", "16", "--columns", "8"]
     words += ["--concepts-per-class", "4", "--licence", "Apache-2.0"]
@@ -42,37 +42,19 @@ def test_a_network_becomes_a_bundle(exported: ModelBundle) -> None:
     assert card.scores["onnx_check"]["max_abs_error"] < 2e-3
 
 
-def test_a_bundle_becomes_float16(exported: ModelBundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bundle_becomes_float16(exported: ModelBundle, tmp_path: Path, cli: Cli) -> None:
     out = tmp_path / "half"
-    assert main(["export", "onnx", str(exported.path), "--precision", "float16", "--out", str(out)]) == 0
-    assert "float16_check: max abs error" in capsys.readouterr().out
+    assert "float16_check: max abs error" in cli(
+        "export", "onnx", exported.path, "--precision", "float16", "--out", out
+    )
     assert ModelBundle.load(out).card.precision == "float16"
 
 
-def test_engine(exported: ModelBundle, capsys: pytest.CaptureFixture[str]) -> None:
+def test_engine(exported: ModelBundle, cli: Cli) -> None:
     try:
         load_library("tensorrt_rtx")
     except Vl4adError as error:
         pytest.skip(str(error))
     words = ["export", "tensorrt", str(exported.path), "--library", "tensorrt_rtx", "--max-batch", "2"]
-    assert main([*words, "--build-only"]) == 0
-    assert "not checked: no GPU here" in capsys.readouterr().out
+    assert "not checked: no GPU here" in cli(*words, "--build-only")
     assert load_engine_card(exported, "tensorrt_rtx").image.max_batch == 2
-
-
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (["onnx", "nowhere", "--out", "x", "--prompts", "a.safetensors"], "a.safetensors: cannot be read"),
-        (["onnx", "nowhere", "--out", "x"], "Name at least one compiled prompt set"),
-        (["onnx", "nowhere", "--out", "x", "--size", "60x96", "--prompts", "a"], "multiples of 32, got 60x96"),
-        (["onnx", "nowhere", "--out", "x", "--columns", "0"], "--columns"),
-        (["tensorrt", "nowhere"], "There is no model bundle 'nowhere'"),
-        (["tensorrt", "nowhere", "--max-batch", "0"], "--max-batch"),
-    ],
-)
-def test_mistakes_are_one_sentence(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["export", *words]) == USAGE_ERROR
-    error = capsys.readouterr().err
-    assert sentence in error
-    assert "Traceback" not in error

@@ -8,14 +8,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from mock_bundle import LIMITS, ColourEncoder, mock_prompt_sets
+from mock_bundle import LIMITS, compiled_set, mock_prompt_sets
 from tiny_network import HEIGHT, STRIDE, WIDTH, TinyMaskNetwork, tiny_card, write_tiny_bundle
 from torch import Tensor
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.network.bundle_writer import write_bundle
 from vl4ad_ros.network.onnx_export import export_onnx, run_torch
-from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.engine import create_engine
 from vl4ad_ros.runtime.graph_compare import compare, every_setting, noise_batches
@@ -23,26 +22,21 @@ from vl4ad_ros.runtime.prompt_tensors import pack
 from vl4ad_ros.runtime.scores import SCORINGS
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
-    return write_tiny_bundle(tmp_path_factory.mktemp("tiny") / "bundle")
-
-
-def test_bundle_is_complete_and_carries_the_measured_error(bundle: ModelBundle) -> None:
-    loaded = ModelBundle.load(bundle.path)
+def test_bundle_is_complete_and_carries_the_measured_error(tiny_bundle: ModelBundle) -> None:
+    loaded = ModelBundle.load(tiny_bundle.path)
     assert loaded.prompt_set_names() == sorted(mock_prompt_sets())
     check = loaded.card.scores["onnx_check"]
     assert 0 <= check["max_abs_error"] < 1e-4
-    assert check["settings"] == len(bundle.card.usable_scorings) == len(SCORINGS) - 1
+    assert check["settings"] == len(tiny_bundle.card.usable_scorings) == len(SCORINGS) - 1
     assert check["images"] == 4
     assert check["against"].startswith("PyTorch 2.")
     assert not list(loaded.path.glob(".*"))
 
 
 @pytest.mark.parametrize("scoring", SCORINGS)
-def test_engine_agrees_with_torch_at_sizes_and_batches_never_exported(bundle: ModelBundle, scoring: str) -> None:
-    engine = create_engine(bundle)
-    prompts = pack(bundle.load_prompt_set("traffic_ood"), LIMITS, bundle.card.temperature, scoring)
+def test_engine_agrees_with_torch_at_sizes_and_batches_never_exported(tiny_bundle: ModelBundle, scoring: str) -> None:
+    engine = create_engine(tiny_bundle)
+    prompts = pack(tiny_bundle.load_prompt_set("traffic_ood"), LIMITS, tiny_bundle.card.temperature, scoring)
     rng = np.random.default_rng(7)
     for shape in ((1, 32, 160, 3), (3, 80, 48, 3)):
         images = rng.integers(0, 256, shape, dtype=np.uint8)
@@ -62,13 +56,13 @@ def test_stretched_bundle_has_a_fixed_size_and_a_free_batch(tmp_path: Path) -> N
         engine.infer(np.zeros((1, HEIGHT + 4, WIDTH, 3), np.uint8), prompts)
 
 
-def test_graph_tells_nothing_of_the_machine_that_made_it(bundle: ModelBundle) -> None:
-    content = bundle.onnx_path.read_bytes()
+def test_graph_tells_nothing_of_the_machine_that_made_it(tiny_bundle: ModelBundle) -> None:
+    content = tiny_bundle.onnx_path.read_bytes()
     assert not any(note in content for note in (b"stack_trace", b"pkg.torch", b"pkg.onnxscript"))
     assert str(Path(__file__).resolve().parents[2]).encode() not in content
 
 
-def test_a_graph_that_differs_is_refused_and_the_old_bundle_stays(bundle: ModelBundle) -> None:
+def test_a_graph_that_differs_is_refused_and_the_old_bundle_stays(tiny_bundle: ModelBundle) -> None:
     class Drifting(TinyMaskNetwork):
         """Gives another answer when traced than when run."""
 
@@ -76,16 +70,16 @@ def test_a_graph_that_differs_is_refused_and_the_old_bundle_stays(bundle: ModelB
             shift = 0.1 if torch.compiler.is_exporting() else 0.0
             return super().forward(image, a, b, c, d) + shift
 
-    before = bundle.onnx_path.read_bytes()
-    sets = [compile_prompt_set(s, ColourEncoder()) for s in mock_prompt_sets().values()]
+    before = tiny_bundle.onnx_path.read_bytes()
+    sets = [compiled_set(name) for name in mock_prompt_sets()]
     with pytest.raises(Vl4adError, match=r"graph differs from the network by 0\.1"):
-        write_bundle(Drifting().eval(), bundle.path, tiny_card(), sets)
-    assert bundle.onnx_path.read_bytes() == before
-    ModelBundle.load(bundle.path)
+        write_bundle(Drifting().eval(), tiny_bundle.path, tiny_card(), sets)
+    assert tiny_bundle.onnx_path.read_bytes() == before
+    ModelBundle.load(tiny_bundle.path)
 
 
 def test_wrong_use_is_one_sentence(tmp_path: Path) -> None:
-    card, sets = tiny_card(), [compile_prompt_set(mock_prompt_sets()["greys"], ColourEncoder())]
+    card, sets = tiny_card(), [compiled_set("greys")]
     with pytest.raises(Vl4adError, match=r"default prompt set 'traffic' is not among \['greys'\]"):
         write_bundle(TinyMaskNetwork().eval(), tmp_path / "a", card, sets)
     with pytest.raises(Vl4adError, match="call eval"):
@@ -112,10 +106,10 @@ def test_networks_that_break_the_contract_are_refused(tmp_path: Path) -> None:
         export_onnx(TransposesBytes().eval(), tmp_path / "b.onnx", spec, 3, LIMITS)
 
 
-def test_compare_finds_the_worst_setting_and_refuses_nan(bundle: ModelBundle) -> None:
-    engine = create_engine(bundle)
-    settings = every_setting(bundle.load_prompt_set(), bundle.card)
-    images = noise_batches(bundle.card.input)
+def test_compare_finds_the_worst_setting_and_refuses_nan(tiny_bundle: ModelBundle) -> None:
+    engine = create_engine(tiny_bundle)
+    settings = every_setting(tiny_bundle.load_prompt_set(), tiny_bundle.card)
+    images = noise_batches(tiny_bundle.card.input)
     off = compare(
         engine.infer, lambda i, p: engine.infer(i, p) + np.float32(0.05 if p.scoring == "msp" else 0), settings, images
     )

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from mask_bundle import CONFIG
 from reference_head import random_state
+from run_cli import Cli
 from torch import Tensor
 
 from vl4ad_ros.cli.main import main
@@ -58,11 +59,11 @@ def save(path: Path, state: dict[str, Tensor]) -> str:
 
 
 def test_a_whole_checkpoint_becomes_network_and_text_tower(
-    tmp_path: Path, clip: Any, state: dict[str, Tensor], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, clip: Any, state: dict[str, Tensor], cli: Cli
 ) -> None:
     out = tmp_path / "network"
-    assert main(["import-fcclip", save(tmp_path / "c.pth", state), "--out", str(out), *BACKBONE]) == 0
-    assert "temperature of Eq. 1: 0.049787" in capsys.readouterr().out  # exp(-3)
+    said = cli("import-fcclip", save(tmp_path / "c.pth", state), "--out", out, *BACKBONE)
+    assert "0.049787" in said  # exp(-3)
     network = load_network(out)
     assert network.temperature == pytest.approx(np.exp(-3), rel=1e-5)
     assert network.config.origin.startswith("FC-CLIP checkpoint c.pth, sha256 ")
@@ -106,24 +107,19 @@ def test_a_training_vocabulary_switches_the_ensemble_on(tmp_path: Path, clip: An
     np.testing.assert_allclose(network.ensemble.exponents(rows, table).numpy(), [0.4, 0.4, 0.4, 0.8], atol=1e-6)
 
 
-def test_a_head_alone_needs_clip_weights(
-    tmp_path: Path, clip: Any, state: dict[str, Tensor], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_head_alone_needs_clip_weights(tmp_path: Path, clip: Any, state: dict[str, Tensor], cli: Cli) -> None:
     head = save(tmp_path / "head.pth", random_state(HEAD, 5))
     arguments = ["import-fcclip", head, "--out", str(tmp_path / "n"), *BACKBONE]
-    assert main(arguments) == 2
-    assert "--clip-weights" in capsys.readouterr().err
+    assert "--clip-weights" in cli.error(*arguments)
     torch.save(clip.state_dict(), tmp_path / "clip.pt")
-    assert main([*arguments, "--clip-weights", str(tmp_path / "clip.pt")]) == 0
+    cli(*arguments, "--clip-weights", tmp_path / "clip.pt")
     whole = save(tmp_path / "c.pth", state)
-    assert main(["import-fcclip", whole, "--out", str(tmp_path / "w"), *BACKBONE]) == 0
+    cli("import-fcclip", whole, "--out", tmp_path / "w", *BACKBONE)
     both = [load_network(tmp_path / name).state_dict() for name in ("n", "w")]
     assert all(torch.equal(both[0][key], both[1][key]) for key in both[1])
-    assert main([*arguments, "--clip-weights", head]) == 2
+    cli.error(*arguments, "--clip-weights", head)
     torch.save([torch.ones(2)], tmp_path / "list.pt")
-    capsys.readouterr()
-    assert main([*arguments, "--clip-weights", str(tmp_path / "list.pt")]) == 2
-    assert "list.pt: cannot be read as open_clip weights" in capsys.readouterr().err
+    assert "list.pt" in cli.error(*arguments, "--clip-weights", tmp_path / "list.pt")
 
 
 def test_every_difference_is_listed(

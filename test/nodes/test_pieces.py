@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mock_bundle import ColourEncoder, mock_prompt_sets
+from mock_bundle import compiled_set
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
@@ -21,13 +20,10 @@ from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.images import image_bytes
 from vl4ad_ros.nodes import health, messages
 from vl4ad_ros.nodes.cdr import OutgoingMaps, map_image, read_image
-from vl4ad_ros.nodes.executor import ThrottledLog
-from vl4ad_ros.nodes.health import CameraStats, Summary
+from vl4ad_ros.nodes.health import Summary
 from vl4ad_ros.nodes.overlay import FrameParts
-from vl4ad_ros.nodes.prompt_set_publisher import HISTORY, SwapHistory
 from vl4ad_ros.nodes.topics import camera_info_beside
 from vl4ad_ros.nodes.worker import FrameSlots
-from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.runtime.regions import MAX_REGIONS, Region, find_regions
 from vl4ad_ros.runtime.settings import PARAMETERS, check_values
 
@@ -124,7 +120,6 @@ def summary(**changes: Any) -> Summary:
         ({}, {}, health.OK, "running"),
         ({"median_ms": {"age": 300.0}}, {}, health.WARN, "300 ms old"),
         ({"median_ms": {"age": 1300.0}}, {}, health.ERROR, "1300 ms old"),
-        ({"median_ms": {"age": 1300.0}}, {"diagnostics.age_error_ms": 0.0}, health.WARN, "1300 ms old"),
         ({"rate_out": 4.0}, {"diagnostics.rate_warn_hz": 5.0}, health.WARN, "4.0 results per second"),
         ({"rate_out": 4.0}, {"diagnostics.rate_error_hz": 5.0}, health.ERROR, "4.0 results per second"),
         ({"silent_s": 3.0}, {}, health.WARN, "no frame for 3.0 s"),
@@ -133,9 +128,6 @@ def summary(**changes: Any) -> Summary:
         ({"recent": {"received": 10, "bad: step": 6}}, {}, health.ERROR, "6 unusable"),
         ({"recent": {"received": 10, "engine error": 1}}, {}, health.ERROR, "engine failed"),
         ({"recent": {"received": 10, "zero stamp": 10}}, {}, health.WARN, "zero stamp (10 times)"),
-        ({"recent": {"received": 10, "lost in transport": 3}}, {}, health.WARN, "lost in transport (3 times)"),
-        ({"recent": {"received": 10, "no /clock": 2}}, {}, health.WARN, "no /clock (2 times)"),
-        ({"recent": {"stamp ahead of the clock": 4}}, {}, health.WARN, "stamp ahead of the clock (4 times)"),
     ],
 )
 def test_health_by_the_limits(changes: dict[str, Any], limits: dict[str, Any], level: int, text: str) -> None:
@@ -147,19 +139,6 @@ def test_health_by_the_limits(changes: dict[str, Any], limits: dict[str, Any], l
 def test_nobody_listening_is_no_fault() -> None:
     slow = summary(rate_out=0.0, median_ms={"age": 5000.0})
     assert health.judge(slow, LIMITS | {"diagnostics.rate_error_hz": 5.0}, listened_to=False)[0] == health.OK
-
-
-def test_statistics_count_and_measure() -> None:
-    stats = CameraStats()
-    for value in (1.0, 2.0, 9.0):
-        stats.received()
-        stats.published({"engine": value})
-    stats.count("replaced", 2)
-    first = stats.summary()
-    assert first.totals == first.recent == {"received": 3, "published": 3, "replaced": 2}
-    assert first.median_ms == {"engine": 2.0}
-    assert first.rate_in > 0
-    assert stats.summary().recent == {}
 
 
 def test_parts_waits_for_all_parts_and_forgets_the_old() -> None:
@@ -182,42 +161,6 @@ def test_parts_holds_no_more_than_its_bytes_but_always_the_newest() -> None:
     assert parts.add(3, "b", "b") is not None
     parts.add(4, "a", 4, 5000)
     assert parts.add(4, "b", "b") is not None
-
-
-def test_a_cause_is_logged_once() -> None:
-    lines: list[str] = []
-    log = ThrottledLog(lines.append)
-    for _ in range(5):
-        log.add("one", "first")
-        log.add("two", "second")
-    assert lines == ["first", "second"]
-
-
-def test_a_result_of_an_older_swap_stays_behind_the_newest() -> None:
-    history = SwapHistory()
-    history.begin(1, "one", "a")
-    history.begin(2, "two", "b")
-    history.first_result(1, "front", {"sec": 5, "nanosec": 0})  # was in work when the second came
-    history.begin(1, "one", "a")
-    newest, previous = history.newest_and_previous()
-    assert newest == {"swap": 2, "name": "two", "version": "b", "since": {}}
-    assert previous == [{"swap": 1, "name": "one", "version": "a", "since": {"front": {"sec": 5, "nanosec": 0}}}]
-    for swap in range(3, 100):
-        history.begin(swap, "x", "y")
-    history.first_result(1, "", {"sec": 0, "nanosec": 0})  # forgotten, and no fault
-    newest, previous = history.newest_and_previous()
-    assert [entry["swap"] for entry in (*previous, newest)] == list(range(99 - HISTORY, 100))
-
-
-def test_a_newer_frame_replaces_one_that_waits() -> None:
-    slots = FrameSlots(1)
-    assert not slots.put(0, b"old")
-    assert slots.put(0, b"new")
-    (taken,) = slots.take(1, 0.0)
-    assert (taken.camera, taken.message) == (0, b"new")
-    assert not slots.put(0, b"next")
-    slots.close()
-    assert list(slots.take(1, 0.0)) == []
 
 
 def test_under_overload_each_camera_gets_its_turn() -> None:
@@ -265,17 +208,6 @@ def test_every_prefix_of_an_image_message_is_refused_not_misread() -> None:
             read_image(raw[:length])
 
 
-def test_regions_as_text() -> None:
-    content = json.loads(
-        messages.regions_text(Header(frame_id="c"), (20, 30), [Region(1, 2, 3, 4, 5, 0.5, 0.75, id=6)]).data
-    )
-    assert content == {
-        "stamp": {"sec": 0, "nanosec": 0}, "frame_id": "c", "height": 20, "width": 30,
-        "regions": [{"x": 1, "y": 2, "width": 3, "height": 4, "area": 5, "mean": 0.5, "max": 0.75,
-                     "id": 6, "frames": 0, "seconds": 0.0, "confirmed": False}],
-    }  # fmt: skip
-
-
 def vision_msgs_stand_in() -> SimpleNamespace:
     """The messages of vision_msgs 4, which is on no registry: their fields, and no others."""
 
@@ -312,8 +244,7 @@ def test_regions_and_labels_fill_the_fields_of_vision_msgs() -> None:
     assert messages.regions_of_detections(array) == [half]
     info = messages.vision_info(vision_msgs, Header(), "vl4ad", "/detector/prompt_set", 7)
     assert (info.database_version, info.database_location, info.method) == (7, "/detector/prompt_set", "vl4ad")
-    compiled = compile_prompt_set(mock_prompt_sets()["merged"], ColourEncoder())
-    labels = messages.label_info(vision_msgs, Header(), compiled, 0.7)
+    labels = messages.label_info(vision_msgs, Header(), compiled_set("merged"), 0.7)
     assert [(one.class_id, one.class_name) for one in labels.class_map] == [(0, "light")]  # the OOD column is no class
     assert labels.threshold == 0.7
 
@@ -324,22 +255,6 @@ def test_regions_and_labels_fill_the_fields_of_vision_msgs() -> None:
 )
 def test_the_camera_info_beside_an_image(image: str, info: str) -> None:
     assert camera_info_beside(image) == info
-
-
-@pytest.mark.parametrize(
-    ("reliability", "choice", "cure"),
-    [
-        ("best_effort", "auto", "publish reliably"),
-        ("best_effort", "best_effort", "image_reliability to auto"),
-        ("reliable", "auto", "fastdds.xml"),
-    ],
-)
-def test_lost_images_with_share_and_cure(reliability: str, choice: str, cure: str) -> None:
-    assert health.lost_sentence(summary(), reliability, choice) == ""
-    sentence = health.lost_sentence(summary(recent={"received": 9, health.LOST: 3}), reliability, choice)
-    assert "3 of the last 12" in sentence
-    assert "25%" in sentence
-    assert cure in sentence
 
 
 @pytest.mark.parametrize("cameras", [["front", "rear_left"], [""], ["camera2"]])

@@ -17,7 +17,6 @@ from ros_harness import (
     Process,
     cameras,
     environment,
-    image_message,
     in_diagnostics,
     parameters,
     plain,
@@ -141,12 +140,3 @@ def test_a_detector_and_then_the_player_killed_in_the_middle_of_a_bag(
                 client.wait("results from the bag's beginning", lambda: maps and newest() < stopped_at)
                 client.wait("the jump in the diagnostics", partial(in_diagnostics, diagnostics, "time jumped back"))
             assert "Traceback" not in second.output()
-
-
-def test_the_client_of_these_tests_can_tell_a_silent_node(client: Client) -> None:
-    """No detector runs: nothing may arrive, or the tests above prove nothing."""
-    maps, _ = client.hear_results()
-    for _ in range(10):
-        client.sender().publish(image_message(plain((255, 0, 0))))
-        client.spin(0.05)
-    assert maps == []

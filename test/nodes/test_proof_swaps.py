@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from mock_bundle import LIMITS, ColourEncoder, write_mock_bundle
+from mock_bundle import LIMITS, ColourEncoder, mock_card, write_mock_bundle
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from ros_harness import Client, image_message, map_pixels, parameters, plain, running
 
-from vl4ad_ros.runtime.bundle import PROMPTS, BundleCard, InputSpec, write_card
+from vl4ad_ros.runtime.bundle import PROMPTS, InputSpec, write_card
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
 
 SWAPS = int(os.environ.get("VL4AD_SWAPS", "100"))
@@ -93,11 +93,8 @@ def write_naming_bundle(path: Path) -> Path:
             concept_column=np.zeros(1, np.int32), embeddings=np.array([[x, np.sqrt(1 - x * x), 0]], np.float32),
             num_id=1, temperature=16 / (100 * number), encoder_id=ColourEncoder.id, source_sha256="0",
         ).save(path / PROMPTS / f"{name_of(number)}.safetensors")  # fmt: skip
-    card = BundleCard(
-        name="naming", input=InputSpec(height=32, width=64, multiple_of=4), text_encoder=ColourEncoder.id,
-        embedding_dim=3, stride=16, temperature=1.0, prompt_limits=LIMITS, default_prompt_set=name_of(1), licence="x",
-    )  # fmt: skip
-    write_card(path, card)
+    size = InputSpec(height=32, width=64, multiple_of=4)
+    write_card(path, mock_card("naming", input=size, stride=16, default_prompt_set=name_of(1)))
     return path
 
 

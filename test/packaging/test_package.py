@@ -10,6 +10,7 @@ import xml.etree.ElementTree as ET
 import zipfile
 from pathlib import Path
 
+import cv2
 import pytest
 
 import vl4ad_ros
@@ -87,3 +88,13 @@ def test_wheel_carries_what_the_package_needs_at_run_time(tmp_path: Path) -> Non
             assert str(path.relative_to(ROOT)) in names, f"{path} is not in the wheel"
     assert f"{share}/package.xml" in names
     assert not any("sample" in n and n.endswith(".mcap") for n in names)
+
+
+def test_the_picture_of_the_drive_has_three_panels_a_frame(tmp_path: Path) -> None:
+    out = tmp_path / "drive.jpg"
+    command = [sys.executable, str(ROOT / "scripts/drive_picture.py"), "--out", str(out), "--frames", "36", "84"]
+    done = subprocess.run([*command, "--width", "160"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    picture = cv2.imread(str(out))
+    assert picture is not None
+    assert picture.shape == (2 * (90 + 4), 3 * (160 + 4), 3)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mock_bundle import LIMITS, ColourEncoder, mock_prompt_sets
+from mock_bundle import LIMITS, compiled_set
 from safetensors.numpy import save_file
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.prompts.compile import average_templates, compile_prompt_set
+from vl4ad_ros.prompts.compile import average_templates
 from vl4ad_ros.prompts.encoders import MINILM_ID, create_encoder
-from vl4ad_ros.prompts.schema import VILD, PromptSet
+from vl4ad_ros.prompts.schema import VILD
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet, load_compiled
 from vl4ad_ros.runtime.prompt_tensors import PromptLimits, pack
@@ -21,7 +21,7 @@ from vl4ad_ros.runtime.prompt_tensors import PromptLimits, pack
 
 @pytest.fixture
 def merged() -> CompiledPromptSet:
-    return compile_prompt_set(mock_prompt_sets()["merged"], ColourEncoder())
+    return compiled_set("merged")
 
 
 def test_meaning_of_the_compiled_set(merged: CompiledPromptSet) -> None:
@@ -69,18 +69,6 @@ def test_templates_are_averaged_after_normalisation() -> None:
         faulty = np.array([[[1, 0]], [[value, value]]], dtype=np.float32)
         with pytest.raises(Vl4adError, match=r"^rows: an embedding of 'cow' is zero or not finite\.$"):
             average_templates(faulty, ["car", "cow"], "rows")
-
-
-def test_templates_reach_the_encoder() -> None:
-    seen: list[str] = []
-
-    class Spy(ColourEncoder):
-        def encode(self, texts: list[str]) -> np.ndarray:
-            seen.extend(texts)
-            return super().encode([text.split()[-1] for text in texts])
-
-    compile_prompt_set(PromptSet(name="x", classes={"a": ["red"]}, templates=["{}", "a {}"]), Spy())
-    assert seen == ["red", "a red"]
 
 
 def test_packing_pads_without_changing_the_meaning(merged: CompiledPromptSet) -> None:

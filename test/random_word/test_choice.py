@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from run_cli import Cli
 
 from vl4ad_ros.cli.main import main
 from vl4ad_ros.evaluation.predictor import DetectorSpec
-from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.files import sha256_file
 from vl4ad_ros.runtime.bundle import ModelBundle
-from vl4ad_ros.runtime.detector import Detector, next_state
-from vl4ad_ros.runtime.frames import FrameState
-from vl4ad_ros.runtime.random_word_files import install, load_bundled
+from vl4ad_ros.runtime.random_word_files import install
 from vl4ad_ros.runtime.random_word_network import RandomWordNetwork, load_network, untrained_network
-from vl4ad_ros.runtime.settings import PARAMETERS
 
 RED = np.zeros((64, 96, 3), np.uint8)
 RED[..., 0] = 255
@@ -77,40 +73,10 @@ def test_detect_runs_the_network_that_is_named_and_says_which(bundle: ModelBundl
     ],
 )
 def test_mistakes_are_one_sentence_for_detect_and_evaluate(
-    arguments: list[str], sentence: str, bundle: ModelBundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], sentence: str, bundle: ModelBundle, tmp_path: Path, cli: Cli
 ) -> None:
     for kind in ("images", "labels"):
         (tmp_path / kind).mkdir()
         cv2.imwrite(str(tmp_path / kind / "0.png"), RED if kind == "images" else RED[..., 1])
     for command in (["detect", str(tmp_path / "images")], ["evaluate", "dataset", "road_anomaly", str(tmp_path)]):
-        assert main([*command, "--bundle", str(bundle.path), "--out", str(tmp_path / "out"), *arguments]) == 2
-        assert sentence in capsys.readouterr().err
-
-
-def test_the_node_s_state_swaps_the_network_as_a_whole(bundle: ModelBundle, tmp_path: Path) -> None:
-    detector = Detector.open(bundle.path, threads=1)
-    values: dict[str, Any] = {parameter.name: parameter.default for parameter in PARAMETERS}
-    states: list[FrameState] = []
-    for changes in (
-        {"method": "random_word"},
-        {"random_word": "tunnels"},
-        {"random_word": str(tmp_path / "mine.safetensors")},
-        {"threshold": 0.3},
-        {"method": "vl4ad"},
-    ):
-        values |= changes
-        states.append(next_state(detector, values, states[-1] if states else None, frozenset(changes)))
-    assert [state.version for state in states] == [1, 2, 3, 4, 5]
-    names = [None if state.random_word is None else state.random_word["name"] for state in states]
-    assert names == ["default", "tunnels", "mine", "mine", None]
-    # Each state goes on giving what it was made for.
-    networks = [load_bundled(bundle), load_bundled(bundle, "tunnels"), load_network(tmp_path / "mine.safetensors")]
-    for state, network in zip(states, networks, strict=False):
-        np.testing.assert_allclose(detector.detect(RED, state.prompts), p_red(network), atol=1e-4)
-    # A wrong name is refused with any method, and where the bundle has none of it.
-    for method in ("vl4ad", "both"):
-        with pytest.raises(Vl4adError, match=r"expected one of \['default', 'tunnels'\], got 'x'"):
-            next_state(
-                detector, values | {"method": method, "random_word": "x"}, states[-1], frozenset(["random_word"])
-            )
-    detector.close()
+        assert sentence in cli.error(*command, "--bundle", bundle.path, "--out", tmp_path / "out", *arguments)

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from run_cli import Cli
 from toy_text import ToyEncoder, toy_family
 
-from vl4ad_ros.cli.main import main
 from vl4ad_ros.prompts import encoders
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.random_word_files import install
@@ -27,20 +27,16 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_train_writes_a_network_that_inspect_explains(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_writes_a_network_that_inspect_explains(toy: Path, cli: Cli) -> None:
     out = toy / "networks" / "n.safetensors"
-    command = ["random-word", "train", str(toy / "toy.yaml"), "--output", str(out), "--words", "2-3", "--seed", "4"]
-    assert main(command) == 0
-    said = capsys.readouterr()
-    assert f"wrote {out}" in said.out
-    assert "held-out all: AUROC" in said.out
-    assert "pass 1: loss" in said.err
+    said = cli("random-word", "train", toy / "toy.yaml", "--output", out, "--words", "2-3", "--seed", "4")
+    assert f"wrote {out}" in said
+    assert "held-out all: AUROC" in said
     network = load_network(out)
     assert network.card["settings"]["words"]["max_words"] == 3
     assert network.card["settings"]["seed"] == 4
     assert network.card["validation"]["words"]["auroc"] > 0.9
-    assert main(["random-word", "inspect", str(out)]) == 0
-    assert json.loads(capsys.readouterr().out) == network.card
+    assert json.loads(cli("random-word", "inspect", out)) == network.card
 
 
 BOTH = ["train", "{toy}/toy.yaml", "--bundle", "{both}"]
@@ -69,19 +65,16 @@ def test_mistakes_are_found_before_the_work(
     toy: Path,
     both_bundle: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    cli: Cli,
 ) -> None:
     monkeypatch.setattr(ToyEncoder, "encode", lambda *_: pytest.fail("it began to work"))
-    assert main(["random-word", *(word.format(toy=toy, both=both_bundle) for word in arguments)]) == 2
-    error = capsys.readouterr().err
+    error = cli.error("random-word", *(word.format(toy=toy, both=both_bundle) for word in arguments))
     assert sentence in error
     assert "Traceback" not in error
 
 
-def test_inspect_takes_any_network_of_a_bundle(both_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect_takes_any_network_of_a_bundle(both_bundle: Path, cli: Cli) -> None:
     made = replace(untrained_network(3, "mock:rgb"), card={"kind": "mine"})
     install(ModelBundle.load(both_bundle), made, "mine")
-    assert main(["random-word", "inspect", str(both_bundle), "--name", "mine"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"kind": "mine"}
-    assert main(["random-word", "inspect", str(both_bundle)]) == 2
-    assert "expected one of ['mine'], got 'default'" in capsys.readouterr().err
+    assert json.loads(cli("random-word", "inspect", both_bundle, "--name", "mine")) == {"kind": "mine"}
+    assert "expected one of ['mine'], got 'default'" in cli.error("random-word", "inspect", both_bundle)

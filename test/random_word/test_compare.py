@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from mock_bundle import ColourEncoder
 from numpy.typing import NDArray
+from run_cli import Cli
 
-from vl4ad_ros.cli.main import main
 from vl4ad_ros.prompts import encoders
 from vl4ad_ros.runtime.bundle import ModelBundle
 
@@ -62,14 +62,12 @@ def road(tmp_path: Path) -> Path:
     return tmp_path / "road"
 
 
-def test_the_table_and_its_record(
-    both_bundle: Path, settings: Path, road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_table_and_its_record(both_bundle: Path, settings: Path, road: Path, tmp_path: Path, cli: Cli) -> None:
     bundle = ModelBundle.load(both_bundle)
     command = ["random-word", "compare", str(settings), "--bundle", str(bundle.path), "--data", f"road_anomaly={road}"]
     command += ["--seeds", "2", "--images", str(road / "images"), "--threads", "1", "--output", str(tmp_path / "out")]
     # Every second frame of three: the two whose labels are right.
-    assert main([*command, "--stride", "2"]) == 0
+    said = cli(*command, "--stride", "2")
     record = json.loads((tmp_path / "out/compare.json").read_text())
     rows = {row["name"]: row for row in record["rows"]}
     assert list(rows) == [
@@ -94,7 +92,7 @@ def test_the_table_and_its_record(
     assert record["bundle"]["onnx_sha256"] == bundle.onnx_sha256
     assert record["engine"]["backend"] == "onnxruntime"
     table = (tmp_path / "out/compare.md").read_text()
-    assert table in capsys.readouterr().out
+    assert table in said
     lines = table.splitlines()
     assert len(lines) == 2 + 9
     assert lines[2].startswith("| VL4AD | ")
@@ -102,7 +100,7 @@ def test_the_table_and_its_record(
     assert " ± " in lines[5]
 
 
-def test_mistakes(settings: Path, road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes(settings: Path, road: Path, tmp_path: Path, cli: Cli) -> None:
     common = ["random-word", "compare", str(settings), "--bundle", "x", "--output", str(tmp_path / "out"), "--data"]
     for arguments, sentence in (
         ([f"raod={road}"], "Unknown data set"),
@@ -110,5 +108,4 @@ def test_mistakes(settings: Path, road: Path, tmp_path: Path, capsys: pytest.Cap
         ([f"road_anomaly={tmp_path}/none"], "There is no folder"),
         ([f"road_anomaly={road}"], "There is no model bundle 'x'"),
     ):
-        assert main([*common, *arguments]) == 2
-        assert sentence in capsys.readouterr().err
+        assert sentence in cli.error(*common, *arguments)

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import torch
 from mask_bundle import mask_network
-from mock_bundle import LIMITS, ColourEncoder, mock_prompt_sets
+from mock_bundle import LIMITS, ColourEncoder, compiled_set
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.network.random_word_graph import blend, probability
-from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors, pack
@@ -21,7 +20,7 @@ from vl4ad_ros.runtime.random_word_files import graph_inputs, install, load_bund
 from vl4ad_ros.runtime.random_word_network import RandomWordNetwork
 from vl4ad_ros.runtime.scores import SCORINGS, to_uncertainty
 
-TRAFFIC = compile_prompt_set(mock_prompt_sets()["traffic"], ColourEncoder())
+TRAFFIC = compiled_set()
 
 
 def make_network(dim: int = 3, hidden: int = 5, seed: int = 0, encoder_id: str = ColourEncoder.id) -> RandomWordNetwork:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import cv2
-import numpy as np
 import pytest
 
 from vl4ad_ros.io.resources import bundle_dirs
@@ -28,17 +26,6 @@ def test_its_card_says_how_it_was_made(detector: Detector) -> None:
     assert network.card["settings"]["family"] == "road"
     assert network.card["validation"]["all"]["auroc"] > 0.9
     assert network.card["text_encoder"] == detector.bundle.card.text_encoder
-
-
-def test_both_is_the_mean_of_the_two_on_a_picture(detector: Detector) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (12, 20, 3)).astype(np.uint8)
-    image = np.asarray(cv2.resize(picture, (640, 352), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
-    maps = {
-        method: detector.detect(image, detector.prompts(method=method), "mask")
-        for method in ("vl4ad", "random_word", "both")
-    }
-    np.testing.assert_allclose(maps["both"], (maps["vl4ad"] + maps["random_word"]) / 2, atol=1e-4)
-    assert np.abs(maps["vl4ad"] - maps["random_word"]).max() > 0.05
 
 
 def test_the_text_encoder_agrees_with_what_is_dangerous_on_a_road(detector: Detector) -> None:

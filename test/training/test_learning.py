@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tiny_run import SHAPE, SMALL, make_config, make_text, make_trainer
+from tiny_run import SHAPE, SMALL, make_config, make_trainer
 from torch.utils.data import default_collate
 from toy_text import ToyEncoder
 
@@ -25,9 +25,7 @@ from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.prompt_tensors import pack
 from vl4ad_ros.runtime.scores import to_uncertainty
 from vl4ad_ros.training.checkpoint import BEST, LAST
-from vl4ad_ros.training.data import load_data
 from vl4ad_ros.training.label_tables import IGNORE
-from vl4ad_ros.training.learners import make_learner
 from vl4ad_ros.training.loop import Trainer
 from vl4ad_ros.training.mask_learner import outlier_term, segments
 from vl4ad_ros.training.report import RunReport
@@ -237,20 +235,6 @@ def test_a_mask_network_s_graph_gives_what_training_sees(tmp_path: Path, tiny_da
     assert (fields["input"]["resize"], fields["num_queries"]) == ("stretch", 8)
     weights, before = learner.network.state_dict(), load_network(mask_network).state_dict()
     assert all(torch.equal(value, before[name]) for name, value in weights.items())
-
-
-def test_mask_network_refuses_unions(tmp_path: Path, tiny_data: Path) -> None:
-    with pytest.raises(Vl4adError, match=r"several classes \(bus, car\)"):
-        make_trainer(make_config(tiny_data, tmp_path, model={"network": "vl4ad-tiny"}))
-
-
-def test_mask_network_refuses_another_text_space(tmp_path: Path, tiny_data: Path) -> None:
-    sets = {"datasets": [{"name": "tiny", "root": "frames", "classes": SINGLE}]}
-    validation = {"sets": [{"name": "val", "root": "val", "classes": SINGLE}]}
-    config = make_config(tiny_data, tmp_path, model={"network": "vl4ad-tiny"}, validation=validation, **sets)
-    data = load_data(config)
-    with pytest.raises(Vl4adError, match="embeddings of 384 numbers, the text encoder 48"):
-        make_learner(config, data, make_text(data))
 
 
 def test_segments_by_hand(tmp_path: Path, tiny_data: Path, mask_network: Path) -> None:

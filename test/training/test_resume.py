@@ -1,18 +1,21 @@
-"""Going on from a checkpoint."""
+"""Going on from a checkpoint, and several processes that train like one."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from gradient_run import one_step
 from tiny_run import make_config, make_trainer
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.training.checkpoint import BEST, LAST, load_checkpoint
+from vl4ad_ros.training.processes import Group
 from vl4ad_ros.training.report import CURVE_FILE, RunReport
 
 SCRIPT = Path(__file__).parents[1] / "killed_run.py"
@@ -93,3 +96,19 @@ def test_a_broken_checkpoint_is_named(tmp_path: Path, tiny_data: Path, content: 
     (tmp_path / LAST).write_bytes(content)
     with pytest.raises(Vl4adError, match=r"last\.pt: unreadable checkpoint"):
         make_trainer(make_config(tiny_data, tmp_path)).resume()
+
+
+def test_two_processes_have_the_gradient_of_one(tmp_path: Path, tiny_data: Path) -> None:
+    # It finds a port by itself.
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*torchrun, str(SCRIPT.with_name("gradient_run.py")), str(tiny_data), str(tmp_path)]
+    with subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE) as process:
+        alone = one_step(tiny_data, tmp_path, Group())
+        _, errors = process.communicate()
+    assert process.returncode == 0, errors.decode()
+    for rank in range(2):
+        together = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
+        assert set(together) == set(alone)
+        for name, value in together.items():
+            scale = max(1e-3, float(alone[name].abs().max()))
+            assert torch.allclose(value, alone[name], rtol=0, atol=1e-5 * scale), name
