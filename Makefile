@@ -29,7 +29,7 @@ $(VENV)/.installed-demo: setup.py requirements/constraints.txt | $(VENV)/bin/pyt
 
 $(VENV)/.installed-test: setup.py requirements/constraints.txt | $(VENV)/bin/python
 	@echo "Installing the pinned dependencies of the tests into $(VENV) (PyTorch among them, some GB) ..."
-	@$(PIP) -e '.[ros,train,eval,ray,rtx,dev]'
+	@$(PIP) -e '.[ros,train,eval,ray,rtx,playground,dev]'
 	@$(PIP) --no-deps tensorrt-stubs==10.13.0.35.1  # its dependency, the real bindings, is not on PyPI
 	@touch $@ $(VENV)/.installed-demo
 

@@ -48,9 +48,11 @@ RTX = [
     "onnxruntime-ep-nv-tensorrt-rtx-cu13==0.5.0; platform_machine == 'x86_64'",
     "tensorrt-rtx-cu13-bindings==1.7.1.116; platform_machine == 'x86_64'",
 ]
+PLAYGROUND = [*TEXT, "nicegui>=3,<4", "onnx>=1.18"]
 DEV = [
     "hypothesis>=6",
     "mypy>=1.15",
+    "playwright>=1.50",
     "pytest>=8",
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
@@ -99,6 +101,7 @@ setup(
         "eval": EVAL,
         "rtx": RTX,
         "ray": ["ray>=2.40"],
+        "playground": PLAYGROUND,
         "dev": DEV,
     },
     entry_points={

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -58,11 +60,32 @@ def shared_dir() -> Path:
     """Goldens and real data; a fresh machine has none and skips, CI must have them."""
     found = find_shared()
     if found is None:
-        reason = "no goldens and real data here (set VL4AD_SHARED to their folder)"
-        if os.environ.get("CI"):
-            pytest.fail(f"CI needs them: {reason}")
-        pytest.skip(reason)
+        lacking("no goldens and real data here (set VL4AD_SHARED to their folder)")
     return found
+
+
+def lacking(reason: str) -> NoReturn:
+    """Skip a test on a machine that lacks something; fail it in CI, which must have all."""
+    if os.environ.get("CI"):
+        pytest.fail(f"CI needs it: {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium without a window, by Playwright."""
+    for package in ("nicegui", "playwright"):
+        if importlib.util.find_spec(package) is None:
+            lacking(f"the package {package} is not installed (pip install 'vl4ad_ros[playground,dev]')")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        lacking("no chromium here (apt install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield opened
+        opened.close()
 
 
 @pytest.fixture

@@ -60,15 +60,7 @@ def _parse_box(text: str, width: int, height: int) -> tuple[int, int, int, int]:
 
 
 def _as_text(found: Explanation, threshold: float) -> str:
-    alarm = found.uncertainty >= threshold
-    lines = [
-        f"uncertainty {found.uncertainty:.3f}, threshold {threshold:.3f}: {'an anomaly' if alarm else 'normal'}",
-        f"best explained by '{found.explained_by}' ({found.posterior:.3f}); by no class (void): {found.void:.3f}",
-    ]
-    if alarm:
-        lines.append(
-            f"the alarm would end if a concept of '{found.explained_by}' were nearer by {found.missing_cosine:.3f}"
-        )
+    lines = found.sentences(threshold)
     lines.append(f"{'cosine':>8}  concept (class)")
     lines += [
         f"{near.cosine:8.3f}  {near.concept} ({near.column}{'' if near.known else ', out of distribution'})"

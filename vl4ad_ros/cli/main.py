@@ -18,6 +18,7 @@ COMMANDS: dict[str, str | tuple[str, dict[str, str]]] = {
     "demo": "demo:demo",
     "detect": "detect:detect",
     "explain": "explain:explain",
+    "playground": "playground:playground",
     "prompts": (
         "List, inspect and compile prompt sets.",
         {"list": "prompts:list_sets", "inspect": "prompts:inspect", "compile": "prompts:compile_set"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -118,10 +119,10 @@ class BagReader(AbstractContextManager["BagReader"]):
             raise Vl4adError(f"{self.path} has {len(cameras)} image topics {cameras}; name one of them.")
         return cameras[0]
 
-    def raw(self, topics: Sequence[str]) -> Iterator[tuple[str, int, bytes]]:
-        """Yield (topic, log time in ns, serialised message), ordered by log time."""
+    def raw(self, topics: Sequence[str], start_ns: int | None = None) -> Iterator[tuple[str, int, bytes]]:
+        """Yield (topic, log time in ns, serialised message), ordered by log time, from a log time on."""
         connections = [c for c in self._reader.connections if c.topic in topics]
-        messages = self._reader.messages(connections) if connections else iter(())
+        messages = self._reader.messages(connections, start=start_ns) if connections else iter(())
         while True:
             with self._damage_named():
                 message = next(messages, None)
@@ -134,13 +135,21 @@ class BagReader(AbstractContextManager["BagReader"]):
         with self._damage_named():
             return self._reader.deserialize(data, self.topics()[topic])
 
-    def images(self, topic: str) -> Iterator[BagImage]:
-        """Yield the images of a topic (see `image_topic`), ordered by log time."""
-        for _, log_ns, data in self.raw([topic]):
+    def images(self, topic: str, start_ns: int | None = None) -> Iterator[BagImage]:
+        """Yield the images of a topic (see `image_topic`), ordered by log time, from a log time on."""
+        for _, log_ns, data in self.raw([topic], start_ns):
             message = self.deserialize(topic, data)
             stamp = message.header.stamp
             stamp_ns = int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
             yield BagImage(stamp_ns, message.header.frame_id, log_ns, message)
+
+    def image_at(self, topic: str, share: float) -> BagImage:
+        """Return the first image from a share of the bag's time on, in [0, 1); the topic's last where none follows."""
+        start_ns = self._reader.start_time + int(max(self._reader.duration, 0) * share)
+        image = next(self.images(topic, start_ns), None) or next(iter(deque(self.images(topic), maxlen=1)), None)
+        if image is None:
+            raise Vl4adError(f"{self.path} has no images on '{topic}'.")
+        return image
 
     @contextmanager
     def _damage_named(self) -> Iterator[None]:

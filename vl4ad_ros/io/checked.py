@@ -97,25 +97,35 @@ def validate(schema: type[Model], data: Any, source: str | Path) -> Model:
 
 def read_yaml(path: str | Path) -> Any:
     """Read a YAML file safely."""
-    return _parsed(path, "YAML", lambda text: yaml.load(text, Loader=_UniqueKeyLoader))
+    check_regular(path)
+    return _parsed(path, "YAML", lambda: yaml.load(_text(path, "YAML"), Loader=_UniqueKeyLoader))
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """Read YAML that stands in no file; `source` names it in errors."""
+    return _parsed(source, "YAML", lambda: yaml.load(text, Loader=_UniqueKeyLoader))
 
 
 def read_json(path: str | Path) -> Any:
     """Read a JSON file."""
-    return _parsed(path, "JSON", json.loads)
-
-
-def _parsed(path: str | Path, kind: str, parse: Callable[[str], Any]) -> Any:
     check_regular(path)
+    return _parsed(path, "JSON", lambda: json.loads(_text(path, "JSON")))
+
+
+def _text(path: str | Path, kind: str) -> str:
+    if (size := Path(path).stat().st_size) > MAX_TEXT:
+        raise Vl4adError(f"{size} bytes are too many for a {kind} file")
+    return Path(path).read_text(encoding="utf-8")
+
+
+def _parsed(source: str | Path, kind: str, parse: Callable[[], Any]) -> Any:
     try:
-        if (size := Path(path).stat().st_size) > MAX_TEXT:
-            raise Vl4adError(f"{size} bytes are too many for a {kind} file")
-        return parse(Path(path).read_text(encoding="utf-8"))
+        return parse()
     except Vl4adError as error:
-        raise Vl4adError(f"{path}: {error}.") from error
+        raise Vl4adError(f"{source}: {error}.") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise Vl4adError(f"{path}: cannot be read as {kind} ({error}).") from error
+        raise Vl4adError(f"{source}: cannot be read as {kind} ({error}).") from error
     except RecursionError as error:
-        raise Vl4adError(f"{path}: not valid {kind} (nested too deeply).") from error
+        raise Vl4adError(f"{source}: not valid {kind} (nested too deeply).") from error
     except Exception as error:  # besides its own errors, whatever Python's int, dates and bools make of a value
-        raise Vl4adError(f"{path}: not valid {kind} ({' '.join(str(error).split())}).") from error
+        raise Vl4adError(f"{source}: not valid {kind} ({' '.join(str(error).split())}).") from error

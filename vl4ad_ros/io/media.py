@@ -81,6 +81,14 @@ class Video(AbstractContextManager["Video"]):
         while (frame := self._capture.read())[0]:
             yield np.asarray(cv2.cvtColor(frame[1], cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
+    def frame(self, index: int) -> NDArray[np.uint8]:
+        """Return one frame as RGB, uint8 [H, W, 3]."""
+        self._capture.set(cv2.CAP_PROP_POS_FRAMES, index)
+        decoded, frame = self._capture.read()
+        if not decoded:
+            raise Vl4adError(f"{self.path}: frame {index} cannot be decoded.")
+        return np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
 
 @dataclass(frozen=True)
 class Picture:

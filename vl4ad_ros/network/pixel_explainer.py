@@ -43,6 +43,19 @@ class Explanation:
         """Return the fields as plain data for JSON."""
         return asdict(self)
 
+    def sentences(self, threshold: float) -> list[str]:
+        """Return the figures in words, with a mask's threshold in [0, 1]."""
+        alarm = self.uncertainty >= threshold
+        lines = [
+            f"uncertainty {self.uncertainty:.3f}, threshold {threshold:.3f}: {'an anomaly' if alarm else 'normal'}",
+            f"best explained by '{self.explained_by}' ({self.posterior:.3f}); by no class (void): {self.void:.3f}",
+        ]
+        if alarm:
+            lines.append(
+                f"the alarm would end if a concept of '{self.explained_by}' were nearer by {self.missing_cosine:.3f}"
+            )
+        return lines
+
 
 class PixelExplainer:
     """A dense network's graph up to its embeddings, made once for a picture, and their cosines with any concepts."""

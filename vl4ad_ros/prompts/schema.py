@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
-from vl4ad_ros.io.checked import Checked, read_yaml, validate
+from vl4ad_ros.io.checked import Checked, parse_yaml, read_yaml, validate
 
 VILD: tuple[str, ...] = (
     "a photo of a {}.",
@@ -134,3 +134,8 @@ class PromptSet(Checked):
 def load_prompt_set(path: str | Path) -> PromptSet:
     """Read and check a prompt set's YAML file."""
     return validate(PromptSet, read_yaml(path), path)
+
+
+def parse_prompt_set(text: str, source: str = "prompt set") -> PromptSet:
+    """Check a prompt set's YAML text; `source` names it in errors, which are those of `load_prompt_set`."""
+    return validate(PromptSet, parse_yaml(text, source), source)

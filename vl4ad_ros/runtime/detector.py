@@ -17,6 +17,7 @@ from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.engine import Engine, create_engine
 from vl4ad_ros.runtime.frames import FrameState, Job, OutputSize, Result, Wanted, finish
 from vl4ad_ros.runtime.parameters import Settings
+from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 from vl4ad_ros.runtime.random_word_files import METHOD, graph_inputs, load_bundled
 from vl4ad_ros.runtime.random_word_network import DEFAULT, RandomWordNetwork
@@ -58,25 +59,25 @@ class Detector:
 
     def prompts(
         self,
-        prompt_set: str | Path | None = None,
+        prompt_set: str | Path | CompiledPromptSet | None = None,
         scoring: str | None = None,
         temperature: float | None = None,
         method: str = "vl4ad",
         random_word: str | Path | RandomWordNetwork | None = None,
     ) -> PromptTensors:
-        """Load a compiled prompt set (name, `.safetensors` file or None, the bundle's own) and pack it for the graph.
+        """Pack a prompt set for the graph: a name, a `.safetensors` file, the set itself, or None, the bundle's own.
 
         `temperature` overrides the set's and the model's; `random_word` is a network's name in the bundle, a file, the
         network itself, or None, the bundle's own.
         """
         self._check_method(method)
-        compiled = self.bundle.load_prompt_set(prompt_set)
+        compiled = prompt_set if isinstance(prompt_set, CompiledPromptSet) else self.bundle.load_prompt_set(prompt_set)
         inputs = graph_inputs(self.bundle, method, DEFAULT if random_word is None else random_word)
         return self.bundle.card.pack(compiled, scoring, temperature, method, inputs)
 
     def state(
         self,
-        prompt_set: str | Path | None = None,
+        prompt_set: str | Path | CompiledPromptSet | None = None,
         scoring: str | None = None,
         temperature: float | None = None,
         method: str = "vl4ad",
