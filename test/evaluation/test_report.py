@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from vl4ad_ros.evaluation.measure import Measurements
 from vl4ad_ros.evaluation.predictor import Prediction
 from vl4ad_ros.evaluation.report import chosen_pictures, drive_in_words, write_report
 from vl4ad_ros.evaluation.result import EvaluationResult, summarise_run
+from vl4ad_ros.io.media import encode_jpeg
 
 ABOUT = {
     "source": {"name": "<drive>"}, "detector": {"bundle": "mock"}, "settings": {"threshold": 0.5, "track": "obstacle"},
@@ -56,7 +58,8 @@ class Page(HTMLParser):
 
 
 def page_of(result: EvaluationResult, path: Path) -> tuple[Page, str]:
-    write_report(path, result, dict.fromkeys(chosen_pictures(result), b"a picture"))
+    picture = encode_jpeg(np.full((270, 1440, 3), 90, np.uint8))
+    write_report(path, result, dict.fromkeys(chosen_pictures(result), picture))
     text = path.read_text(encoding="utf-8")
     return Page(text), text
 
@@ -102,3 +105,25 @@ def test_a_data_set_opens_with_figures_and_folds_its_tables(tmp_path: Path) -> N
     assert text.index('class="figures"') < text.index(">Best frames") < text.index(">Worst frames")
     assert page.folds[:3] == [True, False, False]
     assert "Timeline" not in text
+
+
+@pytest.mark.parametrize("is_drive", [True, False])
+def test_a_browser_shows_the_page_on_wide_and_narrow_screens(is_drive: bool, browser: Any, tmp_path: Path) -> None:
+    page_of(of_frames(is_drive=is_drive), tmp_path / "report.html")
+    for width, scheme in ((1300, "light"), (1300, "dark"), (400, "light"), (400, "dark")):
+        window = browser.new_page(viewport={"width": width, "height": 850}, color_scheme=scheme)
+        faults: list[str] = []
+        window.on("console", lambda message, faults=faults: faults.append(message.text))
+        window.on("pageerror", lambda error, faults=faults: faults.append(str(error)))
+        window.goto((tmp_path / "report.html").as_uri())
+        window.evaluate("document.querySelectorAll('details').forEach(fold => fold.open = true)")
+        loaded = window.evaluate("Promise.all([...document.images].map(i => i.decode().then(() => 1, () => 0)))")
+        assert loaded and all(loaded)
+        assert window.evaluate("document.documentElement.scrollWidth") <= width
+        dark = (
+            sum(map(int, re.findall(r"\d+", window.evaluate("getComputedStyle(document.body).backgroundColor"))[:3]))
+            < 384
+        )
+        assert dark == (scheme == "dark")
+        assert not faults
+        window.close()
