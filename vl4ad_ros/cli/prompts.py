@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -11,11 +12,11 @@ from numpy.typing import NDArray
 
 from vl4ad_ros.cli.options import progress_bar
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.files import atomic_write, read_npy, sha256_file, sha256_text
+from vl4ad_ros.io.files import read_npy, sha256_file, sha256_text
 from vl4ad_ros.io.resources import bundle_dirs, prompt_yaml, prompt_yamls
 from vl4ad_ros.prompts.compile import assemble, average_templates, compile_prompt_set, concept_texts
 from vl4ad_ros.prompts.schema import PromptSet, load_prompt_set
-from vl4ad_ros.runtime.bundle import PROMPTS, ModelBundle, write_card
+from vl4ad_ros.runtime.bundle import PROMPTS, ModelBundle, replacing
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet, load_compiled
 
 
@@ -117,16 +118,23 @@ def compile_set(
     if templates is not None:
         prompts = prompts.model_copy(update={"templates": templates})
         source_sha256 = sha256_text(f"{source_sha256} --templates {templates}")
-    loaded = None if bundle is None else ModelBundle.load(bundle)
+    own = f"{PROMPTS}/{prompts.name}.safetensors"
+    loaded = None if bundle is None else ModelBundle.load(bundle, but=own)
     if out is None:
         if loaded is None:
             raise Vl4adError("Without --bundle, --out must name the .safetensors file to write.")
-        out = loaded.path / PROMPTS / f"{prompts.name}.safetensors"
+        out = loaded.path / own
     if out.suffix != ".safetensors":
         raise Vl4adError(f"--out must be a .safetensors file, got {out}.")
     encoder_id = str(encoder) if loaded is None else loaded.card.text_encoder
+    inside = loaded is not None and out.resolve().parent == (loaded.path / PROMPTS).resolve()
+    entered = replacing(loaded, out) if loaded is not None and inside else nullcontext()
     if out.is_file() and not force:
-        return _check_unchanged(out, source_sha256, encoder_id, file_sha256)
+        _check_unchanged(out, source_sha256, encoder_id, file_sha256)
+        if loaded is not None and inside and loaded.card.sha256.get(f"{PROMPTS}/{out.name}") != sha256_file(out):
+            with entered:  # A kill had come between the set and the card.
+                return
+        return
     if from_npy is None:
         compiled = _embed(prompts, source_sha256, encoder_id, weights)
     else:
@@ -134,10 +142,8 @@ def compile_set(
     compiled = replace(compiled, file_sha256=file_sha256)
     if loaded is not None:
         _check_fit(compiled, loaded)
-    with atomic_write(out) as part:
-        compiled.save(part)
-    if loaded is not None and out.resolve().parent == (loaded.path / PROMPTS).resolve():
-        write_card(loaded.path, loaded.card)
+    with entered:
+        compiled.save(out)
     print(
         f"{out}: '{compiled.name}' {compiled.version}, {compiled.num_id} classes, {compiled.num_ood} "
         f"out-of-distribution, {len(compiled.concepts)} concepts, {compiled.encoder_id}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -152,17 +153,18 @@ class ModelBundle:
     card: BundleCard
 
     @classmethod
-    def load(cls, name_or_path: str | Path, verify: bool = True) -> ModelBundle:
+    def load(cls, name_or_path: str | Path, verify: bool = True, but: str = "") -> ModelBundle:
         """Find a bundle by folder or installed name, read its card and check its files, with `verify` by their hashes.
 
         A file that is missing, differs from its hash or lies outside the bundle is refused, and a graph that takes
-        weights from a file that the card does not cover.
+        weights from a file that the card does not cover. The file `but` is not looked at: it is to be made anew.
         """
         path = bundle_dir(name_or_path)
         if not (path / CARD).is_file():
             raise Vl4adError(f"{path}: not a model bundle, it has no {CARD}.")
         card = validate(BundleCard, read_json(path / CARD), path / CARD)
-        _check_files(path, card, verify)
+        hashes = {name: value for name, value in card.sha256.items() if name != but}
+        _check_files(path, card.model_copy(update={"sha256": hashes}), verify)
         return cls(path, card)
 
     @property
@@ -277,6 +279,23 @@ def write_card(path: Path, card: BundleCard) -> BundleCard:
     kept = [p for folder in (PROMPTS, RANDOM_WORDS) for p in sorted((path / folder).glob("*.safetensors"))]
     files = [card.onnx, *external_data(path / card.onnx), *(p.relative_to(path).as_posix() for p in kept)]
     files += [name for name in card.sha256 if name not in files and (path / name).is_file()]
-    hashed = card.model_copy(update={"sha256": {name: sha256_file(path / name) for name in files}})
+    return _write_card(path, card, {name: sha256_file(path / name) for name in files})
+
+
+def _write_card(path: Path, card: BundleCard, hashes: dict[str, str]) -> BundleCard:
+    hashed = card.model_copy(update={"sha256": hashes})
     write_text(path / CARD, json.dumps(hashed.model_dump(mode="json"), indent=1) + "\n")
     return hashed
+
+
+@contextmanager
+def replacing(bundle: ModelBundle, file: Path) -> Iterator[None]:
+    """Let a block write one file of a bundle, whose card has no hash for it meanwhile: a kill leaves a whole bundle."""
+    name = file.resolve().relative_to(bundle.path.resolve()).as_posix()
+    others = {other: value for other, value in bundle.card.sha256.items() if other != name}
+    _write_card(bundle.path, bundle.card, others)
+    try:
+        yield
+    finally:
+        if file.is_file():
+            _write_card(bundle.path, bundle.card, others | {name: sha256_file(file)})

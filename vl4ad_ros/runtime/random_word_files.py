@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.runtime.bundle import RANDOM_WORDS, ModelBundle, write_card
+from vl4ad_ros.runtime.bundle import RANDOM_WORDS, ModelBundle, replacing
 from vl4ad_ros.runtime.random_word_network import DEFAULT, RandomWordNetwork, graph_shapes, load_network
 
 METHOD = "random_word"
@@ -62,5 +62,6 @@ def install(bundle: ModelBundle, network: RandomWordNetwork, name: str = DEFAULT
     """Write a network into a bundle and renew the card's hashes."""
     check_takes(bundle, name)
     graph_inputs(bundle, METHOD, network)
-    network.save(network_path(bundle, name))
-    return ModelBundle(bundle.path, write_card(bundle.path, bundle.card))
+    with replacing(bundle, network_path(bundle, name)):
+        network.save(network_path(bundle, name))
+    return ModelBundle.load(bundle.path, verify=False)
