@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ import numpy as np
 
 from vl4ad_ros.cli.bench import measure, save
 from vl4ad_ros.cli.options import Count, parse_size, print_error
+from vl4ad_ros.io.children import end_with_parent
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import PROMPTS, BundleCard, InputSpec, ModelBundle, write_card
 from vl4ad_ros.runtime.cuda import CudaDevice
@@ -200,6 +202,7 @@ def _open_torch(form: str, case: GpuCase, bundle: ModelBundle) -> Engine:
 
 def _measure_form(queue: Any, form: str, case: GpuCase, bundle_path: str, batch: int) -> None:
     """Entry of a form's process: put one row into the queue."""
+    end_with_parent(os.getppid())
     row: dict[str, Any] = {}
     try:
         bundle = ModelBundle.load(bundle_path, verify=False)

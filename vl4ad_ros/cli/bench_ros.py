@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from typing import Annotated, Literal
@@ -16,8 +15,9 @@ import numpy as np
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from vl4ad_ros.cli.options import Count, Json
+from vl4ad_ros.cli.options import Count, Json, print_error
 from vl4ad_ros.evaluation.domain import own_environment
+from vl4ad_ros.io.children import child_command
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.provenance import provenance
 
@@ -58,6 +58,7 @@ def ros(
         ) from error
     # A domain of this run's own, on this machine only: nobody else's cameras are measured or disturbed.
     os.environ.update(own_environment())
+    print_error(f"in ROS domain {os.environ['ROS_DOMAIN_ID']}, on this machine only")
     with _detector(bundle, backend) as process, BenchClient(width, height, encoding) as client:
         client.connect(process, DEADLINE_S)
         client.send(WARM_UP, 0.0)
@@ -103,7 +104,7 @@ def _detector(bundle: str, backend: str) -> Iterator[subprocess.Popen[bytes]]:
     parameters = [part for name, value in values.items() for part in ("-p", f"{name}:={json.dumps(value)}")]
     remap = ["-r", "image:=/camera/image", "-r", "__node:=detector"]
     process = subprocess.Popen(
-        [sys.executable, "-m", module, "--ros-args", "--log-level", "warn", *remap, *parameters], stdout=STDERR
+        child_command(module, "--ros-args", "--log-level", "warn", *remap, *parameters), stdout=STDERR
     )
     try:
         yield process

@@ -8,6 +8,7 @@ finished score, resized; or the usual in strips.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import resource
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 from vl4ad_ros.cli.bench import Timing, measure, save
 from vl4ad_ros.cli.options import Count, parse_size
+from vl4ad_ros.io.children import end_with_parent
 
 # What is resized (`NetworkConfig.resize`), and the usual form; for people.
 FORMS = {
@@ -89,7 +91,7 @@ def compare_scoring(case: ScoringCase) -> dict[str, dict[str, Any]]:
     context = multiprocessing.get_context("spawn")
     figures: dict[str, dict[str, Any]] = {}
     for form in FORMS:
-        with context.Pool(1) as pool:
+        with context.Pool(1, end_with_parent, (os.getpid(),)) as pool:
             timing, peak = pool.apply(_measure_form, (case, form))
         figures[form] = {**timing.as_dict(), "peak_mib": round(peak, 1)}
     usual = figures["usual"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
@@ -13,6 +14,7 @@ import cv2
 from vl4ad_ros.drive.camera import FOCAL_PER_WIDTH
 from vl4ad_ros.drive.render import Drive, DriveFrame
 from vl4ad_ros.io.bag_writer import BagWriter
+from vl4ad_ros.io.children import end_with_parent
 
 IMAGE_TOPIC, INFO_TOPIC, LABEL_TOPIC = "/camera/image_raw", "/camera/camera_info", "/camera/label"
 FRAME_ID = "camera"
@@ -36,7 +38,7 @@ def draw_all(drive: Drive, jobs: int) -> Iterator[DriveFrame]:
         yield from map(drive.frame, range(drive.frames))
         return
     draw = partial(_draw, (drive.seed, drive.frames, drive.width, drive.height, drive.rate))
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, get_context("spawn"), end_with_parent, (os.getpid(),)) as pool:
         yield from pool.map(draw, range(drive.frames), chunksize=2)
 
 

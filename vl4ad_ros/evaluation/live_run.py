@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from vl4ad_ros.evaluation.domain import own_environment
+from vl4ad_ros.io.children import child_command
 from vl4ad_ros.io.errors import Vl4adError
 
 READY = "recording"
@@ -56,11 +56,11 @@ class LiveProcesses:
         self._environment = own_environment() | {"ROS_LOG_DIR": str(logs), "PYTHONUNBUFFERED": "1"}
 
     def start(self, name: str, command: Sequence[str], visible: bool = False) -> Child:
-        """Start `python -m COMMAND...`; `visible` shows its standard error (a progress bar) on the terminal."""
+        """Start a module of Python with its arguments; `visible` shows its standard error on the terminal."""
         log = self._logs / f"{name}.log"
         with log.open("wb") as output:
             process = psutil.Popen(
-                [sys.executable, "-m", *command], env=self._environment,
+                child_command(*command), env=self._environment,
                 stdout=output, stderr=None if visible else subprocess.STDOUT,
             )  # fmt: skip
         self._children.append(Child(name, process, log))

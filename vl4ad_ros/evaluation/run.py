@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from vl4ad_ros.evaluation.component_metrics import track
 from vl4ad_ros.evaluation.frames import FrameSource, fault_sentences
 from vl4ad_ros.evaluation.measure import Measurements
 from vl4ad_ros.evaluation.predictor import DetectorSpec, PredictorSpec, predictions
+from vl4ad_ros.io.children import end_with_parent
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.provenance import provenance
 
@@ -125,7 +127,7 @@ def _spread(
 def _workers(jobs: int, ray_address: str | None) -> Iterator[int]:
     """Let joblib use processes of this machine, or a Ray cluster; yield the number of workers."""
     if ray_address is None:
-        with parallel_config("loky", n_jobs=jobs):
+        with parallel_config("loky", n_jobs=jobs, initializer=end_with_parent, initargs=(os.getpid(),)):
             yield jobs
         return
     try:
