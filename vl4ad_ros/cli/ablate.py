@@ -39,6 +39,7 @@ def ablate(
         raise Vl4adError("nothing to evaluate: give --road-anomaly DIR, --camvid-ood DIR or both")
     detectors = [Detector.open(name, threads=threads) for name in (bundle, twin) if name is not None]
     steps = make_steps(detectors)
+    (out / "result.json").unlink(missing_ok=True)  # where it is, the rest belongs to it
     rows: list[Row] = []
     for name, root in chosen.items():
         show = progress_bar(name)

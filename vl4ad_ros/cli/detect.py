@@ -9,11 +9,11 @@ from typing import Any, Literal
 import numpy as np
 from tqdm import tqdm
 
-from vl4ad_ros.cli.options import Model, Prompts
+from vl4ad_ros.cli.options import Model, Prompts, noted, report
 from vl4ad_ros.io.drawing import draw_overlay
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.files import sha256_file, write_json
-from vl4ad_ros.io.media import Picture, find_inputs, write_mask, write_overlay, write_uncertainty
+from vl4ad_ros.io.media import ENDINGS, Picture, find_inputs, write_mask, write_overlay, write_uncertainty
 from vl4ad_ros.io.provenance import provenance
 from vl4ad_ros.network.pixel_explainer import PixelExplainer
 from vl4ad_ros.runtime.bundle import CARD
@@ -24,7 +24,6 @@ from vl4ad_ros.runtime.settings import ModelSettings, PromptSettings
 
 RESULT = "result.json"
 FORMAT = "vl4ad_ros.detect/1"
-FAULTS_SHOWN = 3
 
 
 def detect(
@@ -57,32 +56,29 @@ def detect(
         state = detector.state(**prompts.model_dump())
         explainer = PixelExplainer(detector.bundle) if explain else None
         out.mkdir(parents=True, exist_ok=True)
+        (out / RESULT).unlink(missing_ok=True)  # Written last: where it is, it tells of whole files of one run.
         files: list[dict[str, Any]] = []
         faults: list[str] = []
         started = time.perf_counter()
         with tqdm(total=sum(entry.count for entry in found), unit="frame", desc="detecting") as bar:
             for entry in found:
-                try:
+                with noted(faults, entry.path):
                     for picture in entry.pictures():
                         (result,) = detector.process([Job(picture.image, Wanted(regions=explain))], state)
                         files.append(_write(picture, result, out, format, not no_overlay))
                         if explainer is not None:
                             files[-1]["regions"] = _explain(picture, result, detector, state, explainer)
                         bar.update()
-                except Vl4adError as error:  # One broken file does not stop the others.
-                    named = str(entry.path) in str(error)
-                    faults.append(str(error) if named else f"{entry.path}: {error}")
         seconds = time.perf_counter() - started
         write_json(out / RESULT, _about(detector, state, files, seconds) | {"faults": faults, "pictures": files})
     finally:
         detector.close()
     print(f"{len(files)} pictures in {seconds:.1f} s; results in {out}")
-    if faults:
-        more = len(faults) - FAULTS_SHOWN
-        raise Vl4adError(
-            f"{len(faults)} of {len(found)} inputs could not be processed (all in {out / RESULT}): "
-            f"{' '.join(faults[:FAULTS_SHOWN])}" + (f" and {more} more" if more > 0 else "")
-        )
+    written = {name for entry in files for name in entry["files"].values()}
+    others = sum(path.name.endswith(ENDINGS) and path.name not in written for path in out.iterdir())
+    if others:
+        print(f"note: {others} files in {out} are an earlier run's; {RESULT} lists those of this one")
+    report(faults, len(found), f" (all in {out / RESULT})")
 
 
 def _explain(

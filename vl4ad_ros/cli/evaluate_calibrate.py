@@ -22,6 +22,7 @@ from vl4ad_ros.evaluation.threshold_choice import (
     read_parameters,
     write_parameters,
 )
+from vl4ad_ros.io.bag_reader import recorded_s
 from vl4ad_ros.io.bag_recovery import readable_bag
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.settings import MapSettings, ModelSettings
@@ -66,7 +67,7 @@ def calibrate(
         read_parameters(params)
     drives = _drives(bags, image_topic, detector_spec(model, settings), stride, TRACKS[track].min_segment)
     if km is None and speed_kmh is not None:
-        km = speed_kmh * sum(float(stamps[-1] - stamps[0]) for _, stamps in drives) / 3600
+        km = speed_kmh * sum(recorded_s((stamps * 1e9).astype(int).tolist()) for _, stamps in drives) / 3600
     if per_km is not None and not km:
         raise Vl4adError("By their stamps the drives take no time; give their length with --km.")
     levels, times = zip(*drives, strict=True)

@@ -12,16 +12,18 @@ from typing import Annotated, Any, Literal
 from pydantic import DirectoryPath, Field, PositiveInt, field_validator
 from tqdm import tqdm
 
+from vl4ad_ros.cli.options import print_error
 from vl4ad_ros.evaluation import live_run
+from vl4ad_ros.evaluation.domain import own_environment
 from vl4ad_ros.evaluation.frames import FrameSource
 from vl4ad_ros.evaluation.live_statistics import latencies, live_statistics, read_recorded, read_sent
 from vl4ad_ros.evaluation.measure import Measurements
 from vl4ad_ros.evaluation.pictures import draw_pictures, save_pictures
 from vl4ad_ros.evaluation.predictor import DetectorSpec, PredictorSpec, Recording
-from vl4ad_ros.evaluation.result import EvaluationResult, summarise_run, write_result
+from vl4ad_ros.evaluation.result import RESULT, EvaluationResult, summarise_run, write_result
 from vl4ad_ros.evaluation.road_only import RoadOnlySource
 from vl4ad_ros.evaluation.run import EvaluationSettings, about_run, evaluate
-from vl4ad_ros.io.bag_reader import BagReader
+from vl4ad_ros.io.bag_reader import BagReader, recorded_s
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.labels import parse_values
 from vl4ad_ros.runtime.parameters import Settings
@@ -130,6 +132,7 @@ def evaluate_source(
         settings = replace(settings, threshold=pixel.best_f1_threshold, threshold_from="best_f1")
         found = _measure(source, predictor, settings, options)
     result = summarise_run(found, about_run(source, about, settings), bool(source.description["is_drive"]), live)
+    (options.out / REPORT).unlink(missing_ok=True)
     write_result(options.out, result)
     pictures = draw_pictures(source, predictor, settings.threshold, chosen_pictures(result))
     write_report(options.out / REPORT, result, pictures)
@@ -185,9 +188,11 @@ def run_live_bag(
         compressed = reader.topics()[image_topic].endswith("CompressedImage")
         logged = [image.log_ns for image in reader.images(image_topic)]
     shutil.rmtree(out / RECORDING, ignore_errors=True)
-    seconds = (max(logged) - min(logged)) / 1e9 if logged else 0.0
+    for name in (RESULT, REPORT):  # Where they are, the recording is the one that they tell of.
+        (out / name).unlink(missing_ok=True)
+    print_error(f"live in ROS domain {own_environment()['ROS_DOMAIN_ID']}, on this machine only")
     given = {name: json.dumps(value) for name, value in to_ros(model, prompts).items()}
-    return live_run.run_live(bag, image_topic, out, seconds, compressed, model.bundle, None, rate, given)
+    return live_run.run_live(bag, image_topic, out, recorded_s(logged), compressed, model.bundle, None, rate, given)
 
 
 @dataclass(frozen=True)

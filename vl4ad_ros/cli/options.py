@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter, Token
@@ -13,6 +15,8 @@ from tqdm import tqdm
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.settings import MapSettings, ModelSettings, PromptSettings
+
+FAULTS_SHOWN = 3
 
 
 def _whole(type_: object, tokens: Sequence[Token]) -> int:
@@ -56,6 +60,25 @@ def parse_size(text: str, form: str = "HxW") -> tuple[int, int]:
     if match is None or 0 in (sides := (int(match[1]), int(match[2]))):
         raise Vl4adError(f"A size is {form} in pixels, e.g. 512x1024, got '{text}'.")
     return sides
+
+
+@contextmanager
+def noted(faults: list[str], path: Path) -> Iterator[None]:
+    """Keep what is wrong with a file for `report`: it does not stop the others."""
+    try:
+        yield
+    except Vl4adError as error:
+        faults.append(str(error) if str(path) in str(error) else f"{path}: {error}")
+
+
+def report(faults: list[str], inputs: int, place: str = "") -> None:
+    """Raise one sentence on the files that could not be processed, where there are any."""
+    if faults:
+        more = len(faults) - FAULTS_SHOWN
+        raise Vl4adError(
+            f"{len(faults)} of {inputs} inputs could not be processed as a whole{place}: "
+            f"{' '.join(faults[:FAULTS_SHOWN])}" + (f" and {more} more" if more > 0 else "")
+        )
 
 
 def print_error(line: str) -> None:

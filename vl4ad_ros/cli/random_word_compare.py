@@ -70,6 +70,7 @@ def compare(
     rows = comparison.compare(detector, folders, variants, prompt_set, stride, print_error)
     text_table = table(rows) + "\n"
     print(text_table)
+    outputs[1].unlink(missing_ok=True)  # where it is, the table belongs to it
     write_text(outputs[0], text_table)
     record = {
         "bundle": {"name": loaded.card.name, "onnx_sha256": loaded.onnx_sha256},

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.evaluation.frames import Frame, FrameSource
-from vl4ad_ros.io.bag_reader import BagImage, BagReader
+from vl4ad_ros.io.bag_reader import MAX_GAP_S, BagImage, BagReader
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.files import sha256_tree
 from vl4ad_ros.io.labels import LabelMapping
@@ -148,8 +148,11 @@ class BagSource(FrameSource):
             if not stamps:
                 raise
             self.found.append(f"{error} The first {len(stamps)} of {bag.count(topic)} messages on '{topic}' count.")
-        if stamps and not usable:
-            raise Vl4adError(f"{bag.path}: none of the {len(stamps)} messages on '{topic}' can be used. {fault}")
+        unread = bag.undecodable[topic]
+        self._note(len(unread), f"messages on '{topic}' cannot be decoded and are left out ({'; '.join(unread[:3])}).")
+        if (stamps or unread) and not usable:
+            count = len(stamps) + len(unread)
+            raise Vl4adError(f"{bag.path}: none of the {count} messages on '{topic}' can be used. {fault or unread[0]}")
         return stamps
 
     def _check_stamps(self, stamps: Sequence[int]) -> None:
@@ -158,6 +161,12 @@ class BagSource(FrameSource):
         if backwards:
             self.found.append(f"The stamps {topic} go back {backwards} times; they were sorted.")
         self._note(len(stamps) - len(set(stamps)), f"images {topic} repeat another one's stamp; the first one counts.")
+        gaps = [later - earlier for earlier, later in pairwise(sorted(stamps)) if later - earlier > MAX_GAP_S * NS]
+        self._note(
+            len(gaps),
+            f"gaps between the stamps {topic} are longer than {MAX_GAP_S} s (up to {max(gaps, default=0) / NS:.0f} s); "
+            f"each counts as {MAX_GAP_S} s.",
+        )
         self._note(stamps.count(0), f"images {topic} have no stamp (zero).")
 
     def _note(self, count: int, sentence: str) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.evaluation.component_metrics import TRACKS, match_components
+from vl4ad_ros.io.bag_reader import recorded_s
 from vl4ad_ros.io.labels import VOID
 from vl4ad_ros.runtime.boxes import Boxes, best_pairs, grow, overlaps
 
@@ -138,12 +139,12 @@ def follow_alarms(records: Iterable[dict[str, Any]]) -> list[ObjectTrack]:
 
 
 def drive_lengths(records: Iterable[dict[str, Any]]) -> dict[str, float]:
-    """Return each drive's seconds from its first frame to its last."""
+    """Return each drive's seconds from its first frame to its last, long gaps left out (see `recorded_s`)."""
     stamps: dict[str, list[int]] = {}
     for record in records:
         if record.get("stamp_ns") is not None:
             stamps.setdefault(record.get("drive", ""), []).append(record["stamp_ns"])
-    return {drive: (max(these) - min(these)) / 1e9 for drive, these in sorted(stamps.items())}
+    return {drive: recorded_s(these) for drive, these in sorted(stamps.items())}
 
 
 def drive_figures(records: Sequence[dict[str, Any]]) -> dict[str, Any]:

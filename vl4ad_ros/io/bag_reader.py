@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,20 @@ from rosbags.typesys import Stores, get_typestore
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.files import check_regular
 from vl4ad_ros.io.images import message_to_array, message_to_rgb
+from vl4ad_ros.io.unpacking import check_chunks
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 STORAGE_SUFFIXES = (".mcap", ".db3")
 SUFFIXES = (*STORAGE_SUFFIXES, ".bag")
+MAX_GAP_S = 60  # Between two messages; after a longer one, the clock was set or the recording went on another day.
 # How recorders name the parts of a long recording: drive_0.mcap, drive_1.mcap, ...
 _SPLIT = re.compile(r"(?P<name>.+)_(?P<number>\d+)\.(?P<kind>mcap|db3)")
+
+
+def recorded_s(moments_ns: Iterable[int]) -> float:
+    """Return the seconds from the first to the last of some moments; no gap counts as more than `MAX_GAP_S`."""
+    gaps = (later - earlier for earlier, later in pairwise(sorted(moments_ns)))
+    return sum(min(gap, MAX_GAP_S * 10**9) for gap in gaps) / 1e9
 
 
 def is_bag(path: Path) -> bool:
@@ -63,13 +72,17 @@ class BagImage:
 
 
 class BagReader(AbstractContextManager["BagReader"]):
-    """A bag open for reading; use it in a `with` statement."""
+    """A bag open for reading; use it in a `with` statement.
+
+    `undecodable`: topic -> what is wrong with each of its messages that `images` left out.
+    """
 
     def __init__(self, path: str | Path) -> None:
         """Open the bag."""
         # The bag: a folder with metadata.yaml, a folder with the storage files of one recording (a recorder that was
         # killed leaves no metadata.yaml), or a single .mcap, .db3 (or ROS 1 .bag) file.
         self.path = Path(path)
+        self.undecodable: dict[str, list[str]] = {}
         if not self.path.exists():
             raise Vl4adError(f"There is no bag {self.path}.")
         check_regular(self.path)
@@ -82,6 +95,9 @@ class BagReader(AbstractContextManager["BagReader"]):
             paths = [self.path] if (self.path / "metadata.yaml").is_file() else storage_files(self.path) or [self.path]
             self._reader = AnyReader(paths, default_typestore=get_typestore(Stores.ROS2_HUMBLE))
             self._reader.open()
+            for reader in self._reader.readers:
+                storage = getattr(reader, "storage", None)  # of a folder: one for each file
+                check_chunks(getattr(storage, "storages", [storage]))
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -136,12 +152,22 @@ class BagReader(AbstractContextManager["BagReader"]):
             return self._reader.deserialize(data, self.topics()[topic])
 
     def images(self, topic: str, start_ns: int | None = None) -> Iterator[BagImage]:
-        """Yield the images of a topic (see `image_topic`), ordered by log time, from a log time on."""
+        """Yield the images of a topic (see `image_topic`), ordered by log time, from a log time on.
+
+        `undecodable` tells of those that cannot be decoded.
+        """
+        faults = self.undecodable[topic] = []
         for _, log_ns, data in self.raw([topic], start_ns):
-            message = self.deserialize(topic, data)
-            stamp = message.header.stamp
-            stamp_ns = int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
-            yield BagImage(stamp_ns, message.header.frame_id, log_ns, message)
+            try:
+                with self._damage_named():
+                    message: Any = self._reader.deserialize(data, self.topics()[topic])
+                    stamp = message.header.stamp
+                    stamp_ns = int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+                    image = BagImage(stamp_ns, str(message.header.frame_id), log_ns, message)
+            except Vl4adError as error:
+                faults.append(str(error.__cause__))
+                continue
+            yield image
 
     def image_at(self, topic: str, share: float) -> BagImage:
         """Return the first image from a share of the bag's time on, in [0, 1); the topic's last where none follows."""

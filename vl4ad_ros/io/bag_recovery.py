@@ -6,13 +6,15 @@ import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
-from mcap.records import Channel, Message, Schema
-from mcap.stream_reader import StreamReader
+from mcap.records import Channel, Chunk, McapRecord, Message, Schema
+from mcap.stream_reader import StreamReader, breakup_chunk
 
 from vl4ad_ros.io.bag_reader import IMAGE_TYPES, STORAGE_SUFFIXES, BagReader, storage_files
 from vl4ad_ros.io.bag_writer import BagWriter
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.unpacking import MAX_UNPACKED, unpack_chunk
 
 
 def readable_bag(path: Path, folder: Path) -> tuple[Path, str | None]:
@@ -56,12 +58,21 @@ def _recover(file: Path, target: Path) -> int | None:
     return None
 
 
+def _records(stream: BinaryIO) -> Iterator[McapRecord]:
+    """Yield the records of an MCAP file, those in chunks among them."""
+    for record in StreamReader(stream, emit_chunks=True, record_size_limit=MAX_UNPACKED).records:
+        if isinstance(record, Chunk):
+            yield from breakup_chunk(unpack_chunk(record))
+        else:
+            yield record
+
+
 def _complete_messages(file: Path) -> Iterator[tuple[str, str, int, bytes]]:
     """Yield topic, message type, log time in nanoseconds and serialised message up to the end or a damaged place."""
     schemas: dict[int, str] = {}
     channels: dict[int, tuple[str, str]] = {}
     with file.open("rb") as stream, suppress(Exception):  # Whatever the damage provokes in its parsers.
-        for record in StreamReader(stream, record_size_limit=file.stat().st_size).records:
+        for record in _records(stream):
             if isinstance(record, Schema):
                 schemas[record.id] = record.name
             elif isinstance(record, Channel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -31,9 +32,9 @@ JPEG_QUALITY = 95
 class BagWriter(AbstractContextManager["BagWriter"]):
     """A new bag open for writing; use it in a `with` statement. What is written counts only when it is closed."""
 
-    def __init__(self, path: str | Path, compress: bool = True) -> None:
-        """Create the bag's folder."""
-        self.path = Path(path)
+    def __init__(self, path: str | Path, compress: bool = True, keep: bool = False) -> None:
+        """Create the bag's folder; where it cannot be finished, the folder goes, but for `keep`."""
+        self.path, self._keep = Path(path), keep
         self._types = get_typestore(Stores.ROS2_HUMBLE)
         self._connections: dict[str, Connection] = {}
         try:
@@ -48,12 +49,17 @@ class BagWriter(AbstractContextManager["BagWriter"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
-            self._writer.abort()
-            return
+        fault: OSError | None = None
         try:
-            self._writer.close()
-        except OSError as fault:
+            if kind is None:
+                self._writer.close()
+                return
+            self._writer.abort()
+        except OSError as unwritten:
+            fault = unwritten
+        if not self._keep:
+            shutil.rmtree(self.path, ignore_errors=True)
+        if kind is None:
             raise Vl4adError(f"The bag {self.path} cannot be finished ({fault}).") from fault
 
     def add_topic(self, topic: str, message_type: str) -> None:
@@ -62,7 +68,10 @@ class BagWriter(AbstractContextManager["BagWriter"]):
 
     def write_raw(self, topic: str, log_ns: int, data: bytes | memoryview) -> None:
         """Write a message in CDR to a declared topic, received at `log_ns` (nanoseconds)."""
-        self._writer.write(self._connections[topic], log_ns, data)
+        try:
+            self._writer.write(self._connections[topic], log_ns, data)
+        except OSError as error:
+            raise Vl4adError(f"The bag {self.path} cannot be written ({error}).") from error
 
     def write(self, topic: str, log_ns: int, message: Any) -> None:
         """Write a message made by `message` or `image`."""

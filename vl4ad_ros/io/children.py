@@ -12,11 +12,7 @@ PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def end_with_parent(parent: int) -> None:
-    """Let the kernel kill this process when its parent ends (on Linux; elsewhere nothing).
-
-    Args:
-        parent: Its process id: it may have ended already.
-    """
+    """Let the kernel kill this process when its parent ends, or has already (on Linux; elsewhere nothing)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:

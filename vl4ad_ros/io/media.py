@@ -21,6 +21,9 @@ from vl4ad_ros.io.picture_header import picture_size
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 INPUTS = (*PICTURES, *VIDEOS)
+ENDINGS = (".uncertainty.npy", ".uncertainty.png", ".mask.png", ".overlay.jpg")  # of the files of results
+# Some containers state a duration only, from which OpenCV reckons the number of frames.
+MISSING_FRAMES, MISSING_SHARE = 2, 0.02
 
 
 def read_picture(path: Path, as_stored: bool = False) -> NDArray[np.uint8]:
@@ -75,11 +78,18 @@ class Video(AbstractContextManager["Video"]):
     def __exit__(self, *_: object) -> None:
         self._capture.release()
 
-    def frames(self) -> Iterator[NDArray[np.uint8]]:
-        """Yield the frames from the beginning as RGB, uint8 [H, W, 3]."""
+    def frames(self, whole: bool = True) -> Iterator[NDArray[np.uint8]]:
+        """Yield the frames from the beginning as RGB, uint8 [H, W, 3].
+
+        Where the file says that there are more, that is an error after the last one; not so without `whole`.
+        """
         self._capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
+        number = 0
         while (frame := self._capture.read())[0]:
+            number += 1
             yield np.asarray(cv2.cvtColor(frame[1], cv2.COLOR_BGR2RGB), dtype=np.uint8)
+        if whole and number < self.count - max(MISSING_FRAMES, MISSING_SHARE * self.count):
+            raise Vl4adError(f"{self.path}: cut off or damaged, {number} of its {self.count} frames can be decoded.")
 
     def frame(self, index: int) -> NDArray[np.uint8]:
         """Return one frame as RGB, uint8 [H, W, 3]."""

@@ -43,6 +43,7 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, 
 def save_network(network: VL4ADNetwork, folder: str | Path) -> tuple[Path, Path]:
     """Write a network's weights and, last, its sizes into a folder: with a `network.json` it is complete."""
     path = Path(folder)
+    (path / CONFIG).unlink(missing_ok=True)
     save_tensors(network.state_dict(), path / WEIGHTS)
     write_text(path / CONFIG, network.config.model_dump_json(indent=1) + "\n")
     return path / WEIGHTS, path / CONFIG

@@ -15,7 +15,7 @@ from vl4ad_ros.io.checked import read_json, validate
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.files import sha256_file
 from vl4ad_ros.network.backbone import ClipBackbone, clip_settings
-from vl4ad_ros.network.checkpoint import save_network, save_tensors
+from vl4ad_ros.network.checkpoint import CONFIG, save_network, save_tensors
 from vl4ad_ros.network.config import EnsembleConfig, NetworkConfig
 from vl4ad_ros.network.fcclip import BACKBONE, CLIP, head_config, load_head, read_checkpoint, refuse_differences
 from vl4ad_ros.network.head import SegmentationHead
@@ -162,5 +162,6 @@ def write_import(network: VL4ADNetwork, text: dict[str, Tensor], folder: Path) -
     Raises:
         Vl4adError: If the folder cannot be written.
     """
+    (folder / CONFIG).unlink(missing_ok=True)  # not beside the text tower of another one
     save_tensors(text, folder / TEXT_TOWER)
     return [folder / TEXT_TOWER, *save_network(network, folder)]

@@ -23,7 +23,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from vl4ad_ros.io.bag_reader import BagReader, is_bag
+from vl4ad_ros.io.bag_reader import MAX_GAP_S, BagReader, is_bag
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.media import Video
 from vl4ad_ros.nodes.cdr import map_image
@@ -33,6 +33,7 @@ from vl4ad_ros.nodes.topics import camera_info_beside
 
 NS = 1_000_000_000
 CLOCK_PERIOD_S = 0.02
+SHORTEST = 12  # bytes of a message that begins with a Header: the encapsulation and the stamp
 TYPES = {
     "sensor_msgs/msg/Image": Image,
     "sensor_msgs/msg/CompressedImage": CompressedImage,
@@ -96,7 +97,7 @@ def _open_source(settings: Settings, stack: ExitStack) -> Source:
     if not is_bag(path) and not path.is_dir():
         video = stack.enter_context(Video(path))
         topic, start = settings.to or "/camera/image_raw", time.time_ns()
-        return Source(topic, {topic: Image}, video.count, lambda: _video_items(video, topic, start))
+        return Source(topic, {topic: Image}, video.count, lambda: _video_items(video, topic, start, settings.loop))
     reader = stack.enter_context(BagReader(path))
     recorded, kinds = reader.image_topic(settings.topic), reader.topics()
     image = settings.to or recorded
@@ -109,11 +110,14 @@ def _open_source(settings: Settings, stack: ExitStack) -> Source:
 
 def _bag_items(reader: BagReader, names: dict[str, str]) -> Iterator[Item]:
     for topic, log_ns, data in reader.raw(list(names)):
+        if len(data) < SHORTEST:
+            rclpy.logging.get_logger("player").warning(f"A message of {len(data)} bytes on {topic} is left out.")
+            continue
         yield Item(names[topic], stamp_of(data), log_ns, data)
 
 
-def _video_items(video: Video, topic: str, start_ns: int) -> Iterator[Item]:
-    for index, image in enumerate(video.frames()):
+def _video_items(video: Video, topic: str, start_ns: int, loop: bool) -> Iterator[Item]:
+    for index, image in enumerate(video.frames(whole=not loop)):
         stamp = start_ns + round(index * NS / video.rate)
         header = Header(stamp=Time(sec=stamp // NS, nanosec=stamp % NS), frame_id="camera")
         yield Item(topic, stamp, stamp, bytes(serialize_message(map_image(header, image))))
@@ -164,12 +168,16 @@ class Player(Node):
         offset = 0
         for _ in count() if self._settings.loop else range(1):
             begin: int | None = None
-            last = step = 0
+            last = step = before = skipped = 0
             started = time.monotonic()
             for item in self.source.items():
                 self._check_interrupt()
                 begin = item.due_ns if begin is None else begin
-                self._sleep_until(started + (item.due_ns - begin) / NS / self._settings.rate, item, offset)
+                before, gap = item.due_ns, (item.due_ns - before if before else 0)
+                if gap > MAX_GAP_S * NS:
+                    skipped += gap - MAX_GAP_S * NS
+                    self.get_logger().warning(f"A gap of {gap / NS:.0f} s in the recording is played as {MAX_GAP_S} s.")
+                self._sleep_until(started + (item.due_ns - begin - skipped) / NS / self._settings.rate, item, offset)
                 self._send(item, offset)
                 if item.topic == self.source.image_topic:
                     step, last = max(item.due_ns - last, 0) if last else step, item.due_ns

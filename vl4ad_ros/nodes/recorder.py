@@ -119,7 +119,7 @@ def main(args: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda got, _: signals.append(got))
     try:
-        with BagWriter(options.out, compress=False) as bag:
+        with BagWriter(options.out, compress=False, keep=True) as bag:
             node = Recorder(options.detector, bag, options.source, options.image_reliability)
             node.record(options.idle, signals)
         if node.fault:
