@@ -39,6 +39,7 @@ ARGUMENTS = (
     ("overlay", "true", "Start the overlay node, too (one per camera); it works only while somebody looks."),
     ("namespace", "", "Namespace of the nodes."),
     ("log_level", "info", "Log level of the nodes."),
+    ("respawn", "false", "Start a node again, a second after it ends."),
     ("use_sim_time", "", "Take the time from /clock, for bags; empty: that of params_file, or false."),
 )
 # The detector's parameters, too. Not given, they are not set: params_file's value holds, or the node's own.
@@ -77,6 +78,8 @@ def _nodes(context: LaunchContext) -> list[Action]:
         "package": "vl4ad_ros",
         "namespace": LaunchConfiguration("namespace"),
         "output": "screen",
+        "respawn": text("respawn").lower() == "true",
+        "respawn_delay": 1.0,
         "remappings": remappings,
         "arguments": ["--ros-args", "--log-level", LaunchConfiguration("log_level")],
     }

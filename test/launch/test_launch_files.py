@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import yaml
 from launch_stand_in import ROOT, LaunchFile, put_in_place
 
+from vl4ad_ros.io.bag_writer import COMPRESSED, IMAGE, BagWriter
 from vl4ad_ros.runtime.settings import BY_NAME, PARAMETERS
 
 Start = Callable[..., list[Any]]
@@ -54,7 +56,7 @@ def test_every_parameter_is_an_argument_that_is_unset_unless_given(detector: Lau
 def test_replay_leaves_the_detectors_arguments_to_the_command_line() -> None:
     file = LaunchFile("replay")
     (include,) = file.of("IncludeLaunchDescription")
-    assert dict(include.launch_arguments).keys() == {"image_topic", "use_sim_time"}
+    assert dict(include.launch_arguments).keys() == {"image_topic", "use_sim_time", "exit_on_fault"}
     own = {part.positional[0] for part in file.arguments()}
     assert own & BY_NAME.keys() == {"compressed"}, "the player needs to know that one"
 
@@ -93,6 +95,26 @@ def test_the_camera_info_is_remapped_only_where_a_topic_is_given(detector: Launc
     assert remapped(image_topic="/camera/image_raw", camera_info_topic="/calibration")["camera_info"] == "/calibration"
     several = remapped(cameras="front,rear", image_topic="image_raw", camera_info_topic="calibration")
     assert several["rear/camera_info"] == "rear/calibration"
+
+
+@pytest.mark.parametrize("respawn", [False, True])
+def test_the_nodes_are_started_again_where_that_is_asked_for(detector: LaunchFile, respawn: bool) -> None:
+    assert {node.respawn for node in detector.start(respawn=str(respawn).lower())} == {respawn}
+
+
+@pytest.mark.parametrize("kind", ["xml", "yaml"])
+def test_the_examples_give_known_arguments(detector: LaunchFile, kind: str) -> None:
+    text = (ROOT / "launch" / "examples" / f"include.launch.{kind}").read_text(encoding="utf-8")
+    if kind == "xml":
+        include = ET.fromstring(text).find("include")
+        assert include is not None
+        file, names = include.attrib["file"], {arg.attrib["name"] for arg in include.iter("arg")}
+    else:
+        (include,) = (entry["include"] for entry in yaml.safe_load(text)["launch"] if "include" in entry)
+        file, names = include["file"], {arg["name"] for arg in include["arg"]}
+    assert file == "$(find-pkg-share vl4ad_ros)/launch/detector.launch.py"
+    assert names
+    assert names <= {part.positional[0] for part in detector.arguments()}
 
 
 def test_the_parameter_file_names_known_parameters() -> None:
@@ -145,10 +167,32 @@ def test_a_failed_evaluation_is_a_failed_run(start: Start, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("status", [0, 1, -11])
-def test_a_node_that_ends_before_the_run_fails_it(start: Start, tmp_path: Path, status: int) -> None:
-    for out in ("", str(tmp_path / "out")):
-        with pytest.raises(RuntimeError, match=f"status {status}"):
-            end(start(out=out), object(), status)
+def test_a_node_that_ends_before_the_run_fails_it(start: Start, status: int) -> None:
+    with pytest.raises(RuntimeError, match=f"status {status}"):
+        end(start(), object(), status)
+
+
+@pytest.mark.parametrize("status", [0, 2])
+def test_the_report_names_a_node_that_has_died(start: Start, tmp_path: Path, status: int) -> None:
+    actions = start(out=str(tmp_path / "out"))
+    begun = processes(actions)
+    assert [type(one.event).__name__ for one in end(actions, object(), -11)] == ["SignalProcess"] * 2
+    assert end(actions, begun["player"], 130) == []
+    (evaluator,) = end(actions, begun["recorder"], 0)
+    assert "status -11" in evaluator.cmd[evaluator.cmd.index("--note") + 1]
+    with pytest.raises(RuntimeError, match="status -11"):
+        end(actions, evaluator, status)
+
+
+@pytest.mark.parametrize("jpeg", [False, True])
+def test_replay_plays_a_bag_of_jpegs_as_that(start: Start, tmp_path: Path, jpeg: bool) -> None:
+    with BagWriter(tmp_path / "bag") as bag:
+        bag.add_topic("/lens/image/compressed" if jpeg else "/lens/image", COMPRESSED if jpeg else IMAGE)
+    begun = start(bag=str(tmp_path / "bag"))
+    (given,) = [one for one in begun if type(one).__name__ == "SetLaunchConfiguration"]
+    assert given.positional == ("compressed", str(jpeg).lower())
+    player = processes(begun)["player"]
+    assert player.cmd[player.cmd.index("--to") + 1].endswith("/compressed") == jpeg
 
 
 def test_what_ends_at_the_shutdown_is_no_failure(start: Start, tmp_path: Path) -> None:

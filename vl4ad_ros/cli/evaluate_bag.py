@@ -37,6 +37,7 @@ def bag(
     rate: Rate = 1.0,
     recorded: Path | None = None,
     sent: Path | None = None,
+    note: str | None = None,
 ) -> None:
     """Measure the detector on a bag: in code (every frame), from a recording of a live run, or live (--live).
 
@@ -53,6 +54,7 @@ def bag(
         rate: Speed of the replay (--live).
         recorded: Bag with a detector's outputs for this bag's stamps.
         sent: Log of 'vl4ad replay --log' that belongs to --recorded.
+        note: What the report has to say of the run beside its own findings.
     """
     if live and recorded is not None:
         raise Vl4adError("--live makes its own recording; leave --recorded out.")
@@ -75,7 +77,7 @@ def bag(
             source = BagSource(path, image_topic, label_topic, mapping, recorded, latency_ms=latency_ms)
         except Vl4adError as error:
             raise (error if lost is None else Vl4adError(f"{lost} {error}")) from error
-        source.found += [lost] if lost else []
+        source.found += [*filter(None, [lost, note])]
         sources.append(source)
     result = evaluate_source(
         sources[0] if len(sources) == 1 else JoinedSource(sources),
