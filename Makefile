@@ -1,10 +1,12 @@
 # make demo   play a drive through the live detector and write a report (fresh machine, no ROS, no GPU)
-# make test   check style, types and behaviour
+# make test   check style, types and behaviour, the nodes on ROS 2 Jazzy
+# make test-kilted   the tests of the nodes on ROS 2 Kilted, in an environment of its own
 PYTHON ?= python3
 VENV ?= .venv
 OUT ?= out/demo
 # Test processes; more than the cores of a small machine, since tests of nodes mostly wait.
 WORKERS ?= 3
+KILTED_TESTS ?= test/nodes
 BAG ?=
 TOPIC ?=
 
@@ -15,7 +17,7 @@ MYPY_TESTS = --allow-any-generics --allow-subclassing-any --allow-untyped-calls 
 # A sourced ROS 2 installation would put its own packages, made for another Python, before those of the environment.
 unexport PYTHONPATH AMENT_PREFIX_PATH RMW_IMPLEMENTATION
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-kilted lint clean
 .DELETE_ON_ERROR:
 
 $(VENV)/bin/python:
@@ -45,5 +47,16 @@ lint: $(VENV)/.installed-test
 test: lint
 	$(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile
 
+# Of both distributions' wheels, an environment can hold one.
+.venv-kilted/.installed: setup.py requirements/constraints.txt requirements/kilted.txt
+	@$(PYTHON) -m venv .venv-kilted
+	@grep -v '^ros-' requirements/constraints.txt | cat - requirements/kilted.txt > .venv-kilted/constraints.txt
+	@.venv-kilted/bin/python -m pip install --quiet --disable-pip-version-check -c .venv-kilted/constraints.txt \
+	    -e '.[ros-kilted,dev]'
+	@touch $@
+
+test-kilted: .venv-kilted/.installed
+	.venv-kilted/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(KILTED_TESTS)
+
 clean:
-	rm -rf $(VENV) out build install log *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-kilted out build install log *.egg-info .mypy_cache .ruff_cache .pytest_cache

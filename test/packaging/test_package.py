@@ -88,6 +88,14 @@ def test_wheel_carries_what_the_package_needs_at_run_time(tmp_path: Path) -> Non
             assert str(path.relative_to(ROOT)) in names, f"{path} is not in the wheel"
     assert f"{share}/package.xml" in names
     assert not any("sample" in n and n.endswith(".mcap") for n in names)
+    # No such name as `detector` on the PATH of who installs by pip; `ros2 run` finds them where colcon puts them.
+    (scripts,) = (zipfile.ZipFile(wheel).read(name).decode() for name in names if name.endswith("entry_points.txt"))
+    assert re.findall(r"^(\w+) =", scripts, re.MULTILINE) == ["vl4ad"]
+    command = ["egg_info", "install", "--prefix", str(tmp_path), "--single-version-externally-managed", "--record", "r"]
+    install = [sys.executable, "setup.py", "--quiet", *command]
+    done = subprocess.run(install, cwd=source, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "lib" / "vl4ad_ros").iterdir()} == {"vl4ad", "detector", "overlay"}
 
 
 def test_the_picture_of_the_drive_has_three_panels_a_frame(tmp_path: Path) -> None:

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+pytest.importorskip("torch", reason="the extra train is not installed")
+
 import torch
 from tiny_run import make_config, make_trainer, write_data
 from toy_text import ToyEncoder

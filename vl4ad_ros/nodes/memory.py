@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import importlib.metadata
 import os
 import platform
 import shutil
@@ -47,7 +48,14 @@ def prepare_memory() -> None:
     except Vl4adError:
         return
     # Each version of Fast DDS reads one of them, and newer ones warn of the other.
-    os.environ[PROFILE_VARIABLES[os.environ.get("ROS_DISTRO") == "humble"]] = profile
+    os.environ[PROFILE_VARIABLES[_reads_old_name()]] = profile
+
+
+def _reads_old_name() -> bool:
+    """Return whether this is Fast DDS 2, of Humble and Jazzy; wheels have no ROS_DISTRO, but the package's old name."""
+    if distribution := os.environ.get("ROS_DISTRO"):
+        return distribution in ("humble", "jazzy")
+    return any(importlib.metadata.distributions(name="ros-fastrtps"))
 
 
 def trim_memory() -> None:
