@@ -101,3 +101,5 @@ def test_figures_of_a_null_engine(mock_bundle: Path, cli: Cli) -> None:
     assert stages["outside_engine"]["median"] < stages["round_trip"]["p95"]
     assert {"wait", "decode", "preprocess", "engine", "postprocess", "publish", "age"} <= set(stages)
     assert result["hardware"]["cpu"]
+    assert result["obstacles"]["number"] > 1
+    assert 0 < result["obstacles"]["ms"]["median"] < result["obstacles"]["age_ms"]["median"]

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 from mock_bundle import red_uncertainty
-from rcl_interfaces.srv import DescribeParameters, GetParameters, ListParameters
+from rcl_interfaces.srv import DescribeParameters, GetParameters, ListParameters, SetParameters
+from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.qos import ReliabilityPolicy
 from ros_harness import (
     ROOT,
@@ -129,6 +130,28 @@ def test_live_settings_act_on_the_next_frame_and_wrong_ones_change_nothing(clien
     newest = client.wait("the prompt set's stamp", with_a_stamp)
     assert newest["name"] == "merged"
     assert [entry["name"] for entry in newest["previous"]][-1] == "merged"
+
+
+@pytest.mark.usefixtures("detector")
+def test_a_file_of_parameters_is_one_swap_at_most(client: Client) -> None:
+    published = client.hear_prompt_set()
+    names = client.call(ListParameters, "list_parameters", ListParameters.Request()).result.names
+    values = client.call(GetParameters, "get_parameters", GetParameters.Request(names=names)).values
+    dump = dict(zip(names, map(parameter_value_to_python, values), strict=True))
+    dump["prompt_set"] = "merged"
+
+    def swap_after_load(**changes: object) -> int:
+        dump.update({key: value for key, value in changes.items() if key in dump})
+        all_of_it = [Parameter(name, value=value).to_parameter_msg() for name, value in dump.items()]
+        client.call(SetParameters, "set_parameters", SetParameters.Request(parameters=all_of_it))
+        # What was set last of several would make a swap of its own.
+        client.wait("it in force", lambda: published and changes.items() <= json.loads(published[-1].data).items())
+        return int(json.loads(published[-1].data)["swap"])
+
+    first = swap_after_load(name="merged")
+    changes = {"scoring": "max_logit", "threshold": 0.25, "output_size": "mask"}
+    assert swap_after_load(**changes) == first + 1
+    assert swap_after_load(**changes) == first + 1
 
 
 def test_bad_input_is_counted_and_the_next_good_frame_is_answered(client: Client, detector: Process) -> None:

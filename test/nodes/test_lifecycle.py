@@ -1,4 +1,4 @@
-"""The detector's life: transitions, faults at the start, overrides of the quality of service, memory, names."""
+"""The detector's life: transitions, static parameters, faults at the start, overrides of profiles, memory, names."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from lifecycle_msgs.msg import Transition
 from rclpy.qos import ReliabilityPolicy
@@ -27,6 +29,7 @@ from ros_harness import (
     running,
     wait_heard,
 )
+from sensor_msgs.msg import CompressedImage
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.cuda import CudaDevice
@@ -114,29 +117,67 @@ def test_a_fault_is_a_sentence_the_node_stays_and_can_be_configured(
     assert "Traceback" not in process.output()
 
 
-def test_a_value_that_is_none_of_its_choices_at_the_start(tmp_path: Path, client: Client) -> None:
-    diagnostics = client.hear_diagnostics()
-    with running(DETECTOR, tmp_path / "log", *REMAP, *parameters(backend="abacus")) as process:
-        client.wait("the fault in the diagnostics", lambda: in_diagnostics(diagnostics, "backend: "))
-        assert client.state() == "unconfigured"
-    assert "Traceback" not in process.output()
+@pytest.mark.parametrize("kind", ["png16", "jpeg"])
+def test_the_compressed_map_is_the_map(kind: str, mock_bundle: Path, tmp_path: Path, client: Client) -> None:
+    heard = client.hear(CompressedImage, "/detector/uncertainty/compressed")
+    values = parameters(bundle=str(mock_bundle), prompt_set="traffic", uncertainty_format=kind)
+    with running(DETECTOR, tmp_path / "log", *REMAP, *values):
+        client.wait_connected()
+        message = client.send_until_heard(image_message(plain((0, 0, 255)), frame_id="lens"), heard)
+    pixels = cv2.imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert pixels is not None
+    dtype, encoding = (np.uint16, "mono16; png") if kind == "png16" else (np.uint8, "mono8; jpeg")
+    assert (pixels.dtype, pixels.shape, message.header.frame_id) == (dtype, (64, 96), "lens")
+    assert message.format.startswith(encoding)
+    assert pixels / np.iinfo(dtype).max == pytest.approx(0.5, abs=1e-4 if kind == "png16" else 0.01)
 
 
-@pytest.mark.parametrize(
+FAULTS_AT_START = pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
         ("threshold", "high", "threshold"),
+        ("threshold", 7.0, "threshold"),
         ("cameras", "front", "cameras"),
         ("treshold", 0.5, "did you mean 'threshold'"),
+        ("backend", "abacus", "backend: "),
+        ("bundle", "/nowhere", "/nowhere"),
+        ("qos_overrides./image.subscription.reliability", "sometimes", "qos_overrides"),
     ],
 )
-def test_a_parameter_of_the_wrong_type_or_name_ends_the_start_with_a_sentence(
-    name: str, value: object, sentence: str, tmp_path: Path
+
+
+@FAULTS_AT_START
+def test_a_fault_at_the_start_leaves_the_node_unconfigured(
+    name: str, value: object, sentence: str, mock_bundle: Path, tmp_path: Path, client: Client
 ) -> None:
-    with running(DETECTOR, tmp_path / "log", *parameters(**{name: value})) as process:
+    diagnostics = client.hear_diagnostics()
+    given = parameters(**{"bundle": str(mock_bundle), name: value})
+    with running(DETECTOR, tmp_path / "log", *given) as process:
+        client.wait("the fault in the diagnostics", lambda: in_diagnostics(diagnostics, sentence))
+        assert client.state() == "unconfigured"
+        if not name.startswith("qos"):
+            assert not client.change_state(CONFIGURE)
+    assert sentence in process.output()
+    assert "Traceback" not in process.output()
+
+
+@FAULTS_AT_START
+def test_with_exit_on_fault_it_ends_the_process(
+    name: str, value: object, sentence: str, mock_bundle: Path, tmp_path: Path
+) -> None:
+    given = parameters(**{"bundle": str(mock_bundle), "exit_on_fault": True, name: value})
+    with running(DETECTOR, tmp_path / "log", *given) as process:
         assert process.popen.wait(DEADLINE_S) == 2
     assert sentence in process.output()
     assert "Traceback" not in process.output()
+
+
+@pytest.mark.parametrize(("module", "parameter"), [(DETECTOR, "threshold"), ("vl4ad_ros.nodes.overlay", "max_width")])
+def test_help_lists_the_parameters_and_starts_nothing(module: str, parameter: str) -> None:
+    command = [sys.executable, "-m", module, "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, env=environment(), check=False)
+    assert done.returncode == 0
+    assert f"  {parameter} (" in done.stdout
 
 
 def overrides(path: Path, content: str) -> tuple[str, str]:

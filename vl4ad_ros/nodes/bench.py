@@ -15,7 +15,7 @@ import rclpy
 from numpy.typing import NDArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Float64
 
 from vl4ad_ros.io.errors import Vl4adError
@@ -24,6 +24,7 @@ from vl4ad_ros.nodes.detector import NAME, DetectorNode
 from vl4ad_ros.nodes.executor import run_node
 from vl4ad_ros.nodes.health import STAGES
 from vl4ad_ros.nodes.memory import prepare_memory
+from vl4ad_ros.nodes.obstacles import POINT
 from vl4ad_ros.nodes.qos import BEST_EFFORT, OUTPUT
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.detector import Detector
@@ -32,10 +33,11 @@ from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 
 PATIENCE_S = 2.0
 ROUND_TRIP = "round_trip"
+THINGS = 20
 
 
 class NullEngine:
-    """An engine that answers at once, with a fixed ramp of the bundle's output size."""
+    """An engine that answers at once: a fixed ramp of the bundle's output size, with `THINGS` things on the road."""
 
     def __init__(self, bundle: ModelBundle) -> None:
         self._bundle = bundle
@@ -49,8 +51,12 @@ class NullEngine:
         check_images(images)
         stride = self._bundle.card.stride
         rows, columns = images.shape[1] // stride, images.shape[2] // stride
-        ramp = np.linspace(-1, 0, columns, dtype=np.float32)
-        return np.array(np.broadcast_to(ramp, (len(images), rows, columns)))
+        scores = np.empty((len(images), rows, columns), np.float32)
+        scores[:] = np.linspace(-1, -0.5, columns, dtype=np.float32)
+        for row in np.linspace(0.6, 0.9, 4) * rows:
+            for column in np.linspace(0.1, 0.9, THINGS // 4) * columns:
+                scores[:, int(row) : int(row) + 2, int(column) : int(column) + 2] = 0
+        return scores
 
     def close(self) -> None:
         """Nothing is held."""
@@ -80,6 +86,7 @@ class BenchClient:
             self._node.create_subscription(Image, f"/detector/{topic}", partial(self._on_map, topic), OUTPUT, raw=True)
         # The collected times by stage; `round_trip` is from before a frame is sent until both maps are here.
         self.milliseconds: dict[str, list[float]] = {}
+        self._cloud: PointCloud2 | None = None
         self.reset()
         for stage in STAGES:
             self._node.create_subscription(
@@ -99,6 +106,24 @@ class BenchClient:
     def _on_map(self, topic: str, raw: bytes) -> None:
         del raw
         self._arrived[topic] += 1
+
+    def hear_obstacles(self, frames: int) -> int:
+        """Calibrate the camera and listen to obstacles; return how many there are after so many frames."""
+        info = CameraInfo(height=self._image.height, width=self._image.width)
+        width, height = float(info.width), float(info.height)
+        info.k = [width / 2, 0.0, width / 2, 0.0, width / 2, height / 2, 0.0, 0.0, 1.0]
+        calibration = self._node.create_publisher(CameraInfo, "/camera/camera_info", OUTPUT)
+        self._node.create_subscription(PointCloud2, "/detector/obstacle_points", self._on_cloud, OUTPUT)
+        end = time.monotonic() + PATIENCE_S
+        while not calibration.get_subscription_count() and time.monotonic() < end:
+            self._spin(0.1)
+        calibration.publish(info)
+        self.send(frames, 0.0)
+        points = np.frombuffer(bytes(self._cloud.data), POINT) if self._cloud is not None else np.empty(0, POINT)
+        return len(np.unique(points["id"]))
+
+    def _on_cloud(self, cloud: PointCloud2) -> None:
+        self._cloud = cloud
 
     def _on_time(self, stage: str, message: Float64) -> None:
         self.milliseconds[stage].append(message.data)

@@ -15,6 +15,7 @@ from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.nodes import health, messages
 from vl4ad_ros.nodes.executor import ThrottledLog
 from vl4ad_ros.nodes.health import STAGES, CameraStats
+from vl4ad_ros.nodes.mounting import Mounting
 from vl4ad_ros.nodes.obstacles import ObstaclePublisher
 from vl4ad_ros.nodes.qos import OUTPUT, InputTopic, create_publisher
 from vl4ad_ros.nodes.topics import camera_info_beside
@@ -30,13 +31,21 @@ AHEAD_MS = 100.0
 class Camera:
     """Topics and bookkeeping of one camera."""
 
-    def __init__(self, node: LifecycleNode, name: str, roi: RoiMask | None, vision_msgs: Any | None) -> None:
+    def __init__(
+        self,
+        node: LifecycleNode,
+        name: str,
+        roi: RoiMask | None,
+        vision_msgs: Any | None,
+        mounting: Mounting,
+        uncertainty_format: str,
+    ) -> None:
         self._node = node
         self.name = name
         self.roi = roi  # its region of interest, or None
         self.stats = CameraStats()  # what happened to its frames
         self.swap = 0  # version of the state that its last result was made with; 0 where that is to be published anew
-        self._vision_msgs = vision_msgs
+        self._vision_msgs, self._format = vision_msgs, uncertainty_format
         self._log = ThrottledLog(node.get_logger().warning)
         self._info: CameraInfo | None = None
         self._last_stamp_ns = 0
@@ -48,12 +57,15 @@ class Camera:
             return create_publisher(node, message, prefix + topic, OUTPUT)
 
         self._uncertainty = publisher(Image, "uncertainty")
+        self._compressed = publisher(CompressedImage, "uncertainty/compressed")
         self._mask = publisher(Image, "anomaly_mask")
         self._camera_info = publisher(CameraInfo, "camera_info")
         self._regions = publisher(String if vision_msgs is None else vision_msgs.Detection2DArray, "regions")
         self._tracker = Tracker()
-        self._obstacles = ObstaclePublisher(node, prefix, vision_msgs)
+        self._obstacles = ObstaclePublisher(node, prefix, vision_msgs, mounting)
         self._debug = {stage: publisher(Float64, f"debug/{stage}_ms") for stage in STAGES}
+        # What goes along with any result.
+        self._others = (self._camera_info, self._compressed, *self._debug.values())
 
     def subscribe(self, compressed: bool, reliability: Callable[[], str], on_image: Callable[[bytes], None]) -> None:
         """Begin to receive; images come as serialized bytes, so that a frame that is dropped costs nothing more."""
@@ -85,7 +97,7 @@ class Camera:
     def destroy(self) -> None:
         """Remove the topics."""
         self.unsubscribe()
-        for publisher in (self._uncertainty, self._mask, self._camera_info, self._regions, *self._debug.values()):
+        for publisher in (self._uncertainty, self._mask, self._regions, *self._others):
             self._node.destroy_publisher(publisher)
         self._obstacles.destroy()
 
@@ -100,9 +112,9 @@ class Camera:
         maps = (self._uncertainty, self._mask, self._regions)
         uncertainty, mask, regions = (publisher.get_subscription_count() > 0 for publisher in maps)
         regions = regions or self._obstacles.wanted()
-        # What goes along matters only where nothing else is wanted: nine questions less for each frame.
+        # These matter only where nothing else is wanted: eleven questions less for each frame.
         others = not (uncertainty or mask or regions) and any(
-            publisher.get_subscription_count() > 0 for publisher in (self._camera_info, *self._debug.values())
+            publisher.get_subscription_count() > 0 for publisher in self._others
         )
         return Wanted(uncertainty, mask, regions, others)
 
@@ -153,33 +165,50 @@ class Camera:
         wanted: Wanted,
         serialized: Mapping[str, bytes],
         state: FrameState,
-    ) -> None:
+    ) -> dict[str, float]:
         """Publish the outputs of a frame that somebody listened to when it was begun, with the frame's own header.
 
-        `serialized` has the maps that are wanted, as messages: `uncertainty`, `mask`.
+        `serialized` has the maps that are wanted, as messages: `uncertainty`, `mask`. Returns stages of it in
+        milliseconds: `obstacles`, where somebody listens to regions or obstacles.
         """
-        size, regions = result.uncertainty.shape, result.regions
-        if regions is not None:
-            self._tracker.settings = state.tracks
-            regions = self._tracker.update(regions, messages.stamp_ns(header) / 1e9, state.threshold)
         if wanted.uncertainty:
             self._uncertainty.publish(serialized["uncertainty"])
         if wanted.mask:
             self._mask.publish(serialized["mask"])
-        if regions is not None and self._vision_msgs is not None:
-            self._regions.publish(messages.regions_detections(self._vision_msgs, header, regions))
-        elif regions is not None:
-            self._regions.publish(messages.regions_text(header, size, regions))
-        obstacles, info = regions is not None and self._obstacles.wanted(), None
-        if self._info is not None and (obstacles or self._camera_info.get_subscription_count()):
-            try:
-                info = messages.rescaled_camera_info(self._info, header, image_size, size)
+        if self._compressed.get_subscription_count():
+            self._compressed.publish(messages.compressed_map(header, result.uncertainty, self._format))
+        obstacles = result.regions is not None and self._obstacles.wanted()
+        size, info = result.uncertainty.shape, None
+        listened_to = self._camera_info.get_subscription_count() > 0
+        if self._info is not None and (obstacles or listened_to):
+            info = self._rescaled_info(self._info, header, image_size, size)
+            if listened_to and isinstance(info, CameraInfo):
                 self._camera_info.publish(info)
-            except Vl4adError as error:
-                self.stats.count("camera_info does not fit")
-                self.warn("camera_info", str(error))
-        if obstacles and regions is not None:
+        if result.regions is None:
+            return {}
+        began = time.monotonic()
+        self._tracker.settings = state.tracks
+        regions = self._tracker.update(result.regions, messages.stamp_ns(header) / 1e9, state.threshold)
+        if obstacles:
             self._obstacles.publish(header, regions, info, state.ground)
+        milliseconds = (time.monotonic() - began) * 1e3
+        if self._regions.get_subscription_count():
+            if self._vision_msgs is None:
+                self._regions.publish(messages.regions_text(header, size, regions))
+            else:
+                self._regions.publish(messages.regions_detections(self._vision_msgs, header, regions))
+        return {"obstacles": milliseconds}
+
+    def _rescaled_info(
+        self, info: CameraInfo, header: Header, image_size: tuple[int, int], size: tuple[int, int]
+    ) -> CameraInfo | Vl4adError:
+        """Return the camera_info of the map, or why there is none."""
+        try:
+            return messages.rescaled_camera_info(info, header, image_size, size)
+        except Vl4adError as error:
+            self.stats.count("camera_info does not fit")
+            self.warn("camera_info", str(error))
+            return error
 
     def finish(self, header: Header, milliseconds: dict[str, float]) -> None:
         """Book a published frame: statistics and the debug topics."""
@@ -209,6 +238,8 @@ class Camera:
         values["image reliability"] = reliability
         if self._obstacles.problem:
             values["obstacles"] = self._obstacles.problem
+        if self._obstacles.source:
+            values["ground from"] = self._obstacles.source
         values |= dict(summary.totals)
         for stage in summary.median_ms:
             values[f"{stage} median (ms)"] = summary.median_ms[stage]

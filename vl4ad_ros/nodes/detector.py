@@ -20,6 +20,7 @@ from vl4ad_ros.nodes import health, messages
 from vl4ad_ros.nodes.camera import Camera
 from vl4ad_ros.nodes.executor import GuardedExecutor, run_node
 from vl4ad_ros.nodes.memory import trim_memory
+from vl4ad_ros.nodes.mounting import Mounting
 from vl4ad_ros.nodes.parameters import declare, read
 from vl4ad_ros.nodes.prompt_set_publisher import PromptSetPublisher, SwapHistory
 from vl4ad_ros.nodes.qos import QUEUE, create_publisher, steady_clock
@@ -46,19 +47,31 @@ class DetectorNode(LifecycleNode):
         self._state: FrameState | None = None
         self._cameras: list[Camera] = []
         self._worker: Worker | None = None
+        self._mounting: Mounting | None = None
         self._history = SwapHistory()
         self._prompt_set: PromptSetPublisher | None = None
-        self._fault = ""
+        self._fault = self._unusable = ""
         self._callback_errors = 0
         super().__init__(NAME, automatically_declare_parameters_from_overrides=True)
-        self._values = declare(self, PARAMETERS)
+        try:
+            declare(self, PARAMETERS)
+        except Vl4adError as error:
+            # What was asked for is not known: the node does not work with something else instead.
+            self._fault = self._unusable = f"{error}. Mend it and start the node again."
+            self.get_logger().error(self._fault)
+        self._values = read(self, PARAMETERS)
         self._vision_msgs = messages.find_vision_msgs()
         self._diagnostics = create_publisher(self, DiagnosticArray, "/diagnostics", QUEUE)
         self._clock_of_diagnostics = steady_clock()
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._diagnose, clock=self._clock_of_diagnostics)
         self.add_on_set_parameters_callback(self._on_set)
-        if self._values["autostart"] and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-            self.trigger_activate()
+        done, failed = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+        if self._values["autostart"] and self.trigger_configure() == done and self.trigger_activate() == failed:
+            self.trigger_cleanup()  # Whatever the fault at the start, the node is unconfigured after it.
+        if self._fault and self._values["exit_on_fault"]:
+            fault = self._fault
+            self.destroy_node()
+            raise Vl4adError(fault)
 
     # Lifecycle
 
@@ -66,6 +79,8 @@ class DetectorNode(LifecycleNode):
         """Load and check everything: bundle, engine, prompt set, regions of interest."""
         del state
         try:
+            if self._unusable:
+                raise Vl4adError(self._unusable)
             self._configure(read(self, PARAMETERS))
         except Vl4adError as error:
             self._free()
@@ -105,7 +120,11 @@ class DetectorNode(LifecycleNode):
         self._prompt_set = PromptSetPublisher(
             self, self._detector, self._history, self._state_in_force, self._vision_msgs
         )
-        self._cameras = [Camera(self, name, roi, self._vision_msgs) for name, roi in zip(names, rois, strict=True)]
+        self._mounting = mounting = Mounting(self)
+        self._cameras = [
+            Camera(self, name, roi, self._vision_msgs, mounting, values["uncertainty_format"])
+            for name, roi in zip(names, rois, strict=True)
+        ]
         bundle = self._detector.bundle
         self.declare_parameter(
             AVAILABLE, bundle.prompt_set_names(), ParameterDescriptor(description="Read-only: the bundle's own.")
@@ -183,6 +202,8 @@ class DetectorNode(LifecycleNode):
         for camera in self._cameras:
             camera.destroy()
         self._cameras = []
+        if self._mounting is not None:
+            self._mounting.destroy()
         if self._prompt_set is not None:
             self._prompt_set.destroy()
             self._prompt_set = None
@@ -223,7 +244,8 @@ class DetectorNode(LifecycleNode):
     # Prompt sets and parameters
 
     def _on_set(self, parameters: Sequence[RosParameter]) -> SetParametersResult:
-        if any(p.name == AVAILABLE and self.has_parameter(AVAILABLE) for p in parameters):
+        available = self.get_parameter(AVAILABLE).value if self.has_parameter(AVAILABLE) else None
+        if available is not None and any(p.name == AVAILABLE and list(p.value or ()) != available for p in parameters):
             return SetParametersResult(successful=False, reason=f"{AVAILABLE} is read-only.")
         changes = {p.name: p.value for p in parameters if p.name in BY_NAME}
         if not changes:  # Of a topic's quality of service: declared while it is made.
@@ -305,7 +327,7 @@ def _shown(values: Mapping[str, object]) -> str:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node; the entry point `detector`."""
-    return run_node(DetectorNode, NAME, args)
+    return run_node(DetectorNode, NAME, args, PARAMETERS)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from traceback import format_exception
 from typing import Any
 
 import rclpy
+from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.msg import SetParametersResult
 from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from rclpy.exceptions import ParameterException
@@ -22,11 +23,13 @@ from rclpy.executors import (
     TimeoutException,
 )
 from rclpy.node import Node
+from rclpy.parameter import Parameter as RosParameter
 from rclpy.service import Service
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.nodes.memory import prepare_memory
-from vl4ad_ros.nodes.parameters import integers_to_doubles
+from vl4ad_ros.nodes.parameters import integers_to_doubles, usage
+from vl4ad_ros.runtime.parameters import Parameter
 
 # A thread that works hands over to one that was woken after so long; Python's 5 ms are a third of a frame at 60 Hz.
 SWITCH_INTERVAL_S = 0.0002
@@ -106,8 +109,14 @@ class _GuardedService:
 
     def __call__(self, request: Any, response: Any) -> Any:
         if self._service is SetParameters and len(request.parameters) > 1:
-            # One by one, as rclpy goes: those before a bad one are set, and the answer says so.
+            # At once where that goes, so that a file of parameters is one swap; else one by one, as rclpy goes: those
+            # before a bad one are set, and the answer says so.
+            writable = [one for one in request.parameters if not self._is_read_only(one.name)]
+            at_once = {one.name for one in writable} if self._set_at_once(writable) else set()
             for parameter in request.parameters:
+                if parameter.name in at_once:
+                    response.results.append(SetParametersResult(successful=True))
+                    continue
                 one = self(SetParameters.Request(parameters=[parameter]), SetParameters.Response())
                 response.results += one.results
             return response
@@ -126,9 +135,28 @@ class _GuardedService:
                 failure.result = result
             return failure
 
+    def _is_read_only(self, name: str) -> bool:
+        return self._node.has_parameter(name) and bool(self._node.describe_parameter(name).read_only)
 
-def run_node(create: Callable[[], Node], name: str, args: Sequence[str] | None = None) -> int:
-    """Create a node and spin it until a signal ends it; 2 when a parameter given at the start is wrong, else 0."""
+    def _set_at_once(self, parameters: Sequence[ParameterMessage]) -> bool:
+        try:
+            integers_to_doubles(self._node, parameters)
+            changes = [RosParameter.from_parameter_msg(parameter) for parameter in parameters]
+            return bool(self._node.set_parameters_atomically(changes).successful)
+        except Exception:  # Which one it is, and why, is found one by one.
+            return False
+
+
+def run_node(
+    create: Callable[[], Node], name: str, args: Sequence[str] | None = None, parameters: Sequence[Parameter] = ()
+) -> int:
+    """Create a node and spin it until a signal ends it; 2 when it cannot be made, else 0.
+
+    `parameters` are what the node has, for `--help`.
+    """
+    if {"-h", "--help"} & {*(sys.argv if args is None else args)}:
+        sys.stdout.write(usage(name, parameters))
+        return 0
     prepare_memory()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     node: Node | None = None

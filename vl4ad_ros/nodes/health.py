@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-# What a frame's time goes to, then two sums: all of it without the engine, and now minus the frame's stamp.
-STAGES = ("wait", "decode", "preprocess", "engine", "postprocess", "publish", "outside_engine", "age")
+# What a frame's time goes to; a part of `publish`, tracks and distances where somebody hears of regions or obstacles;
+# and two sums: all of it without the engine, and now minus the frame's stamp.
+STAGES = ("wait", "decode", "preprocess", "engine", "postprocess", "publish", "obstacles", "outside_engine", "age")
 # Latencies are of the newest so many frames, rates of the last so many seconds.
 KEEP_FRAMES = 256
 RATE_WINDOW_S = 5.0

@@ -7,11 +7,15 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import cv2
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
-from sensor_msgs.msg import CameraInfo
+from numpy.typing import NDArray
+from sensor_msgs.msg import CameraInfo, CompressedImage
 from std_msgs.msg import Header, String
 
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.media import encode_png
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
 from vl4ad_ros.runtime.regions import Region
 
@@ -86,6 +90,17 @@ def rescaled_camera_info(
         k=scaled(info.k, 3),
         p=scaled(info.p, 4),
     )
+
+
+def compressed_map(header: Header, uncertainty: NDArray[np.float32], kind: str) -> CompressedImage:
+    """Return a map float32 [H, W] in [0, 1] as image_transport's `compressed` has it: mono16 PNG, or mono8 JPEG."""
+    if kind == "jpeg":
+        done, data = cv2.imencode(".jpg", np.rint(uncertainty * 255).astype(np.uint8))
+        if not done:
+            raise Vl4adError(f"A JPEG cannot be {uncertainty.shape[1]}x{uncertainty.shape[0]}.")
+        return CompressedImage(header=header, format="mono8; jpeg compressed mono8", data=data.tobytes())
+    grey = np.rint(uncertainty * 65535).astype(np.uint16)
+    return CompressedImage(header=header, format="mono16; png compressed mono16", data=encode_png(grey))
 
 
 def regions_text(header: Header, size: tuple[int, int], regions: Sequence[Region]) -> String:

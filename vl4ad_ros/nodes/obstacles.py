@@ -11,23 +11,25 @@ from sensor_msgs.msg import CameraInfo, PointCloud2, PointField
 from std_msgs.msg import Header
 
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.nodes.mounting import Mounting
 from vl4ad_ros.nodes.qos import OUTPUT, create_publisher
 from vl4ad_ros.runtime.ground import GroundPlane, Obstacle
 from vl4ad_ros.runtime.regions import Region
 from vl4ad_ros.runtime.settings import GroundSettings
 
-_POINT = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("uncertainty", "<f4"), ("id", "<u4")])
+POINT = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("uncertainty", "<f4"), ("id", "<u4")])
 
 
 class ObstaclePublisher:
     """Publishes the regions of a camera that are confirmed and stand on the ground."""
 
-    def __init__(self, node: LifecycleNode, prefix: str, vision_msgs: Any | None) -> None:
-        self._node, self._vision_msgs = node, vision_msgs
+    def __init__(self, node: LifecycleNode, prefix: str, vision_msgs: Any | None, mounting: Mounting) -> None:
+        self._node, self._vision_msgs, self._mounting = node, vision_msgs, mounting
         self._points = create_publisher(node, PointCloud2, prefix + "obstacle_points", OUTPUT)
         self._detections = None
         if vision_msgs is not None:
             self._detections = create_publisher(node, vision_msgs.Detection3DArray, prefix + "obstacles", OUTPUT)
+        self.source = ""  # where the camera's height and pitch came from
         self.problem = ""  # why nothing could be located in the last frame, for the diagnostics; empty where it could
 
     def wanted(self) -> bool:
@@ -42,25 +44,31 @@ class ObstaclePublisher:
                 self._node.destroy_publisher(publisher)
 
     def publish(
-        self, header: Header, regions: Sequence[Region], info: CameraInfo | None, ground: GroundSettings
+        self,
+        header: Header,
+        regions: Sequence[Region],
+        info: CameraInfo | Vl4adError | None,
+        ground: GroundSettings,
     ) -> None:
         """Publish a frame's obstacles; without the calibration of the published map nothing goes out."""
         try:
-            plane = ground_plane(ground, info)
+            if info is None:
+                raise Vl4adError("There is no camera_info: obstacles have no distance.")
+            if isinstance(info, Vl4adError):
+                raise info
+            ground, self.source = self._mounting.locate(ground, header.frame_id)
+            obstacles = ground_plane(ground, info).obstacles(regions, (info.height, info.width))
         except Vl4adError as error:
             self.problem = str(error)
             return
         self.problem = ""
-        obstacles = plane.obstacles(regions, (info.height, info.width) if info is not None else (0, 0))
         self._points.publish(point_cloud(header, obstacles))
         if self._detections is not None:
             self._detections.publish(detections_3d(self._vision_msgs, header, obstacles))
 
 
-def ground_plane(settings: GroundSettings, info: CameraInfo | None) -> GroundPlane:
+def ground_plane(settings: GroundSettings, info: CameraInfo) -> GroundPlane:
     """Return the ground that a camera_info sees."""
-    if info is None:
-        raise Vl4adError("there is no camera_info: obstacles have no distance.")
     if settings.rectified:
         return GroundPlane(settings, (info.height, info.width), np.reshape(info.p, (3, 4))[:, :3])
     return GroundPlane(settings, (info.height, info.width), info.k, info.d, info.distortion_model)
@@ -68,7 +76,7 @@ def ground_plane(settings: GroundSettings, info: CameraInfo | None) -> GroundPla
 
 def point_cloud(header: Header, obstacles: Sequence[Obstacle]) -> PointCloud2:
     """Return the contact points of obstacles: x, y, z (metres), uncertainty (mean of the region) and id (the track)."""
-    points = np.zeros(sum(len(obstacle.points.forward) for obstacle in obstacles), _POINT)
+    points = np.zeros(sum(len(obstacle.points.forward) for obstacle in obstacles), POINT)
     begin = 0
     for obstacle in obstacles:
         rows = points[begin : begin + len(obstacle.points.forward)]
@@ -77,11 +85,11 @@ def point_cloud(header: Header, obstacles: Sequence[Obstacle]) -> PointCloud2:
         begin += len(rows)
     kinds = {"<f4": PointField.FLOAT32, "<u4": PointField.UINT32}
     fields = [
-        PointField(name=name, offset=4 * index, datatype=kinds[_POINT[name].str], count=1)
-        for index, name in enumerate(_POINT.names or ())
+        PointField(name=name, offset=4 * index, datatype=kinds[POINT[name].str], count=1)
+        for index, name in enumerate(POINT.names or ())
     ]
     return PointCloud2(
-        header=header, height=1, width=len(points), fields=fields, is_bigendian=False, point_step=_POINT.itemsize,
+        header=header, height=1, width=len(points), fields=fields, is_bigendian=False, point_step=POINT.itemsize,
         row_step=points.nbytes, data=points.tobytes(), is_dense=True,
     )  # fmt: skip
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_msgs.msg import String
 
 from vl4ad_ros.io.drawing import draw_legend, draw_overlay, draw_text
@@ -26,6 +26,7 @@ from vl4ad_ros.nodes import messages
 from vl4ad_ros.nodes.cdr import map_image
 from vl4ad_ros.nodes.executor import ThrottledLog, run_node
 from vl4ad_ros.nodes.health import Rate
+from vl4ad_ros.nodes.markers import find_visualization_msgs, obstacle_markers
 from vl4ad_ros.nodes.parameters import declare
 from vl4ad_ros.nodes.qos import LATCHED, OUTPUT, InputTopic, create_publisher, profile, steady_clock
 from vl4ad_ros.runtime.regions import Region
@@ -84,7 +85,11 @@ class OverlayNode(Node):
         self._log = ThrottledLog(self.get_logger().warning)
         self._raw = create_publisher(self, Image, "~/image", OUTPUT)
         self._jpeg = create_publisher(self, CompressedImage, "~/image/compressed", OUTPUT)
+        self._msgs, self._markers = find_visualization_msgs(), None
+        if self._msgs is not None:
+            self._markers = create_publisher(self, self._msgs.MarkerArray, "~/markers", OUTPUT)
         self._inputs: list[InputTopic] = []
+        self._obstacles: InputTopic | None = None
         # What is drawn of ~/prompt_set.
         self._prompt_set = ""
         self._threshold: float | None = None
@@ -101,6 +106,25 @@ class OverlayNode(Node):
                 self._log.add("subscribe", str(error))
         elif not listened_to and self._inputs:
             self._unsubscribe()
+        listened_to = self._markers is not None and self._markers.get_subscription_count() > 0
+        if listened_to and self._obstacles is None:
+            topic = f"{self._results}/obstacle_points"
+            self._obstacles = InputTopic(self, PointCloud2, topic, self._on_obstacles, OUTPUT, choice=self._reliability)
+        elif not listened_to and self._obstacles is not None:
+            self._obstacles.destroy()
+            self._obstacles = None
+
+    @property
+    def _results(self) -> str:
+        camera, detector = self._values["camera"], self._values["detector"].rstrip("/")
+        return f"{detector}/{camera}" if camera else str(detector)
+
+    def _reliability(self) -> str:
+        return str(self._values["image_reliability"])
+
+    def _on_obstacles(self, cloud: PointCloud2) -> None:
+        assert self._markers is not None
+        self._markers.publish(obstacle_markers(self._msgs, cloud))
 
     def _unsubscribe(self) -> None:
         for topic in self._inputs:
@@ -108,9 +132,8 @@ class OverlayNode(Node):
         self._inputs = []
 
     def _subscribe(self) -> None:
-        camera, detector = self._values["camera"], self._values["detector"].rstrip("/")
+        camera, results = self._values["camera"], self._results
         image = f"{camera}/image" if camera else "image"
-        results = f"{detector}/{camera}" if camera else detector
         regions_type = String if self._vision_msgs is None else self._vision_msgs.Detection2DArray
         parts: dict[str, tuple[type, str, QoSProfile]] = {
             "uncertainty": (Image, f"{results}/uncertainty", OUTPUT),
@@ -123,15 +146,11 @@ class OverlayNode(Node):
             parts["image"] = (CompressedImage, f"{image}/compressed", IMAGES)
         self._frames = FrameParts(set(parts), KEEP_FRAMES, KEEP_BYTES)
         self._rate = Rate()
-
-        def reliability() -> str:
-            return str(self._values["image_reliability"])
-
         for part, (message, topic, qos) in parts.items():
             callback = partial(self._on_part, message, part)
-            self._inputs.append(InputTopic(self, message, topic, callback, qos, choice=reliability, raw=True))
-        topic = f"{detector}/prompt_set"
-        self._inputs.append(InputTopic(self, String, topic, self._on_prompt_set, LATCHED, choice=reliability))
+            self._inputs.append(InputTopic(self, message, topic, callback, qos, choice=self._reliability, raw=True))
+        topic = f"{self._values['detector'].rstrip('/')}/prompt_set"
+        self._inputs.append(InputTopic(self, String, topic, self._on_prompt_set, LATCHED, choice=self._reliability))
 
     def _on_prompt_set(self, message: String) -> None:
         content = json.loads(message.data)
@@ -210,7 +229,7 @@ def _draw_regions(drawn: NDArray[np.uint8], regions: Sequence[Region], size: tup
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node; the entry point `overlay`."""
-    return run_node(OverlayNode, NAME, args)
+    return run_node(OverlayNode, NAME, args, OVERLAY_PARAMETERS)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, ParameterType
 from rcl_interfaces.msg import Parameter as ParameterMessage
+from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
@@ -24,16 +25,19 @@ EVERY_NODE = {"use_sim_time", "start_type_description_service"}
 def declare(node: Node, parameters: Iterable[Parameter]) -> dict[str, Any]:
     """Declare parameters with descriptions and ranges, and return their values by name.
 
-    The node has `automatically_declare_parameters_from_overrides`, by which a misspelt name is found. A value out of
-    range or of another type (but an integer for a double) is an rclpy.exceptions.ParameterException.
+    The node has `automatically_declare_parameters_from_overrides`, by which a misspelt name is found. All are declared
+    in any case; one that is given, and is unknown, of another type (but an integer for a double) or out of range, is an
+    error then.
     """
+    faults: list[str] = []
     for name in node.get_parameters_by_prefix(""):
         if name.startswith(QOS):  # Each topic declares its own.
             node.undeclare_parameter(name)
         elif name not in KNOWN | EVERY_NODE:
             near = difflib.get_close_matches(name, KNOWN, n=1)
             hint = f"did you mean '{near[0]}'?" if near else "docs/reference.md lists them"
-            raise Vl4adError(f"Unknown parameter '{name}' ({hint})")
+            faults.append(f"Unknown parameter '{name}' ({hint})")
+            node.undeclare_parameter(name)
     for parameter in parameters:
         descriptor = ParameterDescriptor(
             description=parameter.full_description,
@@ -51,13 +55,32 @@ def declare(node: Node, parameters: Iterable[Parameter]) -> dict[str, Any]:
             node.undeclare_parameter(parameter.name)
             if parameter.type is float and type(given) is int:
                 value, is_integer = float(given), True
-        node.declare_parameter(parameter.name, value, descriptor, ignore_override=is_integer)
+        try:
+            node.declare_parameter(parameter.name, value, descriptor, ignore_override=is_integer)
+        except ParameterException as error:
+            faults.append(f"{parameter.name}: {error}")
+            node.declare_parameter(parameter.name, parameter.default, descriptor, ignore_override=True)
+    if faults:
+        raise Vl4adError("; ".join(faults))
     return read(node, parameters)
 
 
 def read(node: Node, parameters: Iterable[Parameter]) -> dict[str, Any]:
     """Return the values in force, by name."""
     return {parameter.name: node.get_parameter(parameter.name).value for parameter in parameters}
+
+
+def usage(name: str, parameters: Iterable[Parameter]) -> str:
+    """Return what `--help` prints of a node."""
+    return "\n".join(
+        [
+            f"usage: {name} [--ros-args -p NAME:=VALUE ... -r FROM:=TO ... --params-file FILE]",
+            "",
+            "parameters:",
+            *(f"  {one.name} ({one.type_name}, {one.default!r}): {one.full_description}" for one in parameters),
+            "",
+        ]
+    )
 
 
 def integers_to_doubles(node: Node, request: Iterable[ParameterMessage]) -> None:

@@ -43,6 +43,10 @@ TOPICS: tuple[Topic, ...] = (
         "32FC1 in [0, 1], higher = more anomalous, free of NaN; the input's stamp and frame_id, bit for bit.",
     ),
     Topic(
+        "out", "~/uncertainty/compressed", ("sensor_msgs/msg/CompressedImage",), RELIABLE,
+        "The same for recording, as image_transport has it; `uncertainty_format` says how.",
+    ),
+    Topic(
         "out", "~/anomaly_mask", ("sensor_msgs/msg/Image",), RELIABLE,
         "mono8: 255 where the uncertainty reaches the threshold, else 0.",
     ),
@@ -57,7 +61,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic(
         "out", "~/obstacle_points", ("sensor_msgs/msg/PointCloud2",), RELIABLE,
         "Points x y z on the ground, with uncertainty and id, at which confirmed tracks stand, in the camera's optical "
-        "frame. Needs `camera_info` and `ground.height`.",
+        "frame. Needs `camera_info`, and `ground.height` or `ground.frame`.",
     ),
     Topic(
         "out", "~/obstacles", ("vision_msgs/msg/Detection3DArray",), RELIABLE,

@@ -173,9 +173,9 @@ class Worker:
             began = time.monotonic()
             self._before_publish(one.camera, one.header, state)
             size, maps = one.job.image.shape[:2], one.outgoing.serialized
-            one.camera.publish(one.header, result, size, one.job.wanted, maps, state)
+            parts = one.camera.publish(one.header, result, size, one.job.wanted, maps, state)
             ended = time.monotonic()
-            stages = {"wait": (one.began - one.arrived) * 1e3, "decode": one.decode_ms, **result.milliseconds}
+            stages = {"wait": (one.began - one.arrived) * 1e3, "decode": one.decode_ms, **result.milliseconds, **parts}
             stages["publish"] = (ended - began) * 1e3
             stages["outside_engine"] = (ended - one.arrived) * 1e3 - stages["engine"]
             one.camera.finish(one.header, stages)

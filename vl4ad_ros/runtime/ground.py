@@ -14,6 +14,8 @@ from vl4ad_ros.runtime.regions import Region
 from vl4ad_ros.runtime.settings import GroundSettings
 
 Array = NDArray[np.float64]
+# Sine of a camera's roll: more of it, and the plane's lines would no longer be the picture's rows.
+MAX_ROLL = 0.1
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,26 @@ class Obstacle:
         p, middle = self.points, self.middle
         distance, left, *sigmas = (float(v[middle]) for v in (p.forward, p.left, p.forward_sigma, p.left_sigma))
         return distance, left, sigmas[0], sigmas[1]
+
+
+def mounted(
+    settings: GroundSettings, height: float, rotation: tuple[float, float, float, float], frame: str
+) -> GroundSettings:
+    """Return the settings with the height and pitch of a camera's pose in the frame of the ground (z up).
+
+    Args:
+        height: Of the camera above the ground, metres.
+        rotation: Quaternion x, y, z, w of its optical frame (right, down, forward).
+        frame: Name of that frame, for people.
+    """
+    x, y, z, w = rotation
+    right, down, forward = 2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)  # their parts upwards
+    if height <= 0 or down >= 0 or abs(right) > MAX_ROLL:
+        raise Vl4adError(
+            f"TF has {frame} {height:.2f} m above the ground, turned as no camera's optical frame (x right, y down): "
+            "obstacles have no distance."
+        )
+    return settings.model_copy(update={"height": height, "pitch": float(np.arcsin(np.clip(-forward, -1, 1)))})
 
 
 class GroundPlane:

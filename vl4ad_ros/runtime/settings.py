@@ -13,15 +13,17 @@ from vl4ad_ros.runtime.scores import METHODS, SCORINGS
 METHOD_CHOICES = (*METHODS, "both")
 OUTPUT_SIZES = ("input", "network", "mask")
 RELIABILITIES = ("auto", "reliable", "best_effort")
+MAP_FORMATS = ("png16", "jpeg")
 if TYPE_CHECKING:  # a type cannot be made of a tuple there
     Backend: TypeAlias = str
     Scoring: TypeAlias = str
     Method: TypeAlias = str
     OutputSize: TypeAlias = str
     Reliability: TypeAlias = str
+    MapFormat: TypeAlias = str
 else:
     Backend, Scoring, OutputSize = Literal[BACKENDS], Literal[SCORINGS], Literal[OUTPUT_SIZES]
-    Method, Reliability = Literal[METHOD_CHOICES], Literal[RELIABILITIES]
+    Method, Reliability, MapFormat = Literal[METHOD_CHOICES], Literal[RELIABILITIES], Literal[MAP_FORMATS]
 
 
 class ModelSettings(Settings):
@@ -124,6 +126,12 @@ class NodeSettings(Settings):
         "Configure and activate at start. false leaves the node unconfigured, for a lifecycle manager.",
         at_start=True,
     )
+    exit_on_fault: bool = setting(
+        False,
+        "What keeps the node from its start (parameters, bundle, engine, topics) ends the process with status 2, for a "
+        "supervisor. false leaves it unconfigured, and /diagnostics says why.",
+        at_start=True,
+    )
 
 
 class OutputSettings(Settings):
@@ -131,6 +139,10 @@ class OutputSettings(Settings):
 
     output_size: OutputSize = setting(
         OUTPUT_SIZES[0], "Size of the maps: the camera's, the network's input, or the score's own.", live=True
+    )
+    uncertainty_format: MapFormat = setting(
+        MAP_FORMATS[0],
+        "Of `~/uncertainty/compressed`: png16 (mono16, uncertainty times 65535) or jpeg (mono8, times 255, lossy).",
     )
     max_rate: float = setting(
         0.0, "Frames per second and camera at most; 0: no limit.", live=True, low=0.0, high=1000.0
@@ -166,6 +178,12 @@ class GroundSettings(Settings):
 
     prefix: ClassVar[str] = "ground."
 
+    frame: str = setting(
+        "",
+        "TF frame whose plane z = 0 is the ground (`base_footprint`): height and pitch come from TF where tf2_ros is "
+        "installed, else from the two parameters; empty: from the parameters.",
+        live=True,
+    )
     height: float = setting(
         0.0, "Height of the camera above the ground, metres; 0: unknown, obstacles have no distance.", live=True,
         low=0.0, high=100.0,
