@@ -6,13 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
 
 from vl4ad_ros.io.bag_reader import BagReader
 from vl4ad_ros.io.bag_writer import BagWriter
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.images import array_fields
 
 IMAGE = "sensor_msgs/msg/Image"
 START = 1_700_000_000_123_456_789
@@ -51,20 +48,6 @@ def test_a_single_mcap_file_is_a_bag_too(bag: Path) -> None:
     with BagReader(bag / "drive.mcap") as reader:
         assert reader.count("/camera/image_raw") == 4
         assert np.array_equal(next(reader.images("/camera/image_raw")).rgb(), PIXELS[0])
-
-
-def test_sqlite_bags_are_read(tmp_path: Path) -> None:
-    types = get_typestore(Stores.ROS2_HUMBLE)
-    stamp = types.types["builtin_interfaces/msg/Time"](sec=7, nanosec=8)
-    header = types.types["std_msgs/msg/Header"](stamp=stamp, frame_id="front")
-    message = types.types[IMAGE](header=header, **array_fields(PIXELS[0], "rgb8"))
-    with Writer(tmp_path / "old", version=8, storage_plugin=StoragePlugin.SQLITE3) as writer:
-        connection = writer.add_connection("/front", IMAGE, typestore=types)
-        writer.write(connection, 9, types.serialize_cdr(message, IMAGE))
-    with BagReader(tmp_path / "old") as reader:
-        (image,) = reader.images(reader.image_topic())
-    assert (image.stamp_ns, image.frame_id, image.log_ns) == (7_000_000_008, "front", 9)
-    assert np.array_equal(image.rgb(), PIXELS[0])
 
 
 def test_a_camera_topic_is_named_where_it_is_not_clear(bag: Path, tmp_path: Path) -> None:

@@ -6,29 +6,26 @@ import json
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from ros_harness import DEADLINE_S, Client, environment
+from rosgraph_msgs.msg import Clock
 from run_cli import Cli
+from sensor_msgs.msg import CameraInfo, Image
 
-from vl4ad_ros.cli.main import main
 from vl4ad_ros.evaluation.live_run import Child, LiveProcesses
 from vl4ad_ros.io.bag_reader import BagReader
 from vl4ad_ros.io.bag_writer import BagWriter
 from vl4ad_ros.io.errors import Vl4adError
 
-pytest.importorskip("rclpy", reason="rclpy is not installed (pip install 'vl4ad_ros[ros]')")
-
 IMAGE = "sensor_msgs/msg/Image"
 START = 1_600_000_000_000_000_000
 STEP = 50_000_000
-DEADLINE_S = 180.0
 
 
 def colours(index: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -56,86 +53,39 @@ def bag(tmp_path: Path) -> Path:
     return tmp_path / "bag"
 
 
-class Listener:
-    """Collects what comes on some topics, in a thread of its own."""
-
-    def __init__(self, topics: dict[str, Any]) -> None:
-        import rclpy
-        from rclpy.executors import SingleThreadedExecutor
-
-        self._context = rclpy.Context()
-        self._context.init()
-        self._node = rclpy.create_node("listener", context=self._context)
-        self.heard: dict[str, list[Any]] = {topic: [] for topic in topics}
-        for topic, message in topics.items():
-            self._node.create_subscription(message, topic, self.heard[topic].append, 50)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self._node)
-        self._thread = threading.Thread(target=self._executor.spin)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._executor.shutdown()
-        self._thread.join()
-        self._node.destroy_node()
-        self._context.shutdown()
-
-
-@pytest.fixture
-def listen() -> Iterator[Callable[[dict[str, Any]], Listener]]:
-    made: list[Listener] = []
-
-    def make(topics: dict[str, Any]) -> Listener:
-        made.append(Listener(topics))
-        return made[-1]
-
-    yield make
-    for listener in made:
-        listener.close()
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
-
-
 def stamp_ns(message: Any) -> int:
     stamp = message.header.stamp
     return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
 
 
-def replay(*arguments: object) -> int:
-    return main(["replay", *map(str, arguments), "--subscribers", "1", "--timeout", f"{DEADLINE_S}"])
+def play(client: Client, *words: object) -> None:
+    """Run `vl4ad replay` to its end, and hear what it publishes meanwhile."""
+    command = [sys.executable, "-m", "vl4ad_ros.cli.main", "replay", *map(str, words), "--subscribers", "1"]
+    with subprocess.Popen([*command, "--timeout", f"{DEADLINE_S}"], env=environment()) as process:
+        assert client.wait("the player's end", lambda: process.poll() is not None)
+    assert process.returncode == 0
 
 
-def test_a_bag_is_played_with_its_stamps_pixels_and_calibration(
-    bag: Path, tmp_path: Path, listen: Callable[..., Listener]
-) -> None:
-    from rosgraph_msgs.msg import Clock
-    from sensor_msgs.msg import CameraInfo, Image
-
-    listener = listen({"/cam/image": Image, "/cam/camera_info": CameraInfo, "/clock": Clock})
+def test_a_bag_is_played_with_its_stamps_pixels_and_calibration(bag: Path, tmp_path: Path, client: Client) -> None:
+    images, infos = client.hear(Image, "/cam/image"), client.hear(CameraInfo, "/cam/camera_info")
+    times = client.hear(Clock, "/clock")
     log = tmp_path / "sent.jsonl"
     options = ("--topic", "/front/image_raw", "--to", "/cam/image", "--clock", "--rate", "0.5", "--log", log)
     before = time.time_ns()
-    assert replay(bag, *options) == 0
+    play(client, bag, *options)
     expected = [START + i * STEP for i in range(12)]
 
     def clock() -> list[int]:
-        return [m.clock.sec * 10**9 + m.clock.nanosec for m in listener.heard["/clock"]]
+        return [m.clock.sec * 10**9 + m.clock.nanosec for m in times]
 
-    wait_for(lambda: len(listener.heard["/cam/image"]) == 12, "images are missing")
-    wait_for(lambda: len(listener.heard["/cam/camera_info"]) > 0, "camera_info is missing")
-    wait_for(lambda: clock()[-1:] == expected[-1:], "the last time is missing")
-    images = listener.heard["/cam/image"]
+    client.wait("all images", lambda: len(images) == 12)
+    client.wait("a camera_info", lambda: infos)
+    client.wait("the last time", lambda: clock()[-1:] == expected[-1:])
     assert [stamp_ns(message) for message in images] == expected
     assert {message.header.frame_id for message in images} == {"front"}
     assert all(bytes(m.data) == colours(i).tobytes() for i, m in enumerate(images))
     # The player waits for who hears the images; who hears camera_info may be found a little later.
-    infos = listener.heard["/cam/camera_info"]
-    wait_for(lambda: stamp_ns(infos[-1]) == expected[-1], "the last camera_info is missing")
+    client.wait("the last camera_info", lambda: stamp_ns(infos[-1]) == expected[-1])
     assert [stamp_ns(m) for m in infos] == expected[-len(infos) :]
     sent = [json.loads(line) for line in log.read_text().splitlines()]
     assert [line["stamp_ns"] for line in sent] == expected
@@ -147,36 +97,31 @@ def test_a_bag_is_played_with_its_stamps_pixels_and_calibration(
     assert set(clock()) - set(expected)  # It ticks between the frames, too.
 
 
-def test_a_loop_goes_on_in_time_until_interrupted(bag: Path, listen: Callable[..., Listener]) -> None:
-    from sensor_msgs.msg import Image
-
-    listener = listen({"/front/image_raw": Image})
+def test_a_loop_goes_on_in_time_until_interrupted(bag: Path, client: Client) -> None:
+    images = client.hear(Image, "/front/image_raw")
     command = [sys.executable, "-m", "vl4ad_ros.cli.main", "replay", str(bag), "--loop", "--rate", "5"]
     process = subprocess.Popen([*command, "--subscribers", "1"], stderr=subprocess.PIPE, text=True)
     try:
-        wait_for(lambda: len(listener.heard["/front/image_raw"]) >= 26, "the second round did not come")
+        client.wait("the second round", lambda: len(images) >= 26)
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=DEADLINE_S)
     finally:
         process.kill()
-    stamps = [stamp_ns(message) for message in listener.heard["/front/image_raw"]]
+    stamps = [stamp_ns(message) for message in images]
     assert stamps == sorted(set(stamps))
     assert all((stamp - START) % STEP == 0 for stamp in stamps)
     assert "Traceback" not in error, error
     assert process.returncode == 130, error
 
 
-def test_a_video_is_played_frame_by_frame(tmp_path: Path, listen: Callable[..., Listener]) -> None:
-    from sensor_msgs.msg import Image
-
+def test_a_video_is_played_frame_by_frame(tmp_path: Path, client: Client) -> None:
     writer = cv2.VideoWriter(str(tmp_path / "film.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 25, (96, 64))
     for index in range(5):
         writer.write(np.full((64, 96, 3), 40 * index, np.uint8))
     writer.release()
-    listener = listen({"/camera/image_raw": Image})
-    assert replay(tmp_path / "film.avi") == 0
-    wait_for(lambda: len(listener.heard["/camera/image_raw"]) == 5, "frames are missing")
-    images = listener.heard["/camera/image_raw"]
+    images = client.hear(Image, "/camera/image_raw")
+    play(client, tmp_path / "film.avi")
+    client.wait("all frames", lambda: len(images) == 5)
     assert [round(float(np.frombuffer(m.data, np.uint8).mean()) / 40) for m in images] == [0, 1, 2, 3, 4]
     stamps = [stamp_ns(message) for message in images]
     assert set(np.diff(stamps)) == {40_000_000}
