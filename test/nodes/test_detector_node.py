@@ -128,7 +128,7 @@ def test_live_settings_act_on_the_next_frame_and_wrong_ones_change_nothing(clien
         return newest if newest["threshold"] == 0.1 and since in (before_last, last) else None
 
     newest = client.wait("the prompt set's stamp", with_a_stamp)
-    assert newest["name"] == "merged"
+    assert (newest["name"], newest["threshold_from"]) == ("merged", "given")
     assert [entry["name"] for entry in newest["previous"]][-1] == "merged"
 
 

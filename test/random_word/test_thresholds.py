@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.random_word.thresholds import Scene, choices, choose_thresholds, put_on_card
+from vl4ad_ros.random_word.thresholds import Scene, choose_thresholds, put_on_card
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.detector import Detector, next_state
-from vl4ad_ros.runtime.random_word_files import install
+from vl4ad_ros.runtime.random_word_files import choices, install
 from vl4ad_ros.runtime.random_word_network import cosine_network
 from vl4ad_ros.runtime.settings import PARAMETERS
 
@@ -49,7 +49,7 @@ def test_each_method_and_score_separates_the_scenes_at_its_own_threshold(bundle:
     for method, scoring in choices(bundle):
         if scoring == "known_mass" and method != "random_word":
             continue  # Without void and OOD prompts nothing else is known to the softmax.
-        threshold = written.card.threshold(method, scoring)
+        threshold, _ = written.threshold(written.load_prompt_set(), method, scoring)
         prompts = detector.prompts(scoring=scoring, method=method)
         for image, labels in scenes():
             # A card's thresholds are rounded to three decimals, and here all pixels of a thing score the same.

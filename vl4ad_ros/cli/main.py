@@ -20,8 +20,13 @@ COMMANDS: dict[str, str | tuple[str, dict[str, str]]] = {
     "explain": "explain:explain",
     "playground": "playground:playground",
     "prompts": (
-        "List, inspect and compile prompt sets.",
-        {"list": "prompts:list_sets", "inspect": "prompts:inspect", "compile": "prompts:compile_set"},
+        "List, inspect and compile prompt sets; choose their thresholds.",
+        {
+            "list": "prompts:list_sets",
+            "inspect": "prompts:inspect",
+            "compile": "prompts:compile_set",
+            "thresholds": "prompt_thresholds:thresholds",
+        },
     ),
     "evaluate": (
         "Evaluate on benchmarks, folders, bags or stored score maps; compare results; choose a threshold.",

@@ -170,8 +170,8 @@ class PlaygroundSession:
 
     def reset_threshold(self) -> None:
         """Take the bundle's own threshold for the method and score."""
-        controls = self.controls
-        controls.threshold = self.detector.bundle.card.threshold(controls.method, controls.scoring)
+        controls, bundle = self.controls, self.detector.bundle
+        controls.threshold, _ = bundle.threshold(bundle.load_prompt_set(), controls.method, controls.scoring)
 
     @property
     def shown_scale(self) -> float:

@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.cli.options import progress_bar
+from vl4ad_ros.cli.options import Count, progress_bar
+from vl4ad_ros.cli.prompt_thresholds import measured
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.files import read_npy, sha256_file, sha256_text
 from vl4ad_ros.io.resources import bundle_dirs, prompt_yaml, prompt_yamls
@@ -73,6 +74,8 @@ def _show_compiled(compiled: CompiledPromptSet) -> None:
     print(f"embeddings   {len(compiled.concepts)} of dimension {compiled.dim}\nYAML sha256  {compiled.source_sha256}")
     if compiled.file_sha256 is not None:
         print(f"made from    weights or embeddings with sha256 {compiled.file_sha256}")
+    for key, value in (compiled.thresholds or {}).items():
+        print(f"threshold    {value:.3f} ({key})")
     print(f"temperature  {compiled.temperature or 'the model’s own'}\n{compiled.num_id} in-distribution classes")
     for index, (name, members) in enumerate(zip(compiled.columns, compiled.members, strict=True)):
         if index == compiled.num_id:
@@ -93,6 +96,8 @@ def compile_set(
     templates: Literal["plain", "road", "vild"] | None = None,
     out: Path | None = None,
     force: bool = False,
+    frames: Path | None = None,
+    most_frames: Count = 100,
 ) -> None:
     """Embed a prompt set for a bundle, or for a text encoder.
 
@@ -105,9 +110,14 @@ def compile_set(
         templates: Sentences around each concept, in place of the set's own.
         out: The .safetensors file to write; needed without --bundle.
         force: Compile in any case, replacing what is there.
+        frames: Folder of pictures of roads without anomalies: the set gets thresholds with which it alarms on them as
+            often as the bundle's default set.
+        most_frames: Pictures used, spread evenly over the folder.
     """
     if (bundle is None) == (encoder is None):
         raise Vl4adError("Name either --bundle or --encoder.")
+    if frames is not None and bundle is None:
+        raise Vl4adError("--frames needs --bundle: thresholds belong to a network.")
     path = prompt_yaml(set)
     prompts = load_prompt_set(path)
     source_sha256 = sha256_file(path)
@@ -130,18 +140,21 @@ def compile_set(
     inside = loaded is not None and out.resolve().parent == (loaded.path / PROMPTS).resolve()
     entered = replacing(loaded, out) if loaded is not None and inside else nullcontext()
     if out.is_file() and not force:
-        _check_unchanged(out, source_sha256, encoder_id, file_sha256)
-        if loaded is not None and inside and loaded.card.sha256.get(f"{PROMPTS}/{out.name}") != sha256_file(out):
-            with entered:  # A kill had come between the set and the card.
-                return
-        return
-    if from_npy is None:
+        compiled = _check_unchanged(out, source_sha256, encoder_id, file_sha256)
+        if frames is None:
+            if loaded is not None and inside and loaded.card.sha256.get(f"{PROMPTS}/{out.name}") != sha256_file(out):
+                with entered:  # A kill had come between the set and the card.
+                    return
+            return
+    elif from_npy is None:
         compiled = _embed(prompts, source_sha256, encoder_id, weights)
     else:
         compiled = assemble(prompts, _read_embeddings(prompts, from_npy), encoder_id, source_sha256)
     compiled = replace(compiled, file_sha256=file_sha256)
     if loaded is not None:
         _check_fit(compiled, loaded)
+    if loaded is not None and frames is not None:
+        (compiled,) = measured(loaded, [compiled], frames, most_frames)
     with entered:
         compiled.save(out)
     print(
@@ -150,8 +163,8 @@ def compile_set(
     )
 
 
-def _check_unchanged(out: Path, source_sha256: str, encoder_id: str, file_sha256: str | None) -> None:
-    """Say that a compiled set is up to date; refuse to replace another one."""
+def _check_unchanged(out: Path, source_sha256: str, encoder_id: str, file_sha256: str | None) -> CompiledPromptSet:
+    """Say that a compiled set is up to date, and return it; refuse to replace another one."""
     there = load_compiled(out)
     compared = (
         ("YAML or templates", there.source_sha256, source_sha256),
@@ -165,6 +178,7 @@ def _check_unchanged(out: Path, source_sha256: str, encoder_id: str, file_sha256
             f"{', other '.join(others)}; replace it with --force."
         )
     print(f"{out} is up to date (version {there.version})")
+    return there
 
 
 def _hash(path: Path | None) -> str | None:

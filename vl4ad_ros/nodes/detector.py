@@ -131,6 +131,7 @@ class DetectorNode(LifecycleNode):
         )
         in_force = _in_force(self._detector, self._state)
         self.get_logger().info(f"Configured: {_shown({'bundle folder': bundle.path, **in_force})}")
+        self._warn_of_threshold(self._state)
         self._prompt_set.publish()
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -265,6 +266,7 @@ class DetectorNode(LifecycleNode):
                     old, new = _in_force(self._detector, before), _in_force(self._detector, state)
                     changed = {name: f"{old[name]} -> {new[name]}" for name in new if old[name] != new[name]}
                     self.get_logger().info(f"Swapped: {_shown(changed)}")
+                    self._warn_of_threshold(state)
                     self._prompt_set.publish()
         except Exception as error:  # Whatever a file holds: a parameter that is refused must not end the node.
             self._state = before
@@ -272,6 +274,10 @@ class DetectorNode(LifecycleNode):
             return SetParametersResult(successful=False, reason=reason)
         self._values = values
         return SetParametersResult(successful=True)
+
+    def _warn_of_threshold(self, state: FrameState) -> None:
+        if state.threshold_note:
+            self.get_logger().warning(state.threshold_note)
 
     # Diagnostics
 
@@ -314,6 +320,7 @@ def _in_force(detector: Detector, state: FrameState) -> dict[str, object]:
         "random-word network version": network.get("version", ""),
         "temperature": prompts.temperature,
         "threshold": state.threshold,
+        "threshold from": state.threshold_from,
         "output size": state.output.output_size,
         "smallest region": state.output.min_region_area,
         "enabled": json.dumps(state.output.enabled),

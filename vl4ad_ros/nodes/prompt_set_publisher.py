@@ -101,6 +101,7 @@ class PromptSetPublisher:
             "random_word": state.random_word,
             "temperature": prompts.temperature,
             "threshold": state.threshold,
+            "threshold_from": state.threshold_from,
             "output_size": state.output.output_size,
             "min_region_area": state.output.min_region_area,
             "bundle": self._detector.bundle.card.name,

@@ -17,7 +17,7 @@ from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.random_word.split_engine import SplitEngine
 from vl4ad_ros.runtime.bundle import ModelBundle, threshold_key, write_card
 from vl4ad_ros.runtime.detector import Detector
-from vl4ad_ros.runtime.random_word_files import METHOD, network_path
+from vl4ad_ros.runtime.random_word_files import choices
 from vl4ad_ros.runtime.scores import DEFAULT_SCORING
 from vl4ad_ros.training.command import TrainOptions, configured
 from vl4ad_ros.training.data import load_data
@@ -25,15 +25,6 @@ from vl4ad_ros.training.validation_scenes import generate_scenes
 
 Scene = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 """An image uint8 [H, W, 3] and its labels uint8 [H, W]: 1 anomaly, 0 none, 255 left out."""
-
-
-def choices(bundle: ModelBundle) -> list[tuple[str, str]]:
-    """Return the pairs of method and score that a bundle can run; `random_word` alone does not depend on the score."""
-    scorings = bundle.card.usable_scorings
-    pairs = [("vl4ad", scoring) for scoring in scorings]
-    if METHOD in bundle.card.methods and network_path(bundle).is_file():
-        pairs += [(METHOD, DEFAULT_SCORING), *(("both", scoring) for scoring in scorings)]
-    return pairs
 
 
 def choose_thresholds(bundle: ModelBundle, scenes: Iterable[Scene], threads: int = 0) -> dict[str, tuple[float, float]]:

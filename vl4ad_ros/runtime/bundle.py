@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -135,10 +136,6 @@ class BundleCard(Checked):
         limits, scorings = self.prompt_limits, self.scorings
         return pack(prompt_set, limits, self.temperature, score, temperature, method, random_word, scorings)
 
-    def threshold(self, method: str, scoring: str) -> float:
-        """Return the anomaly mask's threshold for a method and score."""
-        return self.thresholds.get(threshold_key(method, scoring), self.default_threshold)
-
 
 def threshold_key(method: str, scoring: str) -> str:
     """Return the name of a method and score among a card's thresholds: `random_word` alone has but one score."""
@@ -172,12 +169,23 @@ class ModelBundle:
         """The graph's file."""
         return self.path / self.card.onnx
 
-    @property
+    @cached_property
     def onnx_sha256(self) -> str:
         """SHA-256 of the graph's file, as on the card; with weights beside it, of the hashes of all of these files."""
         files = [self.card.onnx, *external_data(self.onnx_path)]
         hashes = [self.card.sha256[name] for name in files]
         return hashes[0] if len(hashes) == 1 else sha256_text("\n".join(hashes))
+
+    def threshold(self, prompt_set: CompiledPromptSet, method: str, scoring: str) -> tuple[float, str]:
+        """Return the anomaly mask's threshold where the user names none, and the prompt set that it was chosen for.
+
+        The set's own, where it was measured with this graph; else the card's, which was chosen for the default set.
+        """
+        key = threshold_key(method, scoring)
+        if prompt_set.thresholds_graph == self.onnx_sha256 and key in (prompt_set.thresholds or {}):
+            return (prompt_set.thresholds or {})[key], prompt_set.name
+        chosen_for = prompt_set.name if method == "random_word" else self.card.default_prompt_set
+        return self.card.thresholds.get(key, self.card.default_threshold), chosen_for
 
     def prompt_set_names(self) -> list[str]:
         """Return the names of the prompt sets compiled for this bundle, sorted."""

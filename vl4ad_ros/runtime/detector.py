@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.engine import Engine, create_engine
-from vl4ad_ros.runtime.frames import FrameState, Job, OutputSize, Result, Wanted, finish
+from vl4ad_ros.runtime.frames import GIVEN, FrameState, Job, OutputSize, Result, Wanted, finish
 from vl4ad_ros.runtime.parameters import Settings
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors
@@ -87,16 +87,21 @@ class Detector:
         """Return the state that frames are processed with: `prompts` of the same arguments, and the mask's threshold.
 
         A random-word network that is given is read and checked with any method. The threshold is in [0, 1]; None takes
-        the bundle's own for the method and score.
+        that of the prompt set, method and score.
         """
         network = None
         if random_word is not None or method != "vl4ad":
             self._check_method(METHOD)
             network = load_bundled(self.bundle, DEFAULT if random_word is None else random_word)
         prompts = self.prompts(prompt_set, scoring, temperature, method, network)
-        own = self.bundle.card.threshold(method, prompts.scoring)
         summary = None if network is None or method == "vl4ad" else network.summary()
-        return FrameState(prompts, own if threshold is None else threshold, method, summary)
+        return self.with_threshold(FrameState(prompts, method=method, random_word=summary), threshold)
+
+    def with_threshold(self, state: FrameState, threshold: float | None) -> FrameState:
+        """Return a state with a threshold; None takes that of its prompt set, method and score."""
+        own = self.bundle.threshold(state.prompts.prompt_set, state.method, state.prompts.scoring)
+        value, chosen_for = own if threshold is None else (threshold, GIVEN)
+        return replace(state, threshold=value, threshold_from=chosen_for)
 
     def _check_method(self, method: str) -> None:
         card = self.bundle.card
@@ -163,9 +168,7 @@ def next_state(
     if previous is None or changed is None or changed & set(_OF_THE_PROMPTS):
         state = detector.state(**given)
     else:
-        card, scoring = detector.bundle.card, previous.prompts.scoring
-        own = card.threshold(previous.method, scoring)
-        state = replace(previous, threshold=own if given["threshold"] is None else given["threshold"])
+        state = detector.with_threshold(previous, given["threshold"])
     state = replace(
         state,
         version=1 if previous is None else previous.version,

@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.media import read_picture
+from vl4ad_ros.runtime.bundle import threshold_key
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 from vl4ad_ros.runtime.regions import Region, find_regions
 from vl4ad_ros.runtime.scores import to_uncertainty
 from vl4ad_ros.runtime.settings import GroundSettings, OutputSettings, TrackSettings
+
+GIVEN = "given"
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +29,7 @@ class FrameState:
 
     prompts: PromptTensors  # the prompt set with scoring, method and temperature, ready for the graph
     threshold: float = 0.5  # of the anomaly mask, [0, 1]
+    threshold_from: str = GIVEN  # name of the prompt set that it was chosen for; GIVEN where the user has set it
     method: str = "vl4ad"  # name of the anomaly method that the prompts were packed for
     # What identifies the random-word network among the prompts' inputs; None where the method has none.
     random_word: Mapping[str, str] | None = None
@@ -34,6 +38,17 @@ class FrameState:
     output: OutputSettings = field(default_factory=lambda: OutputSettings(min_region_area=0))  # what is made of a map
     tracks: TrackSettings = field(default_factory=TrackSettings)  # how regions are followed
     ground: GroundSettings = field(default_factory=GroundSettings)  # where the ground is
+
+    @property
+    def threshold_note(self) -> str:
+        """What is to be said of a threshold that was chosen for another prompt set; empty for any other."""
+        name = self.prompts.prompt_set.name
+        if self.threshold_from in (GIVEN, name):
+            return ""
+        return (
+            f"Prompt set '{name}' has no threshold of its own for {threshold_key(self.method, self.prompts.scoring)}; "
+            f"that of '{self.threshold_from}' holds, {self.threshold:g}. 'vl4ad prompts thresholds' measures one."
+        )
 
 
 class RoiMask:

@@ -42,6 +42,10 @@ class CompiledPromptSet:
     file_sha256: str | None = None
     # The sentences around each concept that the embeddings are averaged over; None in sets of earlier versions.
     templates: tuple[str, ...] | None = None
+    # Of the anomaly mask with this set, by method and score (`bundle.threshold_key`), and the SHA-256 of the graph that
+    # they were measured with; with others they do not count.
+    thresholds: dict[str, float] | None = None
+    thresholds_graph: str | None = None
 
     def __post_init__(self) -> None:
         problem = self._problem()
@@ -99,7 +103,7 @@ class CompiledPromptSet:
         """Write the set as safetensors, the meaning in its metadata."""
         names = [field.name for field in fields(self) if field.name not in _TENSORS]
         meta = {"format": FORMAT} | {_KEYS_IN_THE_FILE.get(name, name): getattr(self, name) for name in names}
-        for name in ("file_sha256", "templates"):
+        for name in ("file_sha256", "templates", "thresholds", "thresholds_graph"):
             if meta[name] is None:  # the same bytes as from versions that did not record it
                 del meta[name]
         save_tensors(path, {name: getattr(self, name) for name in _TENSORS}, meta)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import RANDOM_WORDS, ModelBundle, replacing
 from vl4ad_ros.runtime.random_word_network import DEFAULT, RandomWordNetwork, graph_shapes, load_network
+from vl4ad_ros.runtime.scores import DEFAULT_SCORING
 
 METHOD = "random_word"
 
@@ -19,6 +20,15 @@ METHOD = "random_word"
 def network_path(bundle: ModelBundle, name: str = DEFAULT) -> Path:
     """Return where a bundle keeps the network of that name."""
     return bundle.path / RANDOM_WORDS / f"{name}.safetensors"
+
+
+def choices(bundle: ModelBundle) -> list[tuple[str, str]]:
+    """Return the pairs of method and score that a bundle can run; `random_word` alone does not depend on the score."""
+    scorings = bundle.card.usable_scorings
+    pairs = [("vl4ad", scoring) for scoring in scorings]
+    if METHOD in bundle.card.methods and network_path(bundle).is_file():
+        pairs += [(METHOD, DEFAULT_SCORING), *(("both", scoring) for scoring in scorings)]
+    return pairs
 
 
 def check_takes(bundle: ModelBundle, name: str) -> None:

@@ -76,7 +76,7 @@ class PromptSettings(MapSettings):
         low=0.0,
         high=1.0,
         unset=-1.0,
-        own="the bundle's own threshold",
+        own="the threshold of the prompt set, method and score",
     )
 
 

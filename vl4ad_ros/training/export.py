@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from vl4ad_ros.evaluation.prompt_thresholds import match_alarms
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.resources import prompt_yaml
 from vl4ad_ros.network.bundle_writer import write_bundle
@@ -16,7 +17,8 @@ from vl4ad_ros.network.checkpoint import save_network
 from vl4ad_ros.network.model import VL4ADNetwork
 from vl4ad_ros.prompts.compile import compile_file
 from vl4ad_ros.prompts.encoders import create_encoder
-from vl4ad_ros.runtime.bundle import BundleCard, InputSpec, write_card
+from vl4ad_ros.runtime.bundle import PROMPTS, BundleCard, InputSpec, ModelBundle, write_card
+from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
 from vl4ad_ros.training.checkpoint import BEST, Checkpoint, load_checkpoint
 from vl4ad_ros.training.config import TrainConfig
@@ -33,7 +35,8 @@ from vl4ad_ros.training.validation_scenes import generate_scenes
 def export_best(config: TrainConfig, data: RunData, text: TextTable) -> Path:
     """Write the bundle of a run's best checkpoint into `output/bundle`, the folder that is returned.
 
-    The mask's threshold is chosen on scenes generated from the validation frames.
+    The mask's threshold is chosen on scenes generated from the validation frames; those of the other prompt sets so
+    that they alarm as often on the frames without objects.
     """
     path = config.output / BEST
     if not path.is_file():
@@ -58,7 +61,15 @@ def export_best(config: TrainConfig, data: RunData, text: TextTable) -> Path:
     if config.export.test:
         how = "mIoU over the set's own labels, nothing chosen by it"
         scores["test"] = {"how": how, **test_scores(config, data, learner)}
-    write_card(bundle.path, card.model_copy(update={"scores": scores}))
+    bundle = ModelBundle(bundle.path, write_card(bundle.path, card.model_copy(update={"scores": scores})))
+    others = [one for one in sets if one.name != card.default_prompt_set]
+    normal = [scene.image for scene in scenes if not scene.size]
+    if others and normal:
+        detector = Detector.open(bundle.path)
+        for prompt_set in match_alarms(detector, others, normal):
+            prompt_set.save(bundle.find_file(PROMPTS, prompt_set.name))
+        detector.close()
+        write_card(bundle.path, bundle.card)
     return bundle.path
 
 

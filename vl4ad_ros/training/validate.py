@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
+from vl4ad_ros.evaluation.prompt_thresholds import LEVELS, count_alarms, lowest_level
 from vl4ad_ros.network.onnx_export import run_torch
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.detector import Detector
@@ -28,9 +29,6 @@ from vl4ad_ros.training.validation_scenes import SIZES, ValidationScene
 
 ALARMS_PER_FRAME = 0.1
 """False alarms a frame at which the recall is stated."""
-
-LEVELS = np.linspace(0.02, 0.995, 79)
-"""Thresholds on the uncertainty at which alarms are counted."""
 
 Map = npt.NDArray[np.float32]
 
@@ -81,11 +79,8 @@ def labelled_part(u: Map, scene: ValidationScene) -> Map:
 
 def alarm_level(maps: Sequence[Map], per_frame: float = ALARMS_PER_FRAME) -> float:
     """The lowest threshold with at most so many alarms (connected regions) a frame, on maps of empty roads."""
-    for level in LEVELS:
-        alarms = sum(cv2.connectedComponents((u >= level).astype(np.uint8))[0] - 1 for u in maps)
-        if alarms <= per_frame * len(maps):
-            return float(level)
-    return 1.0
+    counts = np.sum([count_alarms(u, LEVELS) for u in maps], axis=0)
+    return lowest_level(counts, LEVELS, per_frame * len(maps))
 
 
 def recall(scene: ValidationScene, u: Map, level: float) -> tuple[int, int]:
