@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,12 +133,19 @@ def test_stamps_that_go_back_are_sorted_and_said(tmp_path: Path) -> None:
     assert [int(frame.image[0, 0, 0]) for frame in some] == [10, 30]
 
 
-def record(path: Path, maps: dict[int, tuple[int, NDArray[np.float32]]]) -> Path:
-    """Write a recording: step -> (arrival, map)."""
-    told = {"bundle": "mock", "name": "traffic_ood", "threshold": 0.5, "engine": {"backend": "onnxruntime"}}
+TOLD = {
+    "bundle": "mock", "name": "traffic_ood", "version": "1", "threshold": 0.5, "engine": {"backend": "onnxruntime"}
+}  # fmt: skip
+
+
+def record(
+    path: Path, maps: dict[int, tuple[int, NDArray[np.float32]]], told: Sequence[dict[str, Any]] = (TOLD,)
+) -> Path:
+    """Write a recording: step -> (arrival, map), and what the detector told of itself."""
     with BagWriter(path) as bag:
         bag.add_topic("/detector/prompt_set", "std_msgs/msg/String")
-        bag.write("/detector/prompt_set", 1, bag.message("std_msgs/msg/String", data=json.dumps(told)))
+        for message in told:
+            bag.write("/detector/prompt_set", 1, bag.message("std_msgs/msg/String", data=json.dumps(message)))
         for name in ("uncertainty", "anomaly_mask"):
             bag.add_topic(f"/detector/{name}", "sensor_msgs/msg/Image")
         for step, (arrival, values) in maps.items():
@@ -184,6 +192,39 @@ def test_recorded_results_give_latency_drops_and_the_offline_figures(
         same = by_name[item["name"]]
         assert (item["ap"], item["objects"], item["mask_share"]) == (same["ap"], same["objects"], same["mask_share"])
     assert records[0]["latency_ms"] == {"anomaly_mask": 21.0, "total": 20.0, "uncertainty": 20.0}
+
+
+def test_a_swap_divides_the_figures(drive: Path, mock_bundle: Path, tmp_path: Path) -> None:
+    """Frames 0 to 4 with one prompt set and threshold, 5 to 9 with another; the recorder came when the first held."""
+    source = BagSource(drive, "/camera/image_raw", "/camera/label")
+    sets = {1: ("traffic_ood", 0.5), 2: ("traffic", 0.3)}
+    maps = {}
+    for swap, (name, _) in sets.items():
+        predictor = DetectorSpec(str(mock_bundle), prompt_set=name).open()
+        for frame in source.frames(range(5 * swap - 5, 5 * swap)):
+            maps[frame.index] = (frame.index + 1, predictor.predict(frame).uncertainty)
+        predictor.close()
+    told = []
+    for swap, (name, threshold) in sets.items():
+        first, second = divmod(START_NS + (5 * swap - 5) * STEP_NS, 1_000_000_000)
+        known = {"swap": swap, "name": name, "version": name, "since": {"": {"sec": first, "nanosec": second}}}
+        told.append(known | {"threshold": threshold, "scoring": "vl4ad", "previous": told[:1]})
+    recording = record(tmp_path / "recording", maps, told)
+    out = tmp_path / "out"
+    assert evaluate(*bag_arguments(drive, mock_bundle, out), "--recorded", recording) == 0
+    found = summary(out)
+    assert (found["pixel"], found["drive"], found["alarms"], found["settings"]["threshold"]) == (None,) * 4
+    assert found["frames"]["evaluated"] == 10 and "prompt_set" not in found["detector"]
+    for one, (name, threshold) in zip(found["intervals"], sets.values(), strict=True):
+        assert (one["detector"]["prompt_set"], one["detector"]["threshold"]) == (name, threshold)
+        assert one["frames"]["evaluated"] == 5
+    records = [json.loads(line) for line in (out / "frames.jsonl").read_text().splitlines()]
+    assert [item["threshold"] for item in records] == [0.5] * 5 + [0.3] * 5
+    assert found["intervals"][0]["pixel"]["ap"] != found["intervals"][1]["pixel"]["ap"]
+    assert "<td>traffic_ood</td>" in (out / "report.html").read_text()
+    # A threshold that is named holds in all of them.
+    assert evaluate(*bag_arguments(drive, mock_bundle, out), "--recorded", recording, "--threshold", "0.4") == 0
+    assert {json.loads(line)["threshold"] for line in (out / "frames.jsonl").read_text().splitlines()} == {0.4}
 
 
 def test_live_statistics_need_maps_and_a_proper_log(tmp_path: Path) -> None:

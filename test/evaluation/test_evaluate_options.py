@@ -28,6 +28,44 @@ def measured(folder: Path, bundle: Path, out: Path, *options: str | Path) -> dic
     return result
 
 
+def test_categories_have_figures_of_their_own(folder: Path, mock_bundle: Path, tmp_path: Path) -> None:
+    wanted = tmp_path / "categories.yaml"
+    wanted.write_text("near: ['08', '09']\nfar: ['02', '03', '04']\n")
+    found = measured(folder, mock_bundle, tmp_path / "all", "--categories", wanted, "--jobs", "2")
+    near, far = found["categories"]
+    assert [(one["name"], one["frames"]["evaluated"]) for one in (near, far)] == [("near", 2), ("far", 3)]
+    assert found["frames"]["evaluated"] == 10 and found["pixel"]["interval_95"]["ap"]
+    # The same figures as of a folder that has only these frames.
+    alone = tmp_path / "alone"
+    shutil.copytree(folder, alone)
+    for path in alone.glob("*/*.png"):
+        if path.stem not in ("08", "09"):
+            path.unlink()
+    same = measured(alone, mock_bundle, tmp_path / "some")
+    for key in ("pixel", "components", "alarms"):
+        assert near[key] == same[key]
+    page = (tmp_path / "all" / "report.html").read_text()
+    assert "<td>near</td>" in page and "Categories" in page
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("near: [8]", "in quotes"),
+        ("near: ['08']\nfar: ['08']", "'08'"),
+        ("near: ['zebra']", "zebra"),
+        ("[1]", "quotes"),
+    ],
+)
+def test_wrong_categories_are_named(
+    text: str, word: str, folder: Path, mock_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    command = ["evaluate", "dataset", "folder", str(folder), "--bundle", str(mock_bundle), "--out", str(tmp_path / "o")]
+    assert main([*command, "--categories", str(tmp_path / "c.yaml")]) == 2
+    assert word in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("width", [640, 1280])
 def test_objects_are_grouped_by_their_height_at_a_width_of_1280(width: int) -> None:
     labels = np.zeros((300, width), np.uint8)

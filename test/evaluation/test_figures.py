@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -16,8 +17,9 @@ from run_cli import Cli
 from vl4ad_ros.evaluation import histograms
 from vl4ad_ros.evaluation.charts import Chart, Series, draw_charts
 from vl4ad_ros.evaluation.compare import compare, frame_intervals
+from vl4ad_ros.evaluation.drives import Planner, Vehicle, drive_figures, follow_regions
 from vl4ad_ros.evaluation.histograms import average_precision, calibration_error, coarse_by_rank, fold, fpr_at_95
-from vl4ad_ros.evaluation.objects import components_on_drive, drive_figures, follow_objects, region_recall
+from vl4ad_ros.evaluation.objects import components_on_drive, follow_objects, region_recall
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics, count_levels, exact_result
 from vl4ad_ros.evaluation.threshold_choice import (
     alarm_level,
@@ -26,6 +28,7 @@ from vl4ad_ros.evaluation.threshold_choice import (
     write_parameters,
 )
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.runtime.settings import GroundSettings
 
 STEP_NS = 100_000_000
 
@@ -72,6 +75,10 @@ def test_an_object_is_followed_and_its_first_detection_timed() -> None:
     assert second.first_seen_s == pytest.approx(0.5)
 
 
+def figures_of(records: list[dict[str, Any]]) -> dict[str, Any]:
+    return drive_figures(records, follow_objects(records))
+
+
 def alarmed(index: int, *boxes: list[int], on_label: bool = False) -> dict[str, Any]:
     return frame(index) | {"drive_alarms": [{"box": box, "size": 50, "on_label": on_label} for box in boxes]}
 
@@ -84,14 +91,14 @@ def test_a_detection_needs_three_frames_in_a_row(hits: str, delay_s: float | Non
 
 def test_glimpses_are_not_judged() -> None:
     seen = [item([0, 0, 20, 20], 1.0), item([50, 0, 52, 20], 1.0)]  # The second one is a sliver.
-    assert drive_figures([frame(i, *seen) for i in range(3)])["objects"] == 1
-    assert drive_figures([frame(i, *seen) for i in range(2)])["objects"] == 0
+    assert figures_of([frame(i, *seen) for i in range(3)])["objects"] == 1
+    assert figures_of([frame(i, *seen) for i in range(2)])["objects"] == 0
 
 
 def test_the_delay_of_a_drive_counts_objects_that_are_never_found() -> None:
     def drive(*recalls: float) -> dict[str, Any]:
         boxes = [[60 * place, 0, 60 * place + 20, 20] for place in range(len(recalls))]
-        return drive_figures([frame(i, *map(item, boxes, recalls)) for i in range(5)])
+        return figures_of([frame(i, *map(item, boxes, recalls)) for i in range(5)])
 
     figures = drive(1.0, 1.0, 0.0)
     assert (figures["objects"], figures["objects_found"]) == (3, 2)
@@ -106,11 +113,11 @@ def test_false_alarms_are_counted_once_each_and_per_minute() -> None:
         alarmed(i, *([there] if i != 5 else []), *([flicker] if i % 3 else []), *([elsewhere] if i > 5 else []))
         for i in range(11)
     ]
-    figures = drive_figures(records)
+    figures = figures_of(records)
     # One second, one alarm with a gap and one later; the third never lasts for three frames.
     assert [track["first_seen_s"] for track in figures["alarms"]] == [0.0, pytest.approx(0.6)]
     assert figures["false_alarms_per_minute"] == pytest.approx(120)
-    on_objects = drive_figures([alarmed(i, there, on_label=True) for i in range(11)])
+    on_objects = figures_of([alarmed(i, there, on_label=True) for i in range(11)])
     assert on_objects["false_alarms_per_minute"] == 0
 
 
@@ -118,7 +125,7 @@ def test_without_labels_no_alarm_is_called_false() -> None:
     records = [alarmed(i, [0, 0, 20, 20]) for i in range(11)]
     for record in records:
         del record["drive_objects"]
-    figures = drive_figures(records)
+    figures = figures_of(records)
     assert (figures["objects"], figures["objects_found"], figures["false_alarms_per_minute"]) == (None, None, None)
     assert figures["alarms_per_minute"] == pytest.approx(60)
 
@@ -129,12 +136,47 @@ def test_an_alarm_on_an_object_or_on_void_is_not_false() -> None:
         mask[10:20, x : x + 10] = 255
     mask[30:33, 80:83] = 255  # Too small.
     labels[19:25, 9:15], labels[5:11, 30:40] = 1, 255
-    found = components_on_drive(mask, labels)
+    found = components_on_drive(mask, mask / np.float32(255), labels)
     assert {(a["box"][0], a["size"], a["on_label"]) for a in found["drive_alarms"]} == {
         (0, 100, True), (30, 100, True), (60, 100, False),
     }  # fmt: skip
     assert [(o["box"], o["size"]) for o in found["drive_objects"]] == [([9, 19, 15, 25], 36)]
-    assert "drive_objects" not in components_on_drive(mask, None)
+    assert "drive_objects" not in components_on_drive(mask, mask / np.float32(255), None)
+
+
+def test_tracks_find_the_object_at_its_distance_and_drop_what_flickers() -> None:
+    """A box comes nearer on a camera 1.5 m above the ground; a patch flickers, another one stays on nothing."""
+    focal, records = 200.0, []
+    info = SimpleNamespace(
+        height=120, width=200, k=[focal, 0, 99.5, 0, focal, 39.5, 0, 0, 1], d=[0.0] * 5, distortion_model="plumb_bob"
+    )
+    for index in range(12):
+        labels, uncertainty = np.zeros((120, 200), np.uint8), np.full((120, 200), 0.1, np.float32)
+        bottom = 40 + round(focal * 1.5 / (20 - index))  # Its lower edge where the ground is 20 m ahead, then 19, ...
+        labels[bottom - 12 : bottom, 90:106] = 1
+        if index >= 2:
+            uncertainty[labels == 1] = 0.9
+        uncertainty[100:110, 10:20] = 0.9
+        if index % 4 == 0:
+            uncertainty[100:110, 170:180] = 0.9
+        mask = (uncertainty >= 0.5).astype(np.uint8)
+        about = {"index": index, "stamp_ns": index * STEP_NS, "height": 120, "width": 200, "threshold": 0.5}
+        records.append(about | components_on_drive(mask, uncertainty, labels))
+    metres = np.linspace(0, 120, 13)
+    vehicle = Vehicle(info, np.arange(-1, 12, dtype=np.int64) * STEP_NS, metres)
+    planner = Planner(ground=GroundSettings(height=1.5), vehicles={"": vehicle})
+    follow_regions(records, planner)
+    figures = drive_figures(records, follow_objects(records), planner)
+    assert figures["kilometres"] == pytest.approx(0.11)
+    with_tracks = figures["tracks"]
+    assert (figures["objects_found"], with_tracks["objects_found"]) == (1, 1)
+    assert with_tracks["delay_s"] == pytest.approx(0.4)
+    # Seen from frame 2 on, confirmed in frame 4.
+    assert figures["distance_at_confirmation_m"] == pytest.approx(16, rel=0.04)
+    assert with_tracks["false_alarms_per_km"] == pytest.approx(1 / 0.11)
+    assert with_tracks["false_alarms_per_minute"] == pytest.approx(60 / 1.1)
+    unknown = drive_figures(records, follow_objects(records))
+    assert (unknown["kilometres"], unknown["false_alarms_per_km"]) == (None, None)
 
 
 def test_objects_are_followed_through_a_turn_of_the_camera() -> None:

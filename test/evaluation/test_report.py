@@ -67,7 +67,8 @@ def page_of(result: EvaluationResult, path: Path) -> tuple[Page, str]:
 def test_a_drive_is_put_in_words() -> None:
     result = of_frames()
     assert (
-        drive_in_words(result.summary) == "1 of 2 obstacles found; 11 false alarms a minute; 46 ms of computing a frame"
+        drive_in_words(result.summary) == "1 of 2 obstacles found; 11 false alarms a minute; with tracks 1 found, "
+        "11 false alarms a minute; 46 ms of computing a frame"
     )
     live = result.summary | {"live": {"latency_ms": {"p50": 51.0}}}
     assert "51 ms from camera to map" in drive_in_words(live)

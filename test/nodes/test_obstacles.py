@@ -17,7 +17,8 @@ from std_msgs.msg import Header
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.nodes.mounting import Mounting
-from vl4ad_ros.nodes.obstacles import detections_3d, ground_plane, point_cloud
+from vl4ad_ros.nodes.obstacles import detections_3d, point_cloud
+from vl4ad_ros.runtime.ground import ground_plane
 from vl4ad_ros.runtime.regions import Region
 from vl4ad_ros.runtime.settings import GroundSettings
 

@@ -17,12 +17,11 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.images import image_bytes
+from vl4ad_ros.io.images import camera_info_beside, image_bytes
 from vl4ad_ros.nodes import health, messages
 from vl4ad_ros.nodes.cdr import OutgoingMaps, map_image, read_image
 from vl4ad_ros.nodes.health import Summary
 from vl4ad_ros.nodes.overlay import FrameParts
-from vl4ad_ros.nodes.topics import camera_info_beside
 from vl4ad_ros.nodes.worker import FrameSlots
 from vl4ad_ros.runtime.regions import MAX_REGIONS, Region, find_regions
 from vl4ad_ros.runtime.settings import PARAMETERS, check_values

@@ -7,15 +7,18 @@ import time
 from pathlib import Path
 
 from vl4ad_ros.cli.evaluate_run import RECORDING, REPORT, RunOptions, evaluate_source, read_run, run_live_bag
-from vl4ad_ros.cli.options import Model, Prompts, Rate, Whole
+from vl4ad_ros.cli.options import Model, Prompts, Rate, Whole, parse_size
 from vl4ad_ros.cli.sample_drive import sample_drive
+from vl4ad_ros.drive.camera import EYE, camera_pitch
 from vl4ad_ros.drive.record import IMAGE_TOPIC, LABEL_TOPIC
 from vl4ad_ros.evaluation.bag_source import BagSource
+from vl4ad_ros.evaluation.drives import Planner
+from vl4ad_ros.evaluation.groups import intervals
 from vl4ad_ros.io.bag_reader import BagReader
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.detector import Detector
-from vl4ad_ros.runtime.settings import ModelSettings, PromptSettings
+from vl4ad_ros.runtime.settings import GroundSettings, ModelSettings, PromptSettings
 
 _TRIALS = 9
 
@@ -56,14 +59,23 @@ def demo(
         raise Vl4adError(f"The bag {bag} lies in {out}, which the demo writes anew; name another --out.")
     ModelBundle.load(model.bundle).load_prompt_set(prompts.prompt_set)
     _clear(out)
+    ground = GroundSettings()
     if bag is None:
         bag, topic, label_topic = out / "drive", IMAGE_TOPIC, LABEL_TOPIC
+        ground = GroundSettings(height=EYE, pitch=camera_pitch(*parse_size(size, "WIDTHxHEIGHT")))
         sample_drive(out=bag, seed=seed, frames=frames, size=size)
     rate = _suitable_rate(bag, topic, label_topic, model, prompts) if rate is None else rate
     live = run_live_bag(bag, topic, label_topic, out, model, prompts, rate)
     run = read_run(live.recording, live.sent)
     source = BagSource(bag, topic, label_topic, recorded=live.recording, latency_ms=run.latency_ms)
-    result = evaluate_source(source, run.predictor, RunOptions(out=out), live=(run.figures or {}) | {"play_rate": rate})
+    result = evaluate_source(
+        source,
+        run.predictor,
+        RunOptions(out=out),
+        live=(run.figures or {}) | {"play_rate": rate},
+        planner=Planner(ground=ground, vehicles={bag.name: source.vehicle()}),
+        groups=intervals(run.states, source.stamps_ns),
+    )
     print(drive_in_words(result.summary))
     for name, text in headline(result.summary):
         print(f"{name:>20}  {text}")

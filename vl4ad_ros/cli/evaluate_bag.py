@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+from cyclopts import Parameter
+
 from vl4ad_ros.cli.evaluate_run import (
     RunOptions,
     detector_spec,
@@ -15,11 +17,13 @@ from vl4ad_ros.cli.evaluate_run import (
 )
 from vl4ad_ros.cli.options import Group, Map, Model, Rate
 from vl4ad_ros.evaluation.bag_source import BagSource
+from vl4ad_ros.evaluation.drives import Planner
 from vl4ad_ros.evaluation.frames import JoinedSource
+from vl4ad_ros.evaluation.groups import intervals
 from vl4ad_ros.io.bag_recovery import readable_bag
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.labels import LabelMapping, parse_values
-from vl4ad_ros.runtime.settings import MapSettings, ModelSettings, PromptSettings
+from vl4ad_ros.runtime.settings import GroundSettings, MapSettings, ModelSettings, PromptSettings, TrackSettings
 
 
 def bag(
@@ -35,6 +39,8 @@ def bag(
     run: Annotated[RunOptions, Group],
     live: bool = False,
     rate: Rate = 1.0,
+    tracks: Annotated[TrackSettings, Parameter(name="tracks")] = TrackSettings(),
+    ground: Annotated[GroundSettings, Parameter(name="ground")] = GroundSettings(),
     recorded: Path | None = None,
     sent: Path | None = None,
     note: str | None = None,
@@ -52,6 +58,8 @@ def bag(
         run: What is measured.
         live: Replay the bag through a running detector node.
         rate: Speed of the replay (--live).
+        tracks: As the node's parameters.
+        ground: As the node's parameters; distances need --ground.height and a camera_info.
         recorded: Bag with a detector's outputs for this bag's stamps.
         sent: Log of 'vl4ad replay --log' that belongs to --recorded.
         note: What the report has to say of the run beside its own findings.
@@ -84,5 +92,7 @@ def bag(
         detector_spec(model, prompts) if played is None else played.predictor,
         run,
         live=None if played is None else played.figures,
+        planner=Planner(tracks, ground, {source.path.name: source.vehicle() for source in sources}),
+        groups=None if played is None else intervals(played.states, sources[0].stamps_ns),
     )
     print_headline(result, run.out)

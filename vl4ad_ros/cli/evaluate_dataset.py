@@ -12,6 +12,7 @@ from vl4ad_ros.cli.evaluate_run import RunOptions, detector_spec, evaluate_sourc
 from vl4ad_ros.cli.options import Group, Map, Model
 from vl4ad_ros.cli.random_word import GapOptions
 from vl4ad_ros.evaluation.datasets import DatasetSource
+from vl4ad_ros.evaluation.groups import read_categories
 from vl4ad_ros.evaluation.layouts import LAYOUTS, folder_layout, layout
 from vl4ad_ros.evaluation.predictor import PredictorSpec
 from vl4ad_ros.evaluation.submission import write_submission
@@ -46,6 +47,7 @@ def dataset(
     prompts: Map = MapSettings(),
     run: Annotated[RunOptions, Group],
     clip: Annotated[WindowOptions, Group] = WindowOptions(),
+    categories: Path | None = None,
     submission: Path | None = None,
     method_name: str = "vl4ad_ros",
 ) -> None:
@@ -61,6 +63,7 @@ def dataset(
         prompts: What is asked.
         run: What is measured.
         clip: How a CLIP model runs.
+        categories: YAML file, category: [frame names]; each gets figures of its own.
         submission: Write the SegmentMeIfYouCan submission layout here, too.
         method_name: Name of the method in the submission.
     """
@@ -70,6 +73,8 @@ def dataset(
         chosen = folder_layout(mapping, run.track or "anomaly")
     else:
         chosen = layout(name)
+    source = DatasetSource(path, chosen)
+    groups = None if categories is None else read_categories(categories, source.names)
     spec: PredictorSpec = _clip_windows(model, prompts, clip) or detector_spec(model, prompts)
     if submission is not None:
         everything = DatasetSource(path, chosen, with_unlabelled=True)
@@ -77,8 +82,7 @@ def dataset(
         print(f"{count} score maps for SegmentMeIfYouCan in {submission}")
         for problem in everything.problems:
             print(f"note: {problem}")
-    source = DatasetSource(path, chosen)
-    result = evaluate_source(source, spec, run, chosen.track, region_overlap=chosen.products)
+    result = evaluate_source(source, spec, run, chosen.track, region_overlap=chosen.products, groups=groups)
     print_headline(result, run.out)
 
 

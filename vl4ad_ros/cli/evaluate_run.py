@@ -15,7 +15,9 @@ from tqdm import tqdm
 from vl4ad_ros.cli.options import print_error
 from vl4ad_ros.evaluation import live_run
 from vl4ad_ros.evaluation.domain import own_environment
+from vl4ad_ros.evaluation.drives import Planner
 from vl4ad_ros.evaluation.frames import FrameSource
+from vl4ad_ros.evaluation.groups import Groups, State
 from vl4ad_ros.evaluation.live_statistics import latencies, live_statistics, read_recorded, read_sent
 from vl4ad_ros.evaluation.measure import Measurements
 from vl4ad_ros.evaluation.pictures import draw_pictures, save_pictures
@@ -99,6 +101,8 @@ def evaluate_source(
     track: str = "anomaly",
     live: dict[str, Any] | None = None,
     region_overlap: bool = False,
+    planner: Planner | None = None,
+    groups: Groups | None = None,
 ) -> EvaluationResult:
     """Evaluate a source, write the report and the result files into `out`, and return the result.
 
@@ -119,8 +123,10 @@ def evaluate_source(
     if options.road_only is not None:
         values = None if options.road_values is None else parse_values(options.road_values)
         source = RoadOnlySource(source, options.road_only, values)
+    if groups is not None and options.threshold is not None:
+        groups = replace(groups, thresholds=())
     settings = EvaluationSettings(
-        own, options.track or track, options.stride, options.limit, region_overlap, options.per_size
+        own, options.track or track, options.stride, options.limit, region_overlap, options.per_size, groups=groups
     )
     if isinstance(options.threshold, float):
         settings = replace(settings, threshold=options.threshold, threshold_from="given")
@@ -131,16 +137,18 @@ def evaluate_source(
             raise Vl4adError("--threshold best needs labelled anomalies; there are none.")
         settings = replace(settings, threshold=pixel.best_f1_threshold, threshold_from="best_f1")
         found = _measure(source, predictor, settings, options)
-    result = summarise_run(found, about_run(source, about, settings), bool(source.description["is_drive"]), live)
+    is_drive = bool(source.description["is_drive"])
+    result = summarise_run(found, about_run(source, about, settings), is_drive, live, planner)
     (options.out / REPORT).unlink(missing_ok=True)
     write_result(options.out, result)
-    pictures = draw_pictures(source, predictor, settings.threshold, chosen_pictures(result))
+    thresholds = {record["index"]: record["threshold"] for record in result.records}
+    pictures = draw_pictures(source, predictor, thresholds, chosen_pictures(result))
     write_report(options.out / REPORT, result, pictures)
     if options.pictures is not None:
         save_pictures(options.pictures, result.records, pictures)
     if options.mcap is not None:
         with tqdm(total=len(result.records), unit="frame", desc="writing") as bar:
-            write_mcap(options.mcap, source, predictor, settings.threshold, result.records, bar.update)
+            write_mcap(options.mcap, source, predictor, result.records, bar.update)
     return result
 
 
@@ -153,13 +161,15 @@ def _measure(
 
 def print_headline(result: EvaluationResult, out: Path) -> None:
     """Print the figures that matter most, the problems, and where the report is."""
-    from vl4ad_ros.evaluation.report import drive_in_words, headline, percent
+    from vl4ad_ros.evaluation.report import drive_in_words, grouped, headline, in_percent, percent
 
     if words := drive_in_words(result.summary):
         print(words)
     intervals = (result.summary["pixel"] or {}).get("interval_95", {})
     figures = ((name, text, intervals.get(name.lower())) for name, text in headline(result.summary))
-    print(", ".join(f"{name} {text}{_in_percent(interval)}" for name, text, interval in figures))
+    print(", ".join(f"{name} {text}{in_percent(interval)}" for name, text, interval in figures))
+    for row in grouped(result.summary):
+        print("  " + ", ".join(f"{name} {text}".strip() for name, text in row.items()))
     for group in (result.summary["regions"] or {}).get("by_height", []):
         to = "and more" if group["to"] is None else f"to {group['to']:.0f}"
         named = ((name, percent(group[key])) for name, key in (("AP", "ap"), ("FPR95", "fpr95"), ("recall", "recall")))
@@ -170,10 +180,6 @@ def print_headline(result: EvaluationResult, out: Path) -> None:
     for problem in result.summary["problems"]:
         print(f"note: {problem}")
     print(f"report: {out / REPORT}")
-
-
-def _in_percent(interval: list[float] | None) -> str:
-    return "" if interval is None else f" ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})"
 
 
 def run_live_bag(
@@ -200,6 +206,7 @@ class RecordedRun:
     """What a running detector published of a bag; what it dropped counts as dropped, not as wrong."""
 
     predictor: Recording  # its maps
+    states: list[State]  # what it made them with
     # Stamp -> output -> milliseconds, where what was sent is known.
     latency_ms: dict[int, dict[str, float]] | None = None
     figures: dict[str, Any] | None = None  # latency, drops and rates of the run, where what was sent is known
@@ -207,8 +214,10 @@ class RecordedRun:
 
 def read_run(recorded: Path, sent: Path | None) -> RecordedRun:
     """Read a recording of a detector, and the log of 'vl4ad replay --log' that belongs to it."""
-    arrived, about = read_recorded(recorded)
+    arrived, states = read_recorded(recorded)
+    first, *others = (state.about for state in states)
+    predictor = Recording({key: value for key, value in first.items() if all(value == one[key] for one in others)})
     if sent is None:
-        return RecordedRun(Recording(about))
+        return RecordedRun(predictor, states)
     moments = read_sent(sent)
-    return RecordedRun(Recording(about), latencies(moments, arrived), live_statistics(moments, arrived))
+    return RecordedRun(predictor, states, latencies(moments, arrived), live_statistics(moments, arrived))

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 from vl4ad_ros.cli.options import Rate, Whole, parse_size, progress_bar
-from vl4ad_ros.drive.record import IMAGE_TOPIC, LABEL_TOPIC, record
+from vl4ad_ros.drive.camera import EYE, camera_pitch
+from vl4ad_ros.drive.record import IMAGE_TOPIC, LABEL_TOPIC, ODOMETRY_TOPIC, record
 from vl4ad_ros.drive.render import Drive
 from vl4ad_ros.io.errors import Vl4adError
 
@@ -33,5 +34,6 @@ def sample_drive(
     print(
         f"{out}: {frames} frames {width}x{height}, {frames / rate:.1f} s at {rate:g}/s, seed {seed}, weather "
         f"{', '.join(drive.weathers)}; images on {IMAGE_TOPIC}, ground truth on {LABEL_TOPIC} "
-        "(0 normal, 1 anomaly, 255 void)"
+        f"(0 normal, 1 anomaly, 255 void), odometry on {ODOMETRY_TOPIC}; the camera is {EYE:g} m above the ground and "
+        f"pitched by {camera_pitch(width, height):.4f}"
     )

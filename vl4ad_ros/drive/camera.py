@@ -11,6 +11,12 @@ from numpy.typing import NDArray
 from vl4ad_ros.drive.paint import Float
 
 FOCAL_PER_WIDTH = 0.9  # About 58 degrees across.
+EYE = 1.5  # Height of the camera above the ground, metres.
+
+
+def camera_pitch(width: int, height: int) -> float:
+    """Return the pitch at which the camera of this size is mounted, radians downwards."""
+    return float(np.arctan(0.05 * height / (FOCAL_PER_WIDTH * width)))
 
 
 @dataclass(frozen=True)

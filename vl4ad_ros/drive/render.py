@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.drive.camera import Camera
+from vl4ad_ros.drive.camera import EYE, Camera, camera_pitch
 from vl4ad_ros.drive.ground import Ground
 from vl4ad_ros.drive.paint import Float, Texture, ramp, soften
 from vl4ad_ros.drive.quads import Frame, Quad, Vector
@@ -21,7 +21,6 @@ from vl4ad_ros.io.errors import Vl4adError
 
 NORMAL, ANOMALY, VOID = 0, 1, 255
 SPEED = 8.0  # Metres per second.
-_EYE = 1.5  # Height of the camera, metres.
 # An anomaly is judged from this height on, in shares of the picture's height.
 _JUDGED = 0.025
 _SHADOWS = 90.0  # Beyond, shadows are not drawn, metres.
@@ -74,10 +73,10 @@ class Drive:
         z, road, p = seconds * SPEED, self.world.road, self._phases
         x = float(road.centre(np.array([z], dtype=np.float32))[0]) + road.driven(z)
         drift = np.arctan((road.driven(z + 3) - road.driven(z - 3)) / 6)
-        pitch = np.arctan(0.05 * self.height / (0.9 * self.width))
+        pitch = camera_pitch(self.width, self.height)
         pitch += 0.004 * np.sin(5.1 * seconds + p[0]) + 0.0022 * np.sin(11.3 * seconds + p[1])
         roll = 0.006 * np.sin(2.3 * seconds + p[2])
-        eye = _EYE + 0.015 * np.sin(5.1 * seconds + p[3])
+        eye = EYE + 0.015 * np.sin(5.1 * seconds + p[3])
         yaw = road.heading(z + 4) + 0.8 * float(drift)
         return Camera(self.width, self.height, (x, float(eye), z), float(yaw), float(pitch), float(roll))
 

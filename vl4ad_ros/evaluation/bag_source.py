@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vl4ad_ros.evaluation.drives import Vehicle
 from vl4ad_ros.evaluation.frames import Frame, FrameSource
 from vl4ad_ros.io.bag_reader import MAX_GAP_S, BagImage, BagReader
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.files import sha256_tree
+from vl4ad_ros.io.images import camera_info_beside
 from vl4ad_ros.io.labels import LabelMapping
 
 NS = 1_000_000_000
+CAMERA_INFO, ODOMETRY = "sensor_msgs/msg/CameraInfo", "nav_msgs/msg/Odometry"
 # Labels as this package's drives have them: 0, 1, 255.
 PLAIN_LABELS = LabelMapping(frozenset({1}), frozenset({255}))
 
@@ -83,6 +86,29 @@ class BagSource(FrameSource):
         if self.recorded is not None:
             about |= {"recorded": str(self.recorded), "recorded_sha256": sha256_tree(self.recorded)}
         return about
+
+    @property
+    def stamps_ns(self) -> list[int]:
+        """The frames' stamps, by index."""
+        return self._chosen
+
+    def vehicle(self) -> Vehicle:
+        """Return what the bag says of its vehicle: the calibration beside the images, and the first odometry."""
+        info, places = None, []
+        with BagReader(self.path) as bag, suppress(Vl4adError):  # What lies before a damaged place counts.
+            kinds, beside = bag.topics(), camera_info_beside(self.image_topic)
+            odometry = next((topic for topic, kind in kinds.items() if kind == ODOMETRY), "")
+            for topic, _, data in bag.raw([odometry, beside]):
+                if topic == odometry:
+                    message = bag.deserialize(topic, data)
+                    stamp, at = message.header.stamp, message.pose.pose.position
+                    places.append((stamp.sec * NS + stamp.nanosec, at.x, at.y, at.z))
+                elif info is None and kinds[topic] == CAMERA_INFO:
+                    info = bag.deserialize(topic, data)
+        places.sort()
+        way = np.array([place[1:] for place in places]).reshape(-1, 3)
+        metres = np.cumsum(np.linalg.norm(np.diff(way, axis=0, prepend=way[:1]), axis=1))
+        return Vehicle(info, np.array([place[0] for place in places], np.int64), metres)
 
     def __len__(self) -> int:
         """Return the number of frames."""

@@ -57,7 +57,7 @@ def compare(a: Result, b: Result, samples: int = SAMPLES, seed: int = 0, only_co
     (a live run drops some frames) the figures come from the histograms too.
     """
     if any(summary.get("pixel") is None for summary, _, _ in (a, b)):
-        raise Vl4adError("Only results with ground truth can be compared; one of the two has none.")
+        raise Vl4adError("Only results with ground truth, of one state of the detector, can be compared; one is not.")
     parts = [_chosen(records, histograms) for _, records, histograms in (a, b)]
     if not all(records for records, _ in parts):
         raise Vl4adError("One of the two results has no frame with ground truth; evaluate it again.")

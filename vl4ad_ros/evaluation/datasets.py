@@ -43,6 +43,11 @@ class DatasetSource(FrameSource):
             "is_drive": False,
         }
 
+    @property
+    def names(self) -> list[str]:
+        """The frames' names, by index."""
+        return [key for key, _, _ in self._pairs]
+
     def __len__(self) -> int:
         """Return the number of frames."""
         return len(self._pairs)

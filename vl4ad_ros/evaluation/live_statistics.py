@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vl4ad_ros.evaluation.groups import State
 from vl4ad_ros.evaluation.result import percentiles
 from vl4ad_ros.io.bag_reader import BagReader
 from vl4ad_ros.io.errors import Vl4adError
@@ -17,7 +18,7 @@ STALE_MS = 200.0
 # What results say of a detector, and the names on `~/prompt_set` that differ.
 DESCRIPTION = (
     "bundle", "engine", "prompt_set", "prompt_set_version", "prompt_set_source_sha256", "scoring", "method",
-    "random_word", "temperature", "threshold",
+    "random_word", "temperature", "threshold", "threshold_from",
 )  # fmt: skip
 PUBLISHED_AS = {"prompt_set": "name", "prompt_set_version": "version", "prompt_set_source_sha256": "sha256"}
 
@@ -31,30 +32,50 @@ def read_sent(path: Path) -> dict[int, int]:
         raise Vl4adError(f"{path}: not a log of 'vl4ad replay --log' ({error}).") from error
 
 
-def read_recorded(path: Path) -> tuple[dict[str, dict[int, int]], dict[str, Any]]:
+def read_recorded(path: Path) -> tuple[dict[str, dict[int, int]], list[State]]:
     """Read when the detector's outputs arrived, and what the detector published of itself, from the recorder's bag.
 
-    Output (`uncertainty`, `anomaly_mask`) -> stamp -> first arrival, nanoseconds since 1970; and what is known of the
-    detector, with the keys of `DetectorPredictor.describe` and its `threshold`.
+    Output (`uncertainty`, `anomaly_mask`) -> stamp -> first arrival, nanoseconds since 1970; and the states of the
+    detector that made the maps, at least one, each with the keys of `DetectorPredictor.describe` and its `threshold`.
     """
     arrived: dict[str, dict[int, int]] = {}
-    about: dict[str, Any] = {}
+    told: list[dict[str, Any]] = []
+    node, maps = "", ""
     with BagReader(path) as bag:
         for topic, kind in bag.topics().items():
             output = topic.rsplit("/", 1)[-1]
             if output in ("uncertainty", "anomaly_mask") and kind == "sensor_msgs/msg/Image":
                 times = arrived.setdefault(output, {})
+                maps = topic.removesuffix("anomaly_mask").removesuffix("uncertainty")
                 for image in bag.images(topic):
                     times.setdefault(image.stamp_ns, image.log_ns)
             elif output == "prompt_set":
-                for _, _, data in bag.raw([topic]):
-                    published = json.loads(bag.deserialize(topic, data).data)
-                    about = {name: published.get(PUBLISHED_AS.get(name, name)) for name in DESCRIPTION}
-                    if published.get("previous"):  # More than one prompt set was in force during the recording.
-                        about["earlier"] = published["previous"]
+                node = topic.removesuffix("prompt_set")
+                told += [json.loads(bag.deserialize(topic, data).data) for _, _, data in bag.raw([topic])]
     if not arrived.get("uncertainty"):
         raise Vl4adError(f"{path} holds no uncertainty maps: the detector published none, or none was recorded.")
-    return arrived, about
+    return arrived, _states(told, maps.removeprefix(node).strip("/"))
+
+
+def _states(told: Sequence[dict[str, Any]], camera: str) -> list[State]:
+    """Return the states that a detector told of on `~/prompt_set`, as far as it made results of a camera with them."""
+    known: dict[int, dict[str, Any]] = {0: {}}
+    since: dict[int, int] = {}
+    for message in told:
+        for entry in (*message.get("previous", ()), message):
+            swap, stamp = entry.get("swap", 0), entry.get("since", {}).get(camera)
+            # Of those before the recording, no more than this is told.
+            known.setdefault(swap, {"prompt_set": entry["name"], "prompt_set_version": entry["version"]})
+            if stamp is not None:
+                since[swap] = stamp["sec"] * NS + stamp["nanosec"]
+        known[message.get("swap", 0)] = {name: message.get(PUBLISHED_AS.get(name, name)) for name in DESCRIPTION}
+    if not since:
+        return [State(0, list(known.values())[-1])]
+    states: list[State] = []
+    for swap in sorted(since, key=lambda swap: since[swap]):
+        if not states or states[-1].about != known[swap]:
+            states.append(State(since[swap], known[swap]))
+    return states
 
 
 def latencies(sent: Mapping[int, int], arrived: Mapping[str, Mapping[int, int]]) -> dict[int, dict[str, float]]:

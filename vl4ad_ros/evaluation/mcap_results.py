@@ -29,7 +29,6 @@ def write_mcap(
     folder: Path,
     source: FrameSource,
     predictor: PredictorSpec,
-    threshold: float,
     records: Sequence[dict[str, Any]],
     progress: Callable[[int], object] | None = None,
 ) -> None:
@@ -46,12 +45,12 @@ def write_mcap(
             bag.add_topic(f"{PREFIX}/{name}", NUMBER)
         for frame, prediction in predictions(source, predictor, sorted(by_index)):
             stamp = (frame.index + 1) * STEP_NS if frame.stamp_ns is None else frame.stamp_ns
-            for name, (kind, data) in _pictures(frame, prediction.uncertainty, threshold).items():
+            record = by_index[frame.index]
+            for name, (kind, data) in _pictures(frame, prediction.uncertainty, record["threshold"]).items():
                 message = bag.message(
                     IMAGE, header=bag.header(stamp, FRAME_ID), format=kind, data=np.frombuffer(data, np.uint8)
                 )
                 bag.write(f"{PREFIX}/{name}", stamp, message)
-            record = by_index[frame.index]
             figures = {name: record.get(name) for name in ("ap", "fpr95", "mask_share")}
             figures["latency_ms"] = record["latency_ms"].get("total")
             for name, value in figures.items():

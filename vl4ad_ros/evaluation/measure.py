@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from vl4ad_ros.evaluation import histograms
 from vl4ad_ros.evaluation.component_metrics import FrameComponents, Track, match_components
 from vl4ad_ros.evaluation.frames import Fault, Frame
+from vl4ad_ros.evaluation.groups import Groups
 from vl4ad_ros.evaluation.objects import HEIGHT_EDGES, components_on_drive, labels_by_height
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics, count_levels
 from vl4ad_ros.evaluation.predictor import Prediction
@@ -38,6 +39,8 @@ class Measurements:
     sizes: list[PixelMetrics] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)  # sentences on what could not be used
     faults: dict[int, Fault] = field(default_factory=dict)  # frame index -> what of it could not be read
+    groups: Groups | None = None  # frames with figures of their own
+    group_pixels: dict[int, PixelMetrics] = field(default_factory=dict)  # place of a group -> its frames' pixels
 
     def __post_init__(self) -> None:
         if self.per_size:
@@ -53,25 +56,33 @@ class Measurements:
             )
         fine = count_levels(uncertainty, labels)
         counts = histograms.fold(fine)
-        mask = anomaly_mask(uncertainty, self.threshold)
+        group = None if self.groups is None else self.groups.of_frame.get(frame.index)
+        threshold = self.threshold
+        if self.groups is not None and self.groups.thresholds and group is not None:
+            threshold = self.groups.thresholds[group]
+        mask = anomaly_mask(uncertainty, threshold)
         found = match_components(mask, labels, self.track)
-        record = _of_any_frame(frame, prediction, counts, mask, found)
+        record = _of_any_frame(frame, prediction, counts, mask, found) | {"threshold": threshold}
         if frame.labels is not None:
             record |= _of_labelled_frame(counts, found)
             self.pixels.counts += fine
+            if group is not None:
+                self.group_pixels.setdefault(group, PixelMetrics()).counts += fine
             if self.per_size:
                 for metrics, of_size in zip(self.sizes, labels_by_height(labels), strict=True):
                     metrics.add(uncertainty, of_size)
             if self.with_regions:
                 self.regions += histograms.count_regions(uncertainty, labels)
         if frame.stamp_ns is not None:
-            record |= components_on_drive(mask, frame.labels)
+            record |= components_on_drive(mask, uncertainty, frame.labels)
         record = finite(record)
         self.records[frame.index], self.histograms[frame.index] = record, histograms.coarse(counts)
 
     def merge(self, other: Measurements) -> None:
         """Take over what another part has measured."""
         self.pixels.counts += other.pixels.counts
+        for group, pixels in other.group_pixels.items():
+            self.group_pixels.setdefault(group, PixelMetrics()).counts += pixels.counts
         for metrics, more in zip(self.sizes, other.sizes, strict=True):
             metrics.counts += more.counts
         self.records |= other.records
@@ -79,6 +90,17 @@ class Measurements:
         self.regions += other.regions
         self.problems += [problem for problem in other.problems if problem not in self.problems]
         self.faults |= other.faults
+
+    def of_group(self, place: int) -> Measurements:
+        """Return what was measured on the frames of a group, without regions and sizes."""
+        members = [index for index in self.records if self.groups and self.groups.of_frame.get(index) == place]
+        return Measurements(
+            self.track,
+            self.threshold,
+            pixels=self.group_pixels.get(place, PixelMetrics()),
+            records={index: self.records[index] for index in members},
+            histograms={index: self.histograms[index] for index in members},
+        )
 
 
 def _of_any_frame(

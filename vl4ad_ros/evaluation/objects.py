@@ -1,9 +1,9 @@
-"""Labelled objects by size and distance; objects and alarms followed over a drive; what a driver asks of them."""
+"""Labelled objects by size and distance; objects and alarms followed over a drive."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vl4ad_ros.evaluation.component_metrics import TRACKS, match_components
-from vl4ad_ros.io.bag_reader import recorded_s
 from vl4ad_ros.io.labels import VOID
 from vl4ad_ros.runtime.boxes import Boxes, best_pairs, grow, overlaps
+from vl4ad_ros.runtime.regions import find_regions
 
 # Our choice: an object counts as detected in the last of so many frames in a row that have this share of its pixels in
 # the mask; an alarm counts from as many frames.
@@ -65,6 +65,9 @@ class ObjectTrack:
     detected_box: tuple[int, ...] | None = None  # its box there
     best_recall: float = 0.0  # largest share of its pixels in the mask of a frame
     delay_s: float | None = None  # from first seen to first detected; None if it never was
+    # When confirmed tracks first covered as much of it as a detection needs, and its distance by the ground plane.
+    confirmed_s: float | None = None
+    confirmed_distance_m: float | None = None
 
     def __post_init__(self) -> None:
         self._box: Boxes = np.zeros(4)
@@ -91,6 +94,8 @@ class ObjectTrack:
         self.best_recall = max(self.best_recall, item["recall"])
         if item["size"] > self.largest_size:
             self.largest_size, self.nearest_frame, self.nearest_box = item["size"], frame, tuple(item["box"])
+        if self.confirmed_s is None and item.get("confirmed", 0.0) >= DETECTED_RECALL:
+            self.confirmed_s, self.confirmed_distance_m = time_s, item.get("distance_m")
         if item["recall"] >= DETECTED_RECALL:
             self._in_a_row = self._in_a_row + 1 if place == self._last_hit + 1 else 1
             self._last_hit = place
@@ -100,90 +105,75 @@ class ObjectTrack:
                 self.delay_s = time_s - self.first_seen_s
 
 
-def components_on_drive(mask: NDArray[np.uint8], labels: NDArray[np.uint8] | None) -> dict[str, list[Item]]:
-    """Return what a drive's frame has to follow, from the mask [H, W] and labels uint8 [H, W], or None.
+def components_on_drive(
+    mask: NDArray[np.uint8], uncertainty: NDArray[np.float32], labels: NDArray[np.uint8] | None
+) -> dict[str, list[Item]]:
+    """Return what a drive's frame has to follow, from the mask, the map and the labels uint8 [H, W], or None.
 
-    `drive_alarms`: `box`, `size` and `on_label` (whether it touches an object or void) of the mask's segments, the
-    largest first; and where there are labels `drive_objects`: `box`, `size` and `recall` of the objects.
+    `drive_alarms`: `box`, `size`, `mean`, `max` and `contacts` of the mask's regions, the largest first, and whether it
+    touches an object or void (`on_label`); and where there are labels `drive_objects`: `box`, `size` and `recall` of
+    the objects, and `parts`, the places of the alarms on each with the shares of its pixels.
     """
     binary = (mask != 0).view(np.uint8)
-    _, numbers, stats, _ = cv2.connectedComponentsWithStats(binary, connectivity=8)
-    labelled = numbers[labels != 0] if labels is not None else np.zeros(0, int)
-    touching = np.bincount(labelled, minlength=len(stats))
-    areas = stats[1:, cv2.CC_STAT_AREA]
-    kept = [n for n in np.argsort(-areas, kind="stable")[:MAX_ALARMS] + 1 if areas[n - 1] >= SIZES.min_segment]
+    regions = find_regions(binary, uncertainty, SIZES.min_segment)[:MAX_ALARMS]
+    _, components = cv2.connectedComponents(binary, connectivity=8)
+    # A contact is a pixel of its region: it tells the component's number.
+    place_of = {int(components[one.contacts[0][::-1]]): place for place, one in enumerate(regions)}
+    touching = set() if labels is None else set(np.unique(components[labels != 0]).tolist())
     alarms = []
-    for n in kept:
-        x, y, width, height, size = stats[n].tolist()
-        alarms.append({"box": [x, y, x + width, y + height], "size": size, "on_label": bool(touching[n])})
+    for number, one in zip(place_of, regions, strict=True):
+        box = [one.x, one.y, one.x + one.width, one.y + one.height]
+        about = {"size": one.area, "mean": one.mean, "max": one.max, "contacts": list(map(list, one.contacts))}
+        alarms.append({"box": box, **about, "on_label": number in touching})
     if labels is None:
         return {"drive_alarms": alarms}
     found = match_components(binary, labels, SIZES)
-    rows = zip(found.box.tolist(), found.size.tolist(), found.recall.tolist(), strict=True)
-    objects = [dict(zip(("box", "size", "recall"), row, strict=True)) for row in rows]
+    _, truth, stats, _ = cv2.connectedComponentsWithStats((labels == 1).view(np.uint8), connectivity=8)
+    kept = np.flatnonzero(stats[1:, cv2.CC_STAT_AREA] >= SIZES.min_instance) + 1  # in the order of `found`
+    objects = []
+    rows = zip(kept.tolist(), found.box.tolist(), found.size.tolist(), found.recall.tolist(), strict=True)
+    for own, box, size, recall in rows:
+        window = np.s_[box[1] : box[3], box[0] : box[2]]
+        numbers, counts = np.unique(components[window][truth[window] == own], return_counts=True)
+        shares = zip(numbers.tolist(), (counts / size).tolist(), strict=True)
+        parts = [[place_of[number], share] for number, share in shares if number in place_of]
+        objects.append({"box": box, "size": size, "recall": recall, "parts": parts})
     return {"drive_alarms": alarms, "drive_objects": objects}
 
 
 def follow_objects(records: Iterable[dict[str, Any]]) -> list[ObjectTrack]:
     """Link the labelled components of frames to objects, by overlap of their boxes, drive by drive as they appear."""
-    return _follow([(record, record["drive_objects"]) for record in records if "drive_objects" in record])
+    labelled = [record for record in records if "drive_objects" in record]
+    return _follow(labelled, lambda record: record["drive_objects"])
 
 
 def follow_alarms(records: Iterable[dict[str, Any]]) -> list[ObjectTrack]:
     """Link alarms that touch nothing labelled; return those that last for three frames in a row."""
-    frames = []
-    for record in records:
-        alarms = [item | {"recall": 1.0} for item in record.get("drive_alarms", ()) if not item["on_label"]]
-        frames.append((record, alarms))
-    return [track for track in _follow(frames) if track.first_detected_s is not None]
+
+    def alarms(record: dict[str, Any]) -> list[Item]:
+        return [item | {"recall": 1.0} for item in record.get("drive_alarms", ()) if not item["on_label"]]
+
+    return [track for track in _follow(records, alarms) if track.first_detected_s is not None]
 
 
-def drive_lengths(records: Iterable[dict[str, Any]]) -> dict[str, float]:
-    """Return each drive's seconds from its first frame to its last, long gaps left out (see `recorded_s`)."""
-    stamps: dict[str, list[int]] = {}
-    for record in records:
-        if record.get("stamp_ns") is not None:
-            stamps.setdefault(record.get("drive", ""), []).append(record["stamp_ns"])
-    return {drive: recorded_s(these) for drive, these in sorted(stamps.items())}
+def by_drive(records: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Return the records that have stamps by the drives' names, in the order of their stamps."""
+    drives: dict[str, list[dict[str, Any]]] = {}
+    timed = [record for record in records if record.get("stamp_ns") is not None]
+    for record in sorted(timed, key=lambda record: (record.get("drive", ""), record["stamp_ns"])):
+        drives.setdefault(record.get("drive", ""), []).append(record)
+    return drives
 
 
-def drive_figures(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return what a driver asks: how many objects are found, how soon, and how many alarms are false.
-
-    `lengths_s` (drive -> seconds), `objects`, `objects_found`, `delay_s` (median over all objects, those never found
-    counting as infinite), `false_alarms_per_minute` - these four None without labels -, `alarms_per_minute` (those that
-    touch nothing labelled) and `alarms`, their tracks. Where some frames have labels, only those count.
-    """
-    labelled = [record for record in records if "drive_objects" in record]
-    tracks = [track for track in follow_objects(labelled) if not track.is_glimpse]
-    alarms, lengths = follow_alarms(labelled or records), drive_lengths(labelled or records)
-    minutes = sum(lengths.values()) / 60
-    rate = len(alarms) / minutes if minutes else None
-    delays = [np.inf if track.delay_s is None else track.delay_s for track in tracks]
-    return {
-        "lengths_s": lengths,
-        "objects": len(tracks) if labelled else None,
-        "objects_found": int(np.isfinite(delays).sum()) if labelled else None,
-        "delay_s": float(np.median(delays)) if delays else None,
-        "false_alarms_per_minute": rate if labelled else None,
-        "alarms_per_minute": rate,
-        "alarms": [asdict(track) for track in alarms],
-    }
+def _follow(records: Iterable[dict[str, Any]], items: Callable[[dict[str, Any]], list[Item]]) -> list[ObjectTrack]:
+    return [track for drive in by_drive(records).values() for track in _follow_drive(drive, items)]
 
 
-def _follow(frames: Iterable[tuple[dict[str, Any], list[Item]]]) -> list[ObjectTrack]:
-    drives: dict[str, list[tuple[dict[str, Any], list[Item]]]] = {}
-    timed = [one for one in frames if one[0].get("stamp_ns") is not None]
-    for one in sorted(timed, key=lambda one: one[0]["stamp_ns"]):
-        drives.setdefault(one[0].get("drive", ""), []).append(one)
-    return [track for _, drive in sorted(drives.items()) for track in _follow_drive(drive)]
-
-
-def _follow_drive(frames: list[tuple[dict[str, Any], list[Item]]]) -> list[ObjectTrack]:
+def _follow_drive(records: list[dict[str, Any]], items_of: Callable[[dict[str, Any]], list[Item]]) -> list[ObjectTrack]:
     """Link the items of one drive's frames, in the order of their stamps."""
     tracks: list[ObjectTrack] = []
-    for place, (record, items) in enumerate(frames):
-        time_s = (record["stamp_ns"] - frames[0][0]["stamp_ns"]) / 1e9
+    for place, record in enumerate(records):
+        items, time_s = items_of(record), (record["stamp_ns"] - records[0]["stamp_ns"]) / 1e9
         alive = [t for t in tracks if time_s - t.last_seen_s <= PATIENCE_S]
         # The camera's turning moves everything alike.
         moving = [t.speed for t in alive if t.speed is not None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,7 +55,7 @@ def ranked_frames(records: Sequence[dict[str, Any]]) -> dict[str, list[Shot]]:
 
 
 def draw_pictures(
-    source: FrameSource, predictor: PredictorSpec, threshold: float, shots: Iterable[Shot]
+    source: FrameSource, predictor: PredictorSpec, thresholds: Mapping[int, float], shots: Iterable[Shot]
 ) -> dict[Shot, bytes]:
     """Predict the frames of some pictures once more, and draw them; those that cannot be read any more are left out."""
     by_frame: dict[int, list[Shot]] = {}
@@ -64,7 +64,7 @@ def draw_pictures(
     drawn = {}
     for frame, prediction in predictions(source, predictor, sorted(by_frame)) if by_frame else ():
         uncertainty = prediction.uncertainty
-        mask = anomaly_mask(uncertainty, threshold)
+        mask = anomaly_mask(uncertainty, thresholds[frame.index])
         for shot in by_frame[frame.index]:
             pixels = (
                 _pair(frame, uncertainty, mask) if shot.box is None else _close_up(frame, uncertainty, mask, shot.box)

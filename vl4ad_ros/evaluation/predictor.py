@@ -95,7 +95,7 @@ class DetectorPredictor:
 
     @property
     def default_threshold(self) -> float:
-        """The bundle's own threshold for the anomaly mask, of this method and score."""
+        """The threshold of the anomaly mask, of this prompt set, method and score."""
         return self._state.threshold
 
     def describe(self) -> dict[str, Any]:
@@ -113,6 +113,7 @@ class DetectorPredictor:
             "method": self._state.method,
             "random_word": self._state.random_word,
             "temperature": prompts.temperature,
+            "threshold_from": self._state.threshold_from,
         }
 
     def predict(self, frame: Frame) -> Prediction:

@@ -36,7 +36,8 @@ def write_report(path: Path, result: EvaluationResult, pictures: dict[Shot, byte
     environment = Environment(
         loader=PackageLoader("vl4ad_ros.evaluation", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"percent": percent, "number": number, "data_uri": data_uri, "pretty": pretty}
+    filters = (percent, in_percent, number, data_uri, pretty)
+    environment.filters |= {function.__name__: function for function in filters}
     summary = result.summary
     objects = _cards(summary, "objects")
     page = environment.get_template("report.html.j2").render(
@@ -45,6 +46,7 @@ def write_report(path: Path, result: EvaluationResult, pictures: dict[Shot, byte
         words=drive_in_words(summary),
         headline=headline(summary),
         charts=charts(result),
+        groups=grouped(summary),
         records={record["index"]: record for record in result.records},
         ranked=ranked_frames(result.records),
         pictures=pictures,
@@ -91,8 +93,16 @@ def drive_in_words(summary: dict[str, Any]) -> str:
         soon = "" if drive["delay_s"] is None else f", typically {drive['delay_s']:.1f} s after they appear"
         parts.append(found + soon)
     if drive["alarms_per_minute"] is not None:
-        kind, rate = "alarms" if drive["objects"] is None else "false alarms", drive["alarms_per_minute"]
-        parts.append(f"{rate:.{int(rate < 10)}f} {kind} a minute")
+        kind, tracked = "alarms" if drive["objects"] is None else "false alarms", drive["tracks"]
+        per_km = "" if drive["alarms_per_km"] is None else f" ({number(drive['alarms_per_km'])} a kilometre)"
+        rates = [f"{rate:.{int(rate < 10)}f}" for rate in (drive["alarms_per_minute"], tracked["alarms_per_minute"])]
+        parts.append(f"{rates[0]} {kind} a minute{per_km}")
+        only = [f"{rates[1]} {kind} a minute"]
+        if drive["objects"]:
+            only.insert(0, f"{tracked['objects_found']} found")
+        if drive["distance_at_confirmation_m"] is not None:
+            only.append(f"confirmed {number(drive['distance_at_confirmation_m'])} m ahead")
+        parts.append(f"with tracks {', '.join(only)}")
     if live:
         parts.append(f"{number(live['latency_ms']['p50'])} ms from camera to map")
     elif summary["latency_ms"].get("total"):
@@ -109,7 +119,7 @@ def headline(summary: dict[str, Any]) -> list[tuple[str, str]]:
         figures.append(("component F1", percent(summary["components"]["f1_mean"])))
     if objects:
         figures.insert(0, ("obstacles found", f"{objects['detected']} of {objects['count']}"))
-    if not pixel:
+    if not pixel and summary["alarms"]:
         figures.append(("frames with an alarm", percent(summary["alarms"]["share_of_frames"])))
     if live:
         figures += [
@@ -121,6 +131,28 @@ def headline(summary: dict[str, Any]) -> list[tuple[str, str]]:
         total = total["total"]
         figures.append(("computing p50 / p99", f"{number(total['p50'])} / {number(total['p99'])} ms"))
     return figures
+
+
+def grouped(summary: dict[str, Any]) -> list[dict[str, str]]:
+    """Return the figures of each category, or of each interval of one state, by name, as texts."""
+    rows = []
+    for one in summary.get("categories") or summary.get("intervals") or ():
+        state, pixel, drive = one.get("detector", {}), one["pixel"] or {}, one["drive"]
+        row = {"": one["name"]} if "name" in one else {"from": f"{one['from_ns'] / 1e9:.3f}"}
+        row |= {key.replace("_", " "): str(state[key]) for key in ("prompt_set", "scoring", "method") if key in state}
+        if "threshold" in state:
+            row["threshold"] = number(state["threshold"])
+        row["frames"] = str(one["frames"]["evaluated"])
+        for name, key in (("AP", "ap"), ("FPR95", "fpr95"), ("AUROC", "auroc")):
+            row |= {name: percent(pixel[key]) + in_percent(pixel["interval_95"][key])} if pixel else {}
+        if one["components"]:
+            row["component F1"] = percent(one["components"]["f1_mean"])
+        if drive and drive["objects"] is not None:
+            row["found"] = f"{drive['objects_found']} of {drive['objects']}"
+        if drive:
+            row["alarms a minute"] = number(drive["alarms_per_minute"])
+        rows.append(row | {"segments a frame": number(one["alarms"]["segments_per_frame"])})
+    return rows
 
 
 def charts(result: EvaluationResult) -> dict[str, Markup]:
@@ -182,6 +214,11 @@ def data_uri(jpeg: bytes) -> Markup:
 def percent(share: float | None) -> str:
     """Return a share as text in percent."""
     return "–" if share is None else f"{100 * share:.1f} %"
+
+
+def in_percent(interval: list[float] | None) -> str:
+    """Return an interval of shares in brackets, empty for none."""
+    return "" if interval is None else f" ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})"
 
 
 def number(value: float | None) -> str:

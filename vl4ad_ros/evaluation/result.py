@@ -16,10 +16,11 @@ from pydantic import BaseModel
 
 from vl4ad_ros.evaluation.compare import frame_intervals
 from vl4ad_ros.evaluation.component_metrics import summarise
+from vl4ad_ros.evaluation.drives import Planner, drive_figures, follow_regions
 from vl4ad_ros.evaluation.frames import fault_sentences
 from vl4ad_ros.evaluation.histograms import COARSE_BINS, calibration, calibration_error, fold, region_overlap
 from vl4ad_ros.evaluation.measure import Measurements
-from vl4ad_ros.evaluation.objects import drive_figures, follow_objects, region_recall
+from vl4ad_ros.evaluation.objects import ObjectTrack, follow_objects, region_recall
 from vl4ad_ros.evaluation.pixel_metrics import Curve, exact_result
 from vl4ad_ros.io.checked import read_json, validate
 from vl4ad_ros.io.errors import Vl4adError
@@ -68,21 +69,51 @@ def percentiles(values: Iterable[float]) -> dict[str, float | int | None]:
 
 
 def summarise_run(
-    found: Measurements, about: dict[str, Any], is_drive: bool, live: dict[str, Any] | None = None
+    found: Measurements,
+    about: dict[str, Any],
+    is_drive: bool,
+    live: dict[str, Any] | None = None,
+    planner: Planner | None = None,
 ) -> EvaluationResult:
     """Turn what was measured on all frames into a result.
 
     `about` (`about_run`) is merged into the summary; objects are followed on a drive; `live` is of `live_statistics`.
     """
     records = [found.records[index] for index in sorted(found.records)]
+    if is_drive:
+        follow_regions(records, planner or Planner())
     left_out = sum(fault.left_out for fault in found.faults.values())
-    labelled = [r for r in records if "objects" in r]
-    counts = fold(found.pixels.counts)
-    calibrated = calibration(counts)
+    calibrated = calibration(fold(found.pixels.counts))
     stages = sorted({stage for r in records for stage in r["latency_ms"]})
     summary: dict[str, Any] = {
         "format": FORMAT,
         **about,
+        **_figures(found, is_drive, planner),
+        "latency_ms": {stage: percentiles(r["latency_ms"].get(stage, math.nan) for r in records) for stage in stages},
+        "live": live,
+        "problems": found.problems + fault_sentences(found.faults, len(records) + left_out),
+    }
+    if found.groups is not None:
+        parts = [(about, found.of_group(place)) for place, about in enumerate(found.groups.about)]
+        groups = [{**about, **_figures(part, is_drive, planner)} for about, part in parts if part.records]
+        summary[found.groups.kind] = groups
+        if found.groups.kind == "intervals":  # Only frames of one state have figures in common.
+            summary |= dict.fromkeys(groups[0].keys() - {"from_ns", "to_ns", "detector", "frames"})
+            if found.groups.thresholds:
+                summary["settings"] = {**summary["settings"], "threshold": None}
+    indices = sorted(found.histograms)
+    stacked = np.array([found.histograms[i] for i in indices], np.uint32)
+    curve = found.pixels.curve().thin(CURVE_POINTS)
+    return EvaluationResult(finite(summary), records, stacked, calibrated, curve)
+
+
+def _figures(found: Measurements, is_drive: bool, planner: Planner | None) -> dict[str, Any]:
+    """Return the figures of frames."""
+    records = [found.records[index] for index in sorted(found.records)]
+    labelled = [r for r in records if "objects" in r]
+    counts = fold(found.pixels.counts)
+    tracks = follow_objects(labelled) if is_drive else []
+    return {
         "frames": {
             "evaluated": len(records),
             "labelled": len(labelled),
@@ -92,19 +123,12 @@ def summarise_run(
         "image": _image_figures(labelled) if labelled else None,
         "pro": region_overlap(found.regions, counts[0]) if labelled and found.with_regions else None,
         "components": _components(labelled) if labelled else None,
-        "calibration_error": calibration_error(calibrated) if labelled else None,
+        "calibration_error": calibration_error(calibration(counts)) if labelled else None,
         "regions": _regions(labelled, found) if labelled else None,
-        "objects": _objects(labelled) if labelled and is_drive else None,
-        "drive": drive_figures(records) if is_drive else None,
+        "objects": _objects(tracks) if labelled and is_drive else None,
+        "drive": drive_figures(records, tracks, planner) if is_drive else None,
         "alarms": _alarms(records),
-        "latency_ms": {stage: percentiles(r["latency_ms"].get(stage, math.nan) for r in records) for stage in stages},
-        "live": live,
-        "problems": found.problems + fault_sentences(found.faults, len(records) + left_out),
     }
-    indices = sorted(found.histograms)
-    stacked = np.array([found.histograms[i] for i in indices], np.uint32)
-    curve = found.pixels.curve().thin(CURVE_POINTS)
-    return EvaluationResult(finite(summary), records, stacked, calibrated, curve)
 
 
 def _pixel_figures(found: Measurements) -> dict[str, Any]:
@@ -139,8 +163,7 @@ def _components(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     )
 
 
-def _objects(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    everything = follow_objects(records)
+def _objects(everything: Sequence[ObjectTrack]) -> dict[str, Any]:
     tracks = [t for t in everything if not t.is_glimpse]
     delays = [t.delay_s for t in tracks if t.delay_s is not None]
     return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from vl4ad_ros.evaluation.component_metrics import track
 from vl4ad_ros.evaluation.frames import FrameSource, fault_sentences
+from vl4ad_ros.evaluation.groups import Groups
 from vl4ad_ros.evaluation.measure import Measurements
 from vl4ad_ros.evaluation.predictor import DetectorSpec, PredictorSpec, predictions
 from vl4ad_ros.io.children import end_with_parent
@@ -38,6 +38,7 @@ class EvaluationSettings:
     per_size: bool = False  # whether to measure AP, FPR95 and recall by the height of objects
     # Whose threshold it is: the `detector`'s own, `given`, or of the `best_f1` on these frames.
     threshold_from: str = "detector"
+    groups: Groups | None = None  # frames with figures of their own
 
     def indices(self, count: int) -> list[int]:
         """Return the frames to take out of `count`."""
@@ -47,7 +48,7 @@ class EvaluationSettings:
 
     def measurements(self) -> Measurements:
         """Return empty measurements."""
-        return Measurements(track(self.track), self.threshold, self.region_overlap, self.per_size)
+        return Measurements(track(self.track), self.threshold, self.region_overlap, self.per_size, groups=self.groups)
 
 
 def evaluate_part(
@@ -154,5 +155,5 @@ def about_run(source: FrameSource, predictor: dict[str, Any], settings: Evaluati
         **provenance(),
         "source": source.description,
         "detector": predictor,
-        "settings": dataclasses.asdict(settings),
+        "settings": {name: value for name, value in vars(settings).items() if name != "groups"},
     }

@@ -34,6 +34,11 @@ class BadImageError(Vl4adError):
         self.cause = cause  # short name of what is wrong, under which it is counted
 
 
+def camera_info_beside(image: str) -> str:
+    """Return the topic of the camera_info that belongs to an image topic, by image_transport's convention."""
+    return image.removesuffix("/compressed").rsplit("/", 1)[0] + "/camera_info"
+
+
 def _convert(code: int) -> Callable[[U8], U8]:
     return lambda pixels: np.asarray(cv2.cvtColor(pixels, code), dtype=np.uint8)
 

@@ -12,13 +12,13 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Float64, Header, String
 
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.images import camera_info_beside
 from vl4ad_ros.nodes import health, messages
 from vl4ad_ros.nodes.executor import ThrottledLog
 from vl4ad_ros.nodes.health import STAGES, CameraStats
 from vl4ad_ros.nodes.mounting import Mounting
 from vl4ad_ros.nodes.obstacles import ObstaclePublisher
 from vl4ad_ros.nodes.qos import OUTPUT, InputTopic, create_publisher
-from vl4ad_ros.nodes.topics import camera_info_beside
 from vl4ad_ros.runtime.frames import FrameState, Result, RoiMask, Wanted
 from vl4ad_ros.runtime.tracks import Tracker
 

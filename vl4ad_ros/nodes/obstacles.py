@@ -13,7 +13,7 @@ from std_msgs.msg import Header
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.nodes.mounting import Mounting
 from vl4ad_ros.nodes.qos import OUTPUT, create_publisher
-from vl4ad_ros.runtime.ground import GroundPlane, Obstacle
+from vl4ad_ros.runtime.ground import Obstacle, ground_plane
 from vl4ad_ros.runtime.regions import Region
 from vl4ad_ros.runtime.settings import GroundSettings
 
@@ -65,13 +65,6 @@ class ObstaclePublisher:
         self._points.publish(point_cloud(header, obstacles))
         if self._detections is not None:
             self._detections.publish(detections_3d(self._vision_msgs, header, obstacles))
-
-
-def ground_plane(settings: GroundSettings, info: CameraInfo) -> GroundPlane:
-    """Return the ground that a camera_info sees."""
-    if settings.rectified:
-        return GroundPlane(settings, (info.height, info.width), np.reshape(info.p, (3, 4))[:, :3])
-    return GroundPlane(settings, (info.height, info.width), info.k, info.d, info.distortion_model)
 
 
 def point_cloud(header: Header, obstacles: Sequence[Obstacle]) -> PointCloud2:

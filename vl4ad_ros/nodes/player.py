@@ -25,11 +25,11 @@ from std_msgs.msg import Header
 
 from vl4ad_ros.io.bag_reader import MAX_GAP_S, BagReader, is_bag
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.io.images import camera_info_beside
 from vl4ad_ros.io.media import Video
 from vl4ad_ros.nodes.cdr import map_image
 from vl4ad_ros.nodes.memory import prepare_memory
 from vl4ad_ros.nodes.qos import OUTPUT, QUEUE, create_publisher
-from vl4ad_ros.nodes.topics import camera_info_beside
 
 NS = 1_000_000_000
 CLOCK_PERIOD_S = 0.02

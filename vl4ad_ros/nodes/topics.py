@@ -11,11 +11,6 @@ RELIABLE = "reliable, depth 1"
 LATCHED = "reliable, transient local, depth 1"
 
 
-def camera_info_beside(image: str) -> str:
-    """Return the topic of the camera_info that belongs to an image topic, by image_transport's convention."""
-    return image.removesuffix("/compressed").rsplit("/", 1)[0] + "/camera_info"
-
-
 @dataclass(frozen=True)
 class Topic:
     """One topic: its name with several cameras is `~/<camera>/NAME`, its first type the one without vision_msgs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -67,6 +68,13 @@ def mounted(
             "obstacles have no distance."
         )
     return settings.model_copy(update={"height": height, "pitch": float(np.arcsin(np.clip(-forward, -1, 1)))})
+
+
+def ground_plane(settings: GroundSettings, info: Any) -> GroundPlane:
+    """Return the ground that a camera_info sees, a message of whatever library."""
+    if settings.rectified:
+        return GroundPlane(settings, (info.height, info.width), np.reshape(info.p, (3, 4))[:, :3])
+    return GroundPlane(settings, (info.height, info.width), info.k, info.d, info.distortion_model)
 
 
 class GroundPlane:
