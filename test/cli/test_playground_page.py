@@ -102,7 +102,7 @@ def wait_text(page: Any, selector: str, text: str) -> None:
     page.locator(selector, has_text=text).wait_for()
 
 
-def test_edit_click_save_and_reload(page: Any, sets: Path) -> None:
+def test_edit_click_save_send_and_reload(page: Any, sets: Path) -> None:
     first = shown(page)
     write(page, SET)
     wait_text(page, ".side-a .status", "2 classes, 1 out of distribution, 7 concepts")
@@ -120,6 +120,9 @@ def test_edit_click_save_and_reload(page: Any, sets: Path) -> None:
     wait_text(page, ".side-a .note", "Saved")
     assert (sets / "mine.yaml").read_text() == SET
     assert load_compiled(sets / "mine.safetensors").columns == ("road", "other", "dog")
+    # No node runs here: with or without rclpy the page shows what to type once one does.
+    page.get_by_role("button", name="Send").first.click()
+    wait_text(page, ".side-a .note", f"ros2 param set /detector prompt_set {sets / 'mine.safetensors'}")
     page.reload()
     wait_text(page, ".side-a .status", "7 concepts")
     wait_text(page, ".side-a .cm-content", "name: mine")

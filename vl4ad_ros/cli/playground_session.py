@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from vl4ad_ros.prompts.schema import parse_prompt_set
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.frames import FrameState, Job, Result, Wanted
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
+from vl4ad_ros.runtime.settings import OutputSettings
 
 VIEWS = ("anomalies", "uncertainty", "camera")
 SHOWN_WIDTH = 1280
@@ -196,7 +197,8 @@ class PlaygroundSession:
             if side.prompts is None:
                 return
             try:
-                side.state = self.detector.state(side.prompts, **vars(self.controls))
+                state = self.detector.state(side.prompts, **vars(self.controls))
+                side.state = replace(state, output=OutputSettings())
                 (side.result,) = self.detector.process([Job(self.image, Wanted(regions=True))], side.state)
             except Vl4adError as error:
                 side.error = side.error or str(error)
