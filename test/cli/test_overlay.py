@@ -31,10 +31,19 @@ def test_the_outline_follows_the_mask() -> None:
     mask[20:40, 30:60] = 255
     certain = np.zeros((60, 80), np.float32)
     changed = (draw_overlay(IMAGE, certain, mask) != draw_overlay(IMAGE, certain, 0 * mask)).any(axis=2)
-    assert (draw_overlay(IMAGE, certain, mask)[20, 35:55] == OUTLINE).all()
+    assert (draw_overlay(IMAGE, certain, mask)[19, 35:55] == OUTLINE).all()
     assert changed[20:40, 30:60].all()
     assert not changed[:16].any()
     assert not changed[:, :26].any()
+
+
+@pytest.mark.parametrize("height", [60, 540, 1080])
+def test_of_a_small_alarm_the_fill_is_seen(height: int) -> None:
+    mask = np.zeros((height, 120), np.uint8)
+    mask[20:24, 50:54] = 255
+    grey = np.full((height, 120, 3), 100, np.uint8)
+    drawn = draw_overlay(grey, np.zeros((height, 120), np.float32), mask).astype(int)
+    assert (drawn[20:24, 50:54, 0] - drawn[20:24, 50:54, 1] > 60).all()
 
 
 def test_maps_of_another_size_are_fitted_to_the_image() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import numpy as np
@@ -37,21 +36,29 @@ def draw_overlay(
     share = np.asarray(uncertainty * MAP if mask is None else uncertainty**2 * TINT, dtype=np.float32)
     if share.shape != (height, width):
         share = np.asarray(cv2.resize(share, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
-    outlines: Sequence[Any] = ()
     if mask is not None:
         binary = np.asarray(mask != 0, dtype=np.uint8)
         if binary.shape != (height, width):
             binary = np.asarray(cv2.resize(binary, (width, height), interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
         share = np.where(binary != 0, np.float32(FILL), share)
-        outlines, _ = cv2.findContours(binary, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     drawn = _tinted(image, share)
-    scale = _scale(drawn)
-    # Black beneath white, so that it stands out from the sky as well.
-    cv2.drawContours(drawn, outlines, -1, (0, 0, 0), max(2, round(3 * scale)))
-    cv2.drawContours(drawn, outlines, -1, OUTLINE, max(1, round(1.2 * scale)))
+    scale = _scale(image)
+    if mask is not None:
+        _outline(drawn, binary, max(1, round(1.2 * scale)), max(2, round(3 * scale)))
     for line, text in enumerate(caption):
         draw_text(drawn, text, (round(8 * scale), round((20 + 20 * line) * scale)))
     return drawn
+
+
+def _outline(drawn: NDArray[np.uint8], binary: NDArray[np.uint8], white: int, black: int) -> None:
+    """Draw lines of a white and a black width around a mask: on its edge, they would hide a small alarm."""
+    fill = drawn.copy()
+    grown = cv2.dilate(binary, np.ones((2 * white + 1,) * 2, np.uint8))
+    outlines, _ = cv2.findContours(grown, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    # Black beneath white, so that it stands out from the sky as well.
+    cv2.drawContours(drawn, outlines, -1, (0, 0, 0), black)
+    cv2.drawContours(drawn, outlines, -1, OUTLINE, white)
+    cv2.copyTo(fill, binary, drawn)
 
 
 def draw_text(drawn: NDArray[np.uint8], text: str, origin: tuple[int, int], size: float = 0.5) -> None:
