@@ -144,6 +144,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     app = make_app()
+    if not sys.stderr.isatty():
+        # A log gets the bar of a long run a few times a minute, not ten times a second; tqdm looks when it is imported.
+        os.environ.setdefault("TQDM_MININTERVAL", "15")
     if isinstance(sys.stdout, io.TextIOWrapper):  # A name that the terminal cannot show is no reason to fail.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
