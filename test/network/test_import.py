@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mask_bundle import CONFIG
-from reference_head import random_state
+from reference_head import PIXEL, random_state
 from run_cli import Cli
 from torch import Tensor
 
@@ -23,12 +23,14 @@ from vl4ad_ros.network.fcclip import read_checkpoint
 from vl4ad_ros.network.importing import import_head
 from vl4ad_ros.prompts.compile import compile_prompt_set
 from vl4ad_ros.prompts.encoders import create_encoder
-from vl4ad_ros.prompts.schema import PromptSet
+from vl4ad_ros.prompts.schema import VILD, PromptSet
+from vl4ad_ros.runtime.bundle import ModelBundle
 
 DIM = 24
 HEAD = CONFIG.head.model_copy(update={"num_queries": 5, "embedding_dim": DIM})
 MODEL = "vl4ad_test_convnext"
-BACKBONE = ("--backbone", f"open_clip:{MODEL}", "--text-encoder", f"open_clip:{MODEL}/test")
+TOWERS = ("--backbone", f"open_clip:{MODEL}", "--text-encoder", f"open_clip:{MODEL}/test")
+BACKBONE = (*TOWERS, "--ensemble", "off")
 
 
 @pytest.fixture(scope="module")
@@ -95,16 +97,36 @@ def test_a_training_vocabulary_switches_the_ensemble_on(tmp_path: Path, clip: An
         PromptSet(name="train", classes={"road": ["road"], "car": ["car", "cars"]}), encoder
     )
     vocabulary.save(tmp_path / "train.safetensors")
-    arguments = ["import-fcclip", save(tmp_path / "c.pth", state), "--out", str(tmp_path / "n"), *BACKBONE]
-    assert main([*arguments, "--train-vocabulary", str(tmp_path / "train.safetensors")]) == 0
+    arguments = ["import-fcclip", save(tmp_path / "c.pth", state), "--out", str(tmp_path / "n"), *TOWERS]
+    arguments += ["--train-vocabulary", str(tmp_path / "train.safetensors"), "--ensemble", "always"]
+    assert main(arguments) == 0
     network = load_network(tmp_path / "n")
-    assert network.ensemble is not None
+    assert network.ensemble is not None and not network.ensemble.on_valid_mask
     np.testing.assert_array_equal(network.ensemble.vocabulary.numpy(), vocabulary.embeddings)
     text = torch.from_numpy(encoder.encode(["a photo of a cow", "a photo of a dog"]))
     rows = torch.cat([torch.from_numpy(vocabulary.embeddings.copy()), text])
     # Columns: road; car and cars; cow and road (one known synonym is enough); dog.
     table = torch.tensor([[0, 0], [1, 2], [3, 0], [4, 4]])
     np.testing.assert_allclose(network.ensemble.exponents(rows, table).numpy(), [0.4, 0.4, 0.4, 0.8], atol=1e-6)
+
+
+def test_a_bundle_is_made_in_one_go(
+    tmp_path: Path, clip: Any, state: dict[str, Tensor], cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a few classes in place of the shipped sets' many."""
+    sets = {"trained": {"road": ["road"], "car": ["car", "cars"]}, "tested": {"road": ["road"], "cow": ["cow"]}}
+    for name, classes in sets.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps({"name": name, "classes": classes}))
+    monkeypatch.setattr("vl4ad_ros.cli.import_fcclip.VOCABULARY", tmp_path / "trained.json")
+    monkeypatch.setattr("vl4ad_ros.cli.import_fcclip.ROAD_SETS", (tmp_path / "tested.json",))
+    state[PIXEL + "mask_features.bias"] *= -30  # no pixel on a mask's edge, where PyTorch and ONNX Runtime may differ
+    arguments = ["import-fcclip", save(tmp_path / "c.pth", state), "--bundle", str(tmp_path / "bundle"), *TOWERS]
+    assert "--out" in cli.error(*arguments)
+    cli(*arguments, "--out", tmp_path / "n", "--size", "64x96", "--precision", "float32")
+    bundle = ModelBundle.load(tmp_path / "bundle")
+    assert (bundle.card.input.height, bundle.card.input.width) == (64, 96)
+    assert bundle.card.vocabulary_templates == VILD
+    assert bundle.load_prompt_set().columns == ("road", "cow")
 
 
 def test_a_head_alone_needs_clip_weights(tmp_path: Path, clip: Any, state: dict[str, Tensor], cli: Cli) -> None:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from vl4ad_ros.cli.options import Count, progress_bar
 from vl4ad_ros.cli.prompt_thresholds import measured
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.io.files import read_npy, sha256_file, sha256_text
+from vl4ad_ros.io.files import read_npy, sha256_file
 from vl4ad_ros.io.resources import bundle_dirs, prompt_yaml, prompt_yamls
-from vl4ad_ros.prompts.compile import assemble, average_templates, compile_prompt_set, concept_texts
+from vl4ad_ros.prompts.compile import assemble, average_templates, compile_prompt_set, concept_texts, read_source
 from vl4ad_ros.prompts.schema import PromptSet, load_prompt_set
 from vl4ad_ros.runtime.bundle import PROMPTS, ModelBundle, replacing
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet, load_compiled
@@ -119,15 +119,11 @@ def compile_set(
     if frames is not None and bundle is None:
         raise Vl4adError("--frames needs --bundle: thresholds belong to a network.")
     path = prompt_yaml(set)
-    prompts = load_prompt_set(path)
-    source_sha256 = sha256_file(path)
+    prompts, source_sha256 = read_source(path, templates)
     for option, value in (("--templates", templates), ("--weights", weights)):
         if value is not None and from_npy is not None:
             raise Vl4adError(f"{option} and --from-npy exclude each other: the file's rows are embedded already.")
     file_sha256 = _hash(from_npy or weights)
-    if templates is not None:
-        prompts = prompts.model_copy(update={"templates": templates})
-        source_sha256 = sha256_text(f"{source_sha256} --templates {templates}")
     own = f"{PROMPTS}/{prompts.name}.safetensors"
     loaded = None if bundle is None else ModelBundle.load(bundle, but=own)
     if out is None:

@@ -105,6 +105,7 @@ def export_network(
         void=True,
         methods=["vl4ad", "random_word"] if config.head.classes is None else ["vl4ad"],
         prompt_limits=limits or PromptLimits(),
+        vocabulary_templates=config.ensemble.templates if config.ensemble else None,
         default_prompt_set=sets[0].name,
         licence=licence,
     )

@@ -15,8 +15,8 @@ from vl4ad_ros.io.checked import read_json, validate
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.files import sha256_file
 from vl4ad_ros.network.backbone import ClipBackbone, clip_settings
-from vl4ad_ros.network.checkpoint import CONFIG, save_network, save_tensors
 from vl4ad_ros.network.config import EnsembleConfig, NetworkConfig
+from vl4ad_ros.network.ensemble import VocabularyEnsemble
 from vl4ad_ros.network.fcclip import BACKBONE, CLIP, head_config, load_head, read_checkpoint, refuse_differences
 from vl4ad_ros.network.head import SegmentationHead
 from vl4ad_ros.network.model import VL4ADNetwork
@@ -78,16 +78,14 @@ def import_network(
     backbone: str,
     text_encoder: str,
     clip_weights: Path | None = None,
-    vocabulary: CompiledPromptSet | None = None,
 ) -> tuple[VL4ADNetwork, dict[str, Tensor]]:
-    """Join a head and CLIP's towers.
+    """Join a head and CLIP's towers, without the out-of-vocabulary branch (`add_vocabulary`).
 
     Args:
         imported: The head.
         backbone: `open_clip:MODEL`, the towers' architecture.
         text_encoder: Id of the text encoder, for the record.
         clip_weights: open_clip's own weights file, for checkpoints without `backbone.*`.
-        vocabulary: The compiled training vocabulary, which switches the out-of-vocabulary branch on.
 
     Returns:
         The network in evaluation mode, and the text tower's tensors by open_clip's names.
@@ -96,32 +94,43 @@ def import_network(
         Vl4adError: If the towers' weights are missing or are not of this architecture; differences are listed.
     """
     towers = _clip_state(imported, backbone, clip_weights)
-    network = VL4ADNetwork(_network_config(imported, backbone, text_encoder, vocabulary))
+    origin = f"FC-CLIP checkpoint {imported.source.name}, sha256 {sha256_file(imported.source)}"
+    parts = {"backbone": backbone, "text_encoder": text_encoder, "head": imported.head.config, "origin": origin}
+    network = VL4ADNetwork(validate(NetworkConfig, parts, imported.source))
     network.head.load_state_dict(imported.head.state_dict())
     visual = {key.removeprefix("visual."): value for key, value in towers.items() if key.startswith("visual.")}
     tower = network.backbone
     assert isinstance(tower, ClipBackbone)  # others have no tensors of CLIP's names
     tower.visual.load_state_dict(visual)
     tower.logit_scale.copy_(towers["logit_scale"])
-    if network.ensemble is not None and vocabulary is not None:
-        network.ensemble.vocabulary.copy_(torch.from_numpy(vocabulary.embeddings.copy()))
     text = {key: value for key, value in towers.items() if not key.startswith("visual.")}
     return network.eval(), text
 
 
-def _network_config(
-    imported: ImportedHead, backbone: str, text_encoder: str, vocabulary: CompiledPromptSet | None
-) -> NetworkConfig:
-    head, source = imported.head.config, imported.source
-    if vocabulary is not None and (vocabulary.dim != head.embedding_dim or vocabulary.encoder_id != text_encoder):
+def add_vocabulary(network: VL4ADNetwork, vocabulary: CompiledPromptSet, on_valid_mask: bool = True) -> None:
+    """Switch the out-of-vocabulary branch on.
+
+    Args:
+        network: Of `import_network`.
+        vocabulary: The classes that it was trained with, compiled for its text encoder.
+        on_valid_mask: As of `EnsembleConfig`.
+
+    Raises:
+        Vl4adError: If the vocabulary was compiled for another text encoder.
+    """
+    config = network.config
+    if (vocabulary.encoder_id, vocabulary.dim) != (config.text_encoder, config.head.embedding_dim):
         raise Vl4adError(
             f"The training vocabulary '{vocabulary.name}' was compiled for '{vocabulary.encoder_id}' (dimension "
-            f"{vocabulary.dim}), but the network needs '{text_encoder}' (dimension {head.embedding_dim})."
+            f"{vocabulary.dim}), but the network needs '{config.text_encoder}' (dimension "
+            f"{config.head.embedding_dim})."
         )
-    ensemble = None if vocabulary is None else EnsembleConfig(vocabulary_size=len(vocabulary.concepts))
-    origin = f"FC-CLIP checkpoint {source.name}, sha256 {sha256_file(source)}"
-    parts = {"backbone": backbone, "text_encoder": text_encoder, "head": head, "ensemble": ensemble, "origin": origin}
-    return validate(NetworkConfig, parts, source)
+    ensemble = EnsembleConfig(
+        vocabulary_size=len(vocabulary.concepts), templates=vocabulary.templates, on_valid_mask=on_valid_mask
+    )
+    network.config = config.model_copy(update={"ensemble": ensemble})
+    network.ensemble = VocabularyEnsemble(ensemble, vocabulary.dim).eval()
+    network.ensemble.vocabulary.copy_(torch.from_numpy(vocabulary.embeddings.copy()))
 
 
 def _clip_state(imported: ImportedHead, backbone: str, clip_weights: Path | None) -> dict[str, Tensor]:
@@ -154,14 +163,3 @@ def _read_clip_weights(path: Path) -> dict[str, Tensor]:
     if not all(isinstance(value, Tensor) for value in loaded.values()):
         raise Vl4adError(f"{path}: not open_clip weights, expected names and tensors.")
     return loaded
-
-
-def write_import(network: VL4ADNetwork, text: dict[str, Tensor], folder: Path) -> list[Path]:
-    """Write the text tower and the network into a folder; return the files.
-
-    Raises:
-        Vl4adError: If the folder cannot be written.
-    """
-    (folder / CONFIG).unlink(missing_ok=True)  # not beside the text tower of another one
-    save_tensors(text, folder / TEXT_TOWER)
-    return [folder / TEXT_TOWER, *save_network(network, folder)]

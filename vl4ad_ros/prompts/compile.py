@@ -90,6 +90,18 @@ def compile_prompt_set(
     return assemble(prompt_set, embeddings, encoder.id, source_sha256 or sha256_text(prompt_set.model_dump_json()))
 
 
-def compile_file(path: Path, encoder: TextEncoder, progress: Progress | None = None) -> CompiledPromptSet:
-    """Read, check and embed a prompt set's YAML file."""
-    return compile_prompt_set(load_prompt_set(path), encoder, sha256_file(path), progress)
+def read_source(path: Path, templates: str | None = None) -> tuple[PromptSet, str]:
+    """Read a prompt set's YAML file, with other templates (their name) in place of its own; return it and its hash."""
+    prompts, sha256 = load_prompt_set(path), sha256_file(path)
+    if templates is None:
+        return prompts, sha256
+    replaced = prompts.model_copy(update={"templates": templates})
+    return replaced, sha256_text(f"{sha256} --templates {templates}")
+
+
+def compile_file(
+    path: Path, encoder: TextEncoder, progress: Progress | None = None, templates: str | None = None
+) -> CompiledPromptSet:
+    """Read, check and embed a prompt set's YAML file; `templates` as of `read_source`."""
+    prompts, sha256 = read_source(path, templates)
+    return compile_prompt_set(prompts, encoder, sha256, progress)
