@@ -132,6 +132,9 @@ def test_the_twin_s_class_vectors_act_as_its_prompts(tmp_path: Path, tiny_data: 
     assert twin.encoder_id == "linear:tiny"
     raw = run_torch(learner.graph(), PICTURE[None], pack(twin, LIMITS, learner.temperature))[0]
     assert np.abs(1 + raw - uncertainty_of(trainer, PICTURE)).max() < 1e-4
+    trainer.train_step(batch(trainer.data.samples))
+    taught = dict(trainer.learner.named_parameters())["name_vectors"].grad
+    assert taught is not None and taught.abs().sum() > 0
 
 
 @pytest.fixture(scope="session")

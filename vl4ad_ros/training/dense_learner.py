@@ -31,7 +31,7 @@ MASKED = -1e4
 
 
 class DenseLearner(nn.Module):
-    """A dense network with its classifier; with `head: linear` no text but the number of classes and the width."""
+    """A dense network with its classifier; `head: linear` learns the vectors of classes and names."""
 
     def __init__(self, config: TrainConfig, data: RunData, text: TextTable, pretrained: bool = True) -> None:
         model, dim = config.model, text.concepts.shape[1]
@@ -42,6 +42,7 @@ class DenseLearner(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / model.temperature)))
         self.void = nn.Parameter(torch.randn(dim) / dim**0.5)
         self.class_vectors = nn.Parameter(torch.randn(len(text.columns), dim) / dim**0.5) if self.linear else None
+        self.name_vectors = nn.Parameter(torch.randn(text.names.shape) / dim**0.5) if self.linear else None
         trained_names = torch.zeros(len(data.names), dtype=torch.bool)
         trained_names[list(data.train_names)] = True
         for name, value in {
@@ -88,7 +89,8 @@ class DenseLearner(nn.Module):
 
     def name_logits(self, embedding: Tensor) -> Tensor:
         """Logits of all names: e [M,d] -> [M,N]."""
-        return self.network.cosines(embedding, self.names) * self.scale()
+        names = self.names if self.name_vectors is None else F.normalize(self.name_vectors, dim=1)
+        return self.network.cosines(embedding, names) * self.scale()
 
     def terms(self, sample: Sample, class_concepts: Tensor) -> Terms:
         """The loss terms of a batch on the learner's device; `class_concepts` is int64 [K,L]."""
@@ -100,7 +102,7 @@ class DenseLearner(nn.Module):
         )
         opened, closed = pixel_terms(logits, rows, pixel_weights, self.members, self.row_weight)
         terms: Terms = {"classes": (self.weights.classes, opened), "closed": (self.weights.closed, closed)}
-        if self.weights.names > 0 and len(self.names) and not self.linear:
+        if self.weights.names > 0 and len(self.names):
             terms["names"] = (self.weights.names, self.name_term(embedding, logits, rows, names))
         return terms
 

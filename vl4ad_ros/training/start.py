@@ -48,7 +48,7 @@ def load_start(learner: DenseLearner, bundle: ModelBundle, pictures: Tensor) -> 
         target.copy_(value)
 
     norms = {name: module for name, module in learner.named_modules() if isinstance(module, nn.BatchNorm2d)}
-    own = ("log_scale", "void", "class_vectors")
+    own = ("log_scale", "void", "class_vectors", "name_vectors")
     with torch.no_grad():
         for name, target in learner.state_dict(keep_vars=True).items():
             if name.rpartition(".")[0] not in norms and name not in own:
