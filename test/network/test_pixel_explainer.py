@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.network.pixel_explainer import PixelExplainer
+from vl4ad_ros.network.pixel_explainer import PixelExplainer, pixel_span
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.detector import Detector
 
@@ -46,6 +46,17 @@ def test_with_the_missing_cosine_the_alarm_would_end(detector: Detector, explain
     evidence = found.posterior * np.exp(found.missing_cosine / prompts.temperature)
     assert 1 - evidence / (evidence + 1 - found.posterior) == pytest.approx(threshold, abs=1e-6)
     assert explainer.explain(pixel, prompts, 1.0).missing_cosine == 0
+
+
+def test_the_span_holds_what_pixels_can_have(detector: Detector, explainer: PixelExplainer, mock_bundle: Path) -> None:
+    span = pixel_span(detector.bundle)
+    assert span is not None
+    np.testing.assert_allclose(span.T @ span, np.eye(span.shape[1]), atol=1e-5)
+    inside, outside = span.T[:4], np.linalg.svd(span.T)[2][-4:].astype(np.float32)
+    embedding = explainer.embed(IMAGE)[::8, ::8]
+    assert np.abs(explainer.cosines(embedding, inside)).max() > 0.01
+    assert np.abs(explainer.cosines(embedding, outside)).max() < 1e-5
+    assert pixel_span(ModelBundle.load(mock_bundle)) is None
 
 
 def test_a_network_without_pixel_embeddings_is_refused(mock_bundle: Path) -> None:

@@ -14,6 +14,7 @@ from run_cli import Cli
 
 from vl4ad_ros.prompts import encoders
 from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.runtime.random_word_files import load_bundled
 
 
 class Reader(ColourEncoder):
@@ -62,12 +63,26 @@ def road(tmp_path: Path) -> Path:
     return tmp_path / "road"
 
 
-def test_the_table_and_its_record(both_bundle: Path, settings: Path, road: Path, tmp_path: Path, cli: Cli) -> None:
+def test_the_table_and_its_record(
+    both_bundle: Path,
+    settings: Path,
+    road: Path,
+    tmp_path: Path,
+    cli: Cli,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With a scene to choose the network on: a red and green road with a violet thing."""
+    scene = np.zeros((64, 96, 3), np.uint8)
+    scene[:, :48, 0] = scene[:, 48:, 1] = 255
+    scene[16:32, 16:32] = (100, 0, 255)
+    truth = np.zeros((64, 96), np.uint8)
+    truth[16:32, 16:32] = 1
+    monkeypatch.setattr("vl4ad_ros.random_word.thresholds.scenes_of_run", lambda config, root: [(scene, truth)])
     bundle = ModelBundle.load(both_bundle)
     command = ["random-word", "compare", str(settings), "--bundle", str(bundle.path), "--data", f"road_anomaly={road}"]
     command += ["--seeds", "2", "--images", str(road / "images"), "--threads", "1", "--output", str(tmp_path / "out")]
     # Every second frame of three: the two whose labels are right.
-    said = cli(*command, "--stride", "2")
+    said = cli(*command, "--stride", "2", "--scenes", "run.yaml", "--install")
     record = json.loads((tmp_path / "out/compare.json").read_text())
     rows = {row["name"]: row for row in record["rows"]}
     assert list(rows) == [
@@ -75,11 +90,11 @@ def test_the_table_and_its_record(both_bundle: Path, settings: Path, road: Path,
         "prompt-guided cosines, no training",
         "no random words",
         "no random words, gap closed",
-        "random words",
-        "random words, gap closed",
+        "random words (the paper's placement)",
+        "random words (the paper's placement), gap closed",
         "random words in anomalous prompts only (ours)",
         "random words in anomalous prompts only (ours), gap closed",
-        "both: VL4AD + random words",
+        "both: VL4AD + random words (the paper's placement)",
     ]
     for name, row in rows.items():
         figures = row["results"]["road_anomaly"]["ap"]
@@ -87,10 +102,18 @@ def test_the_table_and_its_record(both_bundle: Path, settings: Path, road: Path,
         assert figures["mean"] == pytest.approx(np.mean(figures["values"]))
         if "anomalous prompts only" not in name or name.startswith("both"):
             assert figures["mean"] > 0.9, name
-    both = rows["random words"]["results"]["road_anomaly"]["auroc"]
+    both = rows["random words (the paper's placement)"]["results"]["road_anomaly"]["auroc"]
     assert both["spread"] == pytest.approx(np.std(both["values"], ddof=1))
     assert record["bundle"]["onnx_sha256"] == bundle.onnx_sha256
     assert record["engine"]["backend"] == "onnxruntime"
+    places = {name: row["results"]["validation scenes"]["ap"]["mean"] for name, row in rows.items()}
+    card = load_bundled(ModelBundle.load(both_bundle)).card
+    chosen = "no random words" if not card["settings"]["words"]["max_words"] else card["settings"]["words"]["labels"]
+    names = {"both": "random words (the paper's placement)", "no random words": "no random words"}
+    name = names.get(chosen, "random words in anomalous prompts only (ours)")
+    found = places[name + ", gap closed" * (card["gap"]["kind"] == "shift")]
+    trained = [name for name in places if "random words" in name and not name.startswith("both")]
+    assert found == max(places[name] for name in trained)
     table = (tmp_path / "out/compare.md").read_text()
     assert table in said
     lines = table.splitlines()
@@ -105,6 +128,7 @@ def test_mistakes(settings: Path, road: Path, tmp_path: Path, cli: Cli) -> None:
     for arguments, sentence in (
         ([f"raod={road}"], "Unknown data set"),
         ([f"road_anomaly={road}", "--seeds", "0"], "--seeds"),
+        ([f"road_anomaly={road}", "--install"], "--scenes"),
         ([f"road_anomaly={tmp_path}/none"], "There is no folder"),
         ([f"road_anomaly={road}"], "There is no model bundle 'x'"),
     ):

@@ -63,6 +63,36 @@ def test_validation_places_words_as_the_training_does(words: int) -> None:
     assert (len(np.unique(held.round(5), axis=0)) > 2 * 2) == (words > 0)
 
 
+def test_in_the_span_of_the_pixels_alone_the_axis_is_learnt_as_well() -> None:
+    rng = np.random.default_rng(0)
+    span = np.linalg.qr(np.column_stack([np.eye(ToyEncoder.dim)[0], rng.normal(size=(ToyEncoder.dim, 15))]))[0]
+    span = span.astype(np.float32)
+    data = prepare(SETTINGS, toy_family(), ToyEncoder(), span=span)
+    np.testing.assert_allclose(data.train.rows @ span @ span.T, data.train.rows, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(data.train.rows, axis=1), 1, atol=1e-5)
+    network = train(data, SETTINGS, ToyEncoder.id)
+    assert network.card["validation"]["all"]["auroc"] > 0.95
+    # What pixels cannot have has no part in it.
+    np.testing.assert_allclose(span @ span.T @ network.w1, network.w1, atol=1e-5)
+
+
+def test_start_scales_the_weights_that_no_prompt_teaches() -> None:
+    data = data_for()
+    flat = TextData(
+        Embedded(data.train.rows * (np.arange(ToyEncoder.dim) < 24), data.train.labels),
+        {
+            name: Embedded(part.rows * (np.arange(ToyEncoder.dim) < 24), part.labels)
+            for name, part in data.validation.items()
+        },
+        data.span,
+    )
+    sizes = [
+        np.abs(train(flat, SETTINGS.model_copy(update={"start": start, "noise": 0.0}), ToyEncoder.id).w1[24:]).mean()
+        for start in (1.0, 0.1)
+    ]
+    assert sizes[1] == pytest.approx(0.1 * sizes[0], rel=0.05)
+
+
 def test_more_random_words_widen_the_coverage_of_held_out_prompts() -> None:
     for seed in (0, 1):
         held = data_for(seed, 4).validation["all"]

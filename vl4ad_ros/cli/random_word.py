@@ -116,6 +116,7 @@ def train(
         gap: What the gap is measured on.
     """
     need("torch", "text", "train")
+    from vl4ad_ros.network.pixel_explainer import pixel_span
     from vl4ad_ros.random_word.embed import cache_folder
     from vl4ad_ros.random_word.settings import load_family
     from vl4ad_ros.random_word.training import prepare
@@ -141,7 +142,8 @@ def train(
         _check_install(loaded, name)
     family, encoder = load_family(chosen.family), text.encoder(chosen)
     cache = cache_folder(text.cache, text.weights)
-    data = prepare(chosen, family, encoder, cache, progress_bar("embedding", "prompt"))
+    span = pixel_span(loaded) if loaded else None
+    data = prepare(chosen, family, encoder, cache, progress_bar("embedding", "prompt"), span)
 
     def report(epoch: int, loss: float, held: float) -> None:
         print_error(f"pass {epoch}: loss {loss:.4f}, on held-out prompts {held:.4f}")

@@ -9,9 +9,11 @@ import numpy as np
 
 from vl4ad_ros.cli.options import Count, Group, Threads, print_error, progress_bar
 from vl4ad_ros.cli.random_word import GapOptions, TextOptions, need
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.files import check_writable, write_json, write_text
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.detector import Detector
+from vl4ad_ros.runtime.random_word_files import install as put_in
 
 
 def compare(
@@ -21,8 +23,11 @@ def compare(
     text: Annotated[TextOptions, Group] = TextOptions(),
     bundle: str,
     prompt_set: str | None = None,
-    data: list[str],
-    seeds: Count = 5,
+    data: list[str] | None = None,
+    scenes: Path | None = None,
+    data_root: Path | None = None,
+    install: bool = False,
+    seeds: Count = 6,
     stride: Count = 1,
     threads: Threads = 0,
     output: Path,
@@ -36,6 +41,9 @@ def compare(
         bundle: The bundle.
         prompt_set: Prompt set of VL4AD (default: the bundle's).
         data: Data sets, LAYOUT=DIR, e.g. road_anomaly=DIR camvid_ood=DIR.
+        scenes: The bundle's training configuration (config/train/*.yaml), for its generated validation scenes.
+        data_root: Folder that the configuration's data paths start from (default: the file's).
+        install: Put the network that is best on the validation scenes into the bundle, as its default.
         seeds: Number of seeds.
         stride: Take every n-th frame of each data set.
         threads: CPU threads; 0 = all cores.
@@ -46,28 +54,34 @@ def compare(
     need("onnx", "export", "compare")
     from vl4ad_ros.evaluation.datasets import DatasetSource
     from vl4ad_ros.evaluation.layouts import layout
+    from vl4ad_ros.network.pixel_explainer import pixel_span
     from vl4ad_ros.random_word import compare as comparison
     from vl4ad_ros.random_word.embed import cache_folder
     from vl4ad_ros.random_word.gap import mean_visual_embedding
     from vl4ad_ros.random_word.split_engine import SplitEngine
+    from vl4ad_ros.random_word.thresholds import scenes_of_run
     from vl4ad_ros.training.ablation import table
 
+    if install and (scenes is None or seeds == 1):
+        raise Vl4adError("--install needs --scenes CONFIG, on which the network is chosen, and more than one seed.")
     outputs = [output / name for name in ("compare.md", "compare.json")]
     for path in outputs:
         check_writable(path)
-    folders = {name: Path(folder) for name, _, folder in (item.partition("=") for item in data)}
+    folders = {name: Path(folder) for name, _, folder in (item.partition("=") for item in data or [])}
     sources = {name: DatasetSource(folder, layout(name)) for name, folder in folders.items()}
     loaded = ModelBundle.load(bundle)
     detector = Detector(loaded, SplitEngine(loaded, threads))
     chosen = text.settings(settings, loaded.card.text_encoder)
     images = gap.read()
-    axes = np.eye(loaded.card.embedding_dim, dtype=np.float32)
+    span = pixel_span(loaded)
+    axes = np.eye(loaded.card.embedding_dim, dtype=np.float32) if span is None else span.T
     mean = mean_visual_embedding(detector, images, axes, progress_bar("measuring", "run")) if images else None
     variants = comparison.make_variants(
         chosen, text.encoder(chosen), list(range(seeds)), mean, gap.reference, cache_folder(text.cache, text.weights),
-        print_error, progress_bar("embedding", "prompt"),
+        print_error, progress_bar("embedding", "prompt"), span,
     )  # fmt: skip
-    rows = comparison.compare(detector, folders, variants, prompt_set, stride, print_error)
+    made = scenes_of_run(scenes, data_root) if scenes else []
+    rows = comparison.compare(detector, folders, variants, prompt_set, stride, print_error, made)
     text_table = table(rows) + "\n"
     print(text_table)
     outputs[1].unlink(missing_ok=True)  # where it is, the table belongs to it
@@ -84,3 +98,7 @@ def compare(
         "rows": comparison.plain(variants, rows),
     }
     write_json(outputs[1], record)
+    if install:
+        network = comparison.best_network(variants, rows)
+        put_in(loaded, network)
+        print(f"installed: words {network.card['settings']['words']}, seed {network.card['settings']['seed']}")

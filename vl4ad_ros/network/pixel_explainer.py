@@ -18,6 +18,22 @@ _EMBED, _TO_TEXT = "network.embed.weight", "network.to_text.weight"
 _NORM_FLOOR = 1e-6
 
 
+def load_graph(bundle: ModelBundle) -> tuple[Any, dict[str, NDArray[Any]]]:
+    """Return a bundle's ONNX model, and its constants by name."""
+    try:
+        import onnx.numpy_helper
+    except ImportError as error:
+        raise Vl4adError(f"This needs the onnx package ({error}); get it with: pip install onnx.") from error
+    model = onnx.load(str(bundle.onnx_path))
+    return model, {item.name: onnx.numpy_helper.to_array(item) for item in model.graph.initializer}
+
+
+def pixel_span(bundle: ModelBundle) -> NDArray[np.float32] | None:
+    """Return an orthonormal basis [D, r] of what a dense network's pixels W e can be; None for other networks."""
+    weight = load_graph(bundle)[1].get(_TO_TEXT)
+    return None if weight is None else np.linalg.qr(weight.astype(np.float64))[0].astype(np.float32)
+
+
 @dataclass(frozen=True)
 class NearConcept:
     """A concept near a pixel."""
@@ -62,14 +78,10 @@ class PixelExplainer:
 
     def __init__(self, bundle: ModelBundle) -> None:
         """Cut the graph."""
-        try:
-            import onnx.numpy_helper
-            import onnx.utils
-            import onnxruntime as ort
-        except ImportError as error:
-            raise Vl4adError(f"Explaining needs the onnx package ({error}); get it with: pip install onnx.") from error
-        model = onnx.load(str(bundle.onnx_path))
-        constants = {item.name: item for item in model.graph.initializer}
+        model, constants = load_graph(bundle)
+        import onnx.utils
+        import onnxruntime as ort
+
         embeddings = [node.output[0] for node in model.graph.node if _EMBED in node.input]
         if len(embeddings) != 1 or _TO_TEXT not in constants:
             raise Vl4adError(
@@ -79,10 +91,10 @@ class PixelExplainer:
         # Nothing of the graph's own but its first half is loaded.
         self._session: Any = ort.InferenceSession(part.SerializeToString(), providers=["CPUExecutionProvider"])
         # [D, E]: from the pixel's space to that of the texts.
-        self._to_text = np.asarray(onnx.numpy_helper.to_array(constants[_TO_TEXT]), dtype=np.float32)
+        self._to_text = np.asarray(constants[_TO_TEXT], dtype=np.float32)
         self._gram = self._to_text.T @ self._to_text
         dim = bundle.card.embedding_dim
-        rows = [onnx.numpy_helper.to_array(c) for c in constants.values() if tuple(c.dims) == (1, dim)]
+        rows = [value for value in constants.values() if value.shape == (1, dim)]
         self._void = np.asarray(rows[0], np.float32) if len(rows) == 1 else None
 
     def embed(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:

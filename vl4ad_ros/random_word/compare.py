@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from vl4ad_ros.prompts.encoders import Progress, TextEncoder
 from vl4ad_ros.random_word.gap import Reference, close_gap
 from vl4ad_ros.random_word.settings import TrainSettings, WordSettings, load_family
+from vl4ad_ros.random_word.thresholds import Scene, measure
 from vl4ad_ros.random_word.training import prepare, prompt_guided, train
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.random_word_files import METHOD
 from vl4ad_ros.runtime.random_word_network import RandomWordNetwork
 from vl4ad_ros.training.ablation import Row, Step, run_steps
 
+SCENES = "validation scenes"
 METRICS = ("ap", "fpr95", "auroc", "error")
 
 Say = Callable[[str], None]
@@ -38,7 +40,7 @@ def word_settings(words: WordSettings) -> dict[str, WordSettings]:
     """Return the compared settings: no random words, random words, and random words in anomalous prompts only."""
     return {
         "no random words": words.model_copy(update={"min_words": 0, "max_words": 0}),
-        "random words": words.model_copy(update={"labels": "both"}),
+        "random words (the paper's placement)": words.model_copy(update={"labels": "both"}),
         "random words in anomalous prompts only (ours)": words.model_copy(update={"labels": "anomalous"}),
     }
 
@@ -52,11 +54,12 @@ def make_variants(
     cache: Path | None,
     say: Say,
     progress: Progress,
+    span: NDArray[np.float32] | None = None,
 ) -> list[Variant]:
     """Train every network of the table, one per seed, with its own split, prompts and start.
 
     All variants have the settings' number of words, `both` their `labels`. With `visual_mean` float32 [D], of
-    unlabelled images, each kind comes with its gap closed, too.
+    unlabelled images, each kind comes with its gap closed, too; `span` is that of the bundle's pixels.
     """
     family = load_family(settings.family)
     cosine = prompt_guided(family, encoder, cache, progress)
@@ -66,7 +69,7 @@ def make_variants(
         trained = []
         for seed in seeds:
             run = settings.model_copy(update={"words": words, "seed": seed})
-            trained.append(train(prepare(run, family, encoder, cache, progress), run, encoder.id))
+            trained.append(train(prepare(run, family, encoder, cache, progress, span), run, encoder.id))
             figures = trained[-1].card["validation"]["all"]
             say(f"{name}, seed {seed}: AUROC on held-out prompts {figures['auroc']:.3f}")
         variants.append(Variant(name, METHOD, tuple(trained)))
@@ -85,14 +88,17 @@ def compare(
     prompt_set: str | None,
     stride: int,
     say: Say,
+    scenes: Sequence[Scene] = (),
 ) -> list[Row]:
-    """Evaluate variants on every n-th frame of data sets (layout -> folder): a row a network and data set."""
+    """Evaluate variants on scenes and every n-th frame of data sets (layout -> folder): a row a network and set."""
     steps = [
         Step(variant.name, 0, detector.prompts(prompt_set, method=variant.method, random_word=network))
         for variant in variants
         for network in variant.networks
     ]
-    rows: list[Row] = []
+    say(f"{len(scenes)} validation scenes")
+    results = measure(detector, [step.prompts for step in steps], scenes) if scenes else []
+    rows = [Row(step, SCENES, result) for step, result in zip(steps, results, strict=False)]
     for name, root in data.items():
         for report in run_steps([detector], steps, root, name, None, stride):
             if isinstance(report, list):
@@ -100,6 +106,21 @@ def compare(
             elif report[0] % 10 == 0:
                 say(f"{name}: {report[0]} of {report[1]} frames")
     return rows
+
+
+def best_network(variants: Sequence[Variant], rows: Sequence[Row]) -> RandomWordNetwork:
+    """Return the network that is better on the validation scenes.
+
+    Placements are compared by the mean AP over their seeds; of the better one's networks, that of the largest AP is it.
+    """
+    trained = [variant for variant in variants if variant.method == METHOD and len(variant.networks) > 1]
+    found = {
+        one.name: [r.result.ap for r in rows if (r.dataset, r.step.label) == (SCENES, one.name)] for one in trained
+    }
+    best = max(trained, key=lambda variant: np.mean(found[variant.name]))
+    network = best.networks[int(np.argmax(found[best.name]))]
+    assert network is not None
+    return network
 
 
 def plain(variants: Sequence[Variant], rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -100,6 +100,9 @@ class TrainSettings(Checked):
     held_out: float = Field(default=0.25, gt=0, lt=1)
     words: WordSettings = WordSettings()  # the random words
     hidden: int = Field(default=64, ge=1, le=GRAPH_HIDDEN)  # units of the hidden layer
+    # Scale of the first layer's start weights, 1 = PyTorch's: they stay along directions in which prompts do not vary,
+    # and visual embeddings do.
+    start: float = Field(default=1.0, gt=0)
     dropout: float = Field(default=0.1, ge=0, lt=1)  # of the hidden layer
     # Length of the Gaussian vector added to a unit embedding before it is normalised again; it makes the cloud of texts
     # wider, towards that of the images.

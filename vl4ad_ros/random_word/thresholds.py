@@ -6,17 +6,18 @@ training validates with.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
+from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics, PixelResult
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.random_word.split_engine import SplitEngine
 from vl4ad_ros.runtime.bundle import ModelBundle, threshold_key, write_card
 from vl4ad_ros.runtime.detector import Detector
+from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 from vl4ad_ros.runtime.random_word_files import choices
 from vl4ad_ros.runtime.scores import DEFAULT_SCORING
 from vl4ad_ros.training.command import TrainOptions, configured
@@ -32,18 +33,23 @@ def choose_thresholds(bundle: ModelBundle, scenes: Iterable[Scene], threads: int
     detector = Detector(bundle, SplitEngine(bundle, threads))
     pairs = choices(bundle)
     prompts = [detector.prompts(scoring=scoring, method=method) for method, scoring in pairs]
-    metrics = [PixelMetrics() for _ in pairs]
-    for image, labels in scenes:
-        for packed, collector in zip(prompts, metrics, strict=True):
-            collector.add(detector.detect(image, packed, labels.shape), labels)
+    results = measure(detector, prompts, scenes)
     detector.close()
-    results = [collector.result() for collector in metrics]
     if not results[0].positives:
         raise Vl4adError("The scenes hold no anomaly to choose a threshold on.")
     return {
         threshold_key(method, scoring): (float(np.clip(round(result.best_f1_threshold, 3), 0, 1)), result.best_f1)
         for (method, scoring), result in zip(pairs, results, strict=True)
     }
+
+
+def measure(detector: Detector, prompts: Sequence[PromptTensors], scenes: Iterable[Scene]) -> list[PixelResult]:
+    """Return the pixel metrics over scenes of each set of prompts."""
+    metrics = [PixelMetrics() for _ in prompts]
+    for image, labels in scenes:
+        for packed, collector in zip(prompts, metrics, strict=True):
+            collector.add(detector.detect(image, packed, labels.shape), labels)
+    return [collector.result() for collector in metrics]
 
 
 def put_on_card(bundle: ModelBundle, chosen: dict[str, tuple[float, float]]) -> ModelBundle:

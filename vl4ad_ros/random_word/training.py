@@ -49,6 +49,7 @@ class TextData:
 
     train: Embedded
     validation: Mapping[str, Embedded]
+    span: NDArray[np.float32]  # orthonormal basis [D, r] of the space of the rows, in which the network learns
 
     def joined(self) -> Embedded:
         """Return all prompts together."""
@@ -62,8 +63,12 @@ def prepare(
     encoder: TextEncoder,
     cache: Path | None = None,
     progress: Progress | None = None,
+    span: NDArray[np.float32] | None = None,
 ) -> TextData:
     """Generate and embed the training prompts and the validation sets; equal settings give equal data.
+
+    With the `span` of the pixels' embeddings (`pixel_explainer.pixel_span`), the texts are projected onto it: what they
+    say in other directions no pixel can have.
 
     Validation, and with it what `refit` learns, places random words as the training does: a network that has seen none
     is not stopped by prompts with words, nor taught them after all.
@@ -77,26 +82,30 @@ def prepare(
     prompts = generate(train, settings.words, settings.samples, for_train)
 
     def embedded(part: Prompts) -> Embedded:
-        return Embedded(embed(part.texts, encoder, cache, progress=progress), part.labels)
+        rows = embed(part.texts, encoder, cache, progress=progress)
+        if span is not None:
+            rows = rows @ span @ span.T
+            rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        return Embedded(rows, part.labels)
 
-    return TextData(embedded(prompts), {name: embedded(part) for name, part in validation.items()})
+    whole = np.eye(encoder.dim, dtype=np.float32) if span is None else span
+    return TextData(embedded(prompts), {name: embedded(part) for name, part in validation.items()}, whole)
 
 
 class _Head(nn.Module):
-    """The feed-forward network, with dropout and noise for the training.
+    """The feed-forward network on coordinates in a span [D, r], with dropout and noise for the training."""
 
-    PyTorch's small initial weights stay: along directions in which prompts do not vary they keep their start value, and
-    visual embeddings do vary there.
-    """
-
-    def __init__(self, dim: int, settings: TrainSettings) -> None:
+    def __init__(self, span: NDArray[np.float32], settings: TrainSettings) -> None:
         super().__init__()
-        self.first = nn.Linear(dim, settings.hidden)
+        self.span = span
+        self.first = nn.Linear(span.shape[1], settings.hidden)
         self.second = nn.Linear(settings.hidden, 1)
         self.dropout, self.noise = settings.dropout, settings.noise
+        with torch.no_grad():
+            self.first.weight.mul_(settings.start)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Unit rows [n, D] -> logits [n]."""
+        """Coordinates of unit rows, [n, r] -> logits [n]."""
         if self.training and self.noise > 0:
             rows = F.normalize(rows + torch.randn_like(rows) * self.noise / rows.shape[1] ** 0.5, dim=1)
         hidden = F.dropout(F.relu(self.first(rows)), self.dropout, self.training)
@@ -106,8 +115,8 @@ class _Head(nn.Module):
     def network(self, prompts: Embedded, encoder_id: str) -> RandomWordNetwork:
         """Return the trained network; its text means are those of the prompts."""
         w1, b1, w2, b2 = (value.detach().numpy().copy() for value in self.parameters())
-        shift = np.zeros(prompts.rows.shape[1], dtype=np.float32)
-        return RandomWordNetwork(np.ascontiguousarray(w1.T), b1, w2[0], b2, shift, prompts.means(), encoder_id)
+        shift = np.zeros(len(self.span), dtype=np.float32)
+        return RandomWordNetwork(self.span @ w1.T, b1, w2[0], b2, shift, prompts.means(), encoder_id)
 
 
 def train(
@@ -130,7 +139,7 @@ def train(
         validation = validate_network(head.network(learned, encoder_id), data)
         if settings.refit:
             learned = data.joined()
-            head, passes = _start(learned, settings)
+            head, passes = _start(learned, data.span, settings)
             for _ in range(best):
                 next(passes)
     card = {
@@ -139,6 +148,7 @@ def train(
         "settings": settings.model_dump(mode="json"),
         "prompts": {name: len(part.labels) for name, part in {"train": learned, **data.validation}.items()},
         "images": "none: trained on text embeddings alone",
+        "rank": data.span.shape[1],
         "epochs": epochs,
         "best_epoch": best,
         "validation": validation,
@@ -149,15 +159,15 @@ def train(
     return replace(head.network(learned, encoder_id), card=card)
 
 
-def _start(prompts: Embedded, settings: TrainSettings) -> tuple[_Head, Iterator[float]]:
+def _start(prompts: Embedded, span: NDArray[np.float32], settings: TrainSettings) -> tuple[_Head, Iterator[float]]:
     """Return a new head, and its passes over the prompts: each trains it and gives its mean loss."""
     torch.manual_seed(settings.seed)
-    head = _Head(prompts.rows.shape[1], settings)
+    head = _Head(span, settings)
     return head, _passes(head, prompts, settings)
 
 
 def _passes(head: _Head, prompts: Embedded, settings: TrainSettings) -> Iterator[float]:
-    rows, labels = torch.from_numpy(prompts.rows), torch.from_numpy(prompts.labels).float()
+    rows, labels = torch.from_numpy(prompts.rows @ head.span), torch.from_numpy(prompts.labels).float()
     targets = labels * (1 - settings.label_smoothing) + settings.label_smoothing / 2
     optimizer = torch.optim.AdamW(head.parameters(), lr=settings.rate, weight_decay=settings.weight_decay)
     while True:
@@ -175,9 +185,9 @@ def _passes(head: _Head, prompts: Embedded, settings: TrainSettings) -> Iterator
 
 def _fit(data: TextData, settings: TrainSettings, report: EpochReport | None) -> tuple[_Head, int, int]:
     """Return the head of the lowest validation loss, the passes that were made, and the best one's number."""
-    head, passes = _start(data.train, settings)
+    head, passes = _start(data.train, data.span, settings)
     held = data.validation["all"]
-    rows, labels = torch.from_numpy(held.rows), torch.from_numpy(held.labels).float()
+    rows, labels = torch.from_numpy(held.rows @ data.span), torch.from_numpy(held.labels).float()
     lowest, state, best, epoch = float("inf"), copy.deepcopy(head.state_dict()), 0, 0
     while epoch < settings.epochs and epoch - best < settings.patience:
         epoch += 1
