@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,6 +66,24 @@ def half_blue() -> Any:
 
 def camera_value(diagnostics: list[Any], key: str) -> int:
     return int(diagnostic_values(diagnostics, "detector: camera image").get(key, 0))
+
+
+def test_a_request_of_very_many_parameters_is_refused_as_a_whole(client: Client) -> None:
+    before = client.get_parameter("threshold")
+    many = [Parameter("threshold", value=0.123).to_parameter_msg()] * 5000
+    results = client.call(SetParameters, "set_parameters", SetParameters.Request(parameters=many)).results
+    assert len(results) == 5000
+    assert not any(result.successful for result in results)
+    assert client.get_parameter("threshold") == before
+
+
+def test_a_pipe_or_a_huge_file_as_prompt_set_is_refused(client: Client, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    with (tmp_path / "huge.safetensors").open("wb") as stream:
+        stream.truncate(1 << 36)
+    for name in ("pipe", "huge"):
+        result = client.set_parameter("prompt_set", f"{tmp_path}/{name}.safetensors")
+        assert not result.successful and name in result.reason
 
 
 def test_values_stamps_and_frame_ids(client: Client) -> None:

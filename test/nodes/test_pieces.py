@@ -19,7 +19,7 @@ from std_msgs.msg import Header
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.images import camera_info_beside, image_bytes
 from vl4ad_ros.nodes import health, messages
-from vl4ad_ros.nodes.cdr import OutgoingMaps, map_image, read_image
+from vl4ad_ros.nodes.cdr import OutgoingMaps, check_frame_id, map_image, read_image
 from vl4ad_ros.nodes.health import Summary
 from vl4ad_ros.nodes.overlay import FrameParts
 from vl4ad_ros.nodes.worker import FrameSlots
@@ -179,6 +179,18 @@ def test_a_batch_waits_for_the_others_only_as_long_as_it_may() -> None:
     slots.put(0, b"first")
     threading.Timer(0.05, slots.put, (1, b"second")).start()
     assert {taken.message for taken in slots.take(2, 60.0)} == {b"first", b"second"}
+
+
+@pytest.mark.parametrize("stored", [b"camera", b"came\xff\xfe", b"ca\0era", b"came\xc3(", b"camer\0"])
+def test_a_frame_id_goes_out_as_it_came_or_not_at_all(stored: bytes) -> None:
+    raw = bytearray(serialize_message(Image(header=Header(frame_id="camera"))))
+    raw[16:22] = stored
+    header = read_image(bytes(raw))[0].header
+    if stored == b"camera":
+        check_frame_id(bytes(raw), header)
+    else:
+        with pytest.raises(ValueError, match="frame_id"):
+            check_frame_id(bytes(raw), header)
 
 
 @pytest.mark.parametrize("frame_id", ["", "a", "abc", "abcd", "mä ☂"])

@@ -89,11 +89,14 @@ def check_regular(path: str | Path) -> None:
             raise Vl4adError(f"{path}: not a regular file (a pipe, a device or a socket).")
 
 
-def check_safetensors(path: str | Path) -> None:
+def check_safetensors(path: str | Path, most: int | None = None) -> None:
     """Refuse what is no regular file, or has a header that is too large, before the library parses it (or OSError)."""
     check_regular(path)
     with Path(path).open("rb") as stream:
         size = int.from_bytes(stream.read(8), "little")
+        whole = stream.seek(0, os.SEEK_END)
+    if most is not None and whole > most:
+        raise Vl4adError(f"{path}: {whole} bytes, more than the {most} that such a file may have.")
     if size > MAX_SAFETENSORS_HEADER:
         raise Vl4adError(f"{path}: not safetensors, or damaged (its header claims {size} bytes).")
 

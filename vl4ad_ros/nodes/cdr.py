@@ -55,6 +55,15 @@ def read_image(raw: bytes) -> tuple[Image, memoryview]:
     return deserialize_message(raw[:length] + bytes(4), Image), memoryview(raw)[start : start + size]
 
 
+def check_frame_id(raw: bytes, header: Header) -> None:
+    """Refuse a serialized message whose frame_id is no UTF-8 or has a NUL: rclpy would send another one on."""
+    if raw[:2] in _PLAIN_CDR:
+        (size,) = struct.unpack_from("<I" if raw[1] else ">I", raw, 12)
+        stored = raw[16 : 16 + size].removesuffix(b"\0")
+        if stored != header.frame_id.encode():
+            raise ValueError(f"its frame_id is {stored!r:.80}")
+
+
 def map_image(header: Header, pixels: NDArray[np.uint8] | NDArray[np.float32]) -> Image:
     """Return a map as sensor_msgs/Image: float32 [H, W] as 32FC1, uint8 [H, W] as mono8, uint8 [H, W, 3] as rgb8."""
     message = _without_pixels(header, pixels.shape, pixels.dtype)

@@ -34,6 +34,7 @@ from vl4ad_ros.runtime.parameters import Parameter
 # A thread that works hands over to one that was woken after so long; Python's 5 ms are a third of a frame at 60 Hz.
 SWITCH_INTERVAL_S = 0.0002
 LOG_PERIOD_S = 10.0
+MAX_PARAMETERS = 200  # of one request: while they are set, one after the other, no image is heard
 
 
 class ThrottledLog:
@@ -108,7 +109,8 @@ class _GuardedService:
         self._count = count
 
     def __call__(self, request: Any, response: Any) -> Any:
-        if self._service is SetParameters and len(request.parameters) > 1:
+        count = len(getattr(request, "parameters", ()))
+        if self._service is SetParameters and 1 < count <= MAX_PARAMETERS:
             # At once where that goes, so that a file of parameters is one swap; else one by one, as rclpy goes: those
             # before a bad one are set, and the answer says so.
             writable = [one for one in request.parameters if not self._is_read_only(one.name)]
@@ -121,6 +123,8 @@ class _GuardedService:
                 response.results += one.results
             return response
         try:
+            if count > MAX_PARAMETERS:
+                raise ValueError(f"{count} parameters are more than the {MAX_PARAMETERS} of one request")
             if self._service in (SetParameters, SetParametersAtomically):
                 integers_to_doubles(self._node, request.parameters)
             return self._callback(request, response)
@@ -130,7 +134,7 @@ class _GuardedService:
             failure = self._service.Response()
             result = SetParametersResult(successful=False, reason=f"The request cannot be used: {error!r:.300}.")
             if self._service is SetParameters:
-                failure.results = [result]
+                failure.results = [result] * count
             elif self._service is SetParametersAtomically:
                 failure.result = result
             return failure
@@ -147,6 +151,15 @@ class _GuardedService:
             return False
 
 
+def start_ros(args: Sequence[str] | None = None, **options: Any) -> None:
+    """Call rclpy.init; what it cannot do (read the arguments, make a folder for its log) is one sentence."""
+    try:
+        rclpy.init(args=None if args is None else list(args), **options)
+    except Exception as error:
+        hint = "; ROS_LOG_DIR names a folder for its log" if "log" in str(error) else ""
+        raise Vl4adError(f"ROS 2 cannot start ({error}){hint}.") from error
+
+
 def run_node(
     create: Callable[[], Node], name: str, args: Sequence[str] | None = None, parameters: Sequence[Parameter] = ()
 ) -> int:
@@ -161,7 +174,7 @@ def run_node(
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     node: Node | None = None
     try:
-        rclpy.init(args=None if args is None else list(args))
+        start_ros(args)
         node = create()
         GuardedExecutor(node).spin()
     except (ParameterException, Vl4adError) as error:

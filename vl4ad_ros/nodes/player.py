@@ -28,6 +28,7 @@ from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.images import camera_info_beside
 from vl4ad_ros.io.media import Video
 from vl4ad_ros.nodes.cdr import map_image
+from vl4ad_ros.nodes.executor import start_ros
 from vl4ad_ros.nodes.memory import prepare_memory
 from vl4ad_ros.nodes.qos import OUTPUT, QUEUE, create_publisher
 
@@ -215,7 +216,7 @@ def play(settings: Settings, progress: Callable[[int | None], Any]) -> int:
     number = 0
     prepare_memory()
     # Without rclpy's own handlers, which would take the topics away under a publish() in progress.
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    start_ros(signal_handler_options=SignalHandlerOptions.NO)
     handler = signal.getsignal(signal.SIGINT)
     try:
         with ExitStack() as stack:

@@ -24,7 +24,7 @@ from std_msgs.msg import String
 
 from vl4ad_ros.io.bag_writer import BagWriter
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.nodes.executor import GuardedExecutor
+from vl4ad_ros.nodes.executor import GuardedExecutor, start_ros
 from vl4ad_ros.nodes.memory import prepare_memory
 from vl4ad_ros.nodes.qos import LATCHED, QUEUE, InputTopic
 from vl4ad_ros.runtime.settings import RELIABILITIES
@@ -115,10 +115,10 @@ def main(args: Sequence[str] | None = None) -> int:
     signals: list[int] = []
     prepare_memory()
     # Without rclpy's own handlers and KeyboardInterrupt, which would come in the middle of a message or of the closing.
-    rclpy.init(args=given, signal_handler_options=SignalHandlerOptions.NO)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda got, _: signals.append(got))
     try:
+        start_ros(given, signal_handler_options=SignalHandlerOptions.NO)
         with BagWriter(options.out, compress=False, keep=True) as bag:
             node = Recorder(options.detector, bag, options.source, options.image_reliability)
             node.record(options.idle, signals)

@@ -15,7 +15,7 @@ from std_msgs.msg import Header
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.images import BadImageError, message_to_rgb
 from vl4ad_ros.nodes.camera import Camera
-from vl4ad_ros.nodes.cdr import OutgoingMaps, read_image
+from vl4ad_ros.nodes.cdr import OutgoingMaps, check_frame_id, read_image
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.frames import FrameState, Job
 
@@ -155,6 +155,7 @@ class Worker:
                 message, pixels = deserialize_message(frame.message, CompressedImage), None
             else:
                 message, pixels = read_image(frame.message)
+            check_frame_id(frame.message, message.header)
             image = message_to_rgb(message, pixels)
         except BadImageError as error:
             camera.count_bad(error.cause, str(error))

@@ -15,6 +15,8 @@ from safetensors.numpy import save_file
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.files import atomic_write, check_safetensors
 
+MAX_BYTES = 64 << 20  # of a file: those of 10,000 concepts have 40 MiB; a live parameter may name it
+
 
 def save_tensors(path: str | Path, tensors: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
     """Write arrays and their metadata, as a whole or not at all."""
@@ -30,7 +32,7 @@ def save_tensors(path: str | Path, tensors: Mapping[str, NDArray[Any]], meta: Ma
 def load_tensors(path: str | Path, format: str, kind: str, command: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read arrays and metadata of a `format`; an error names the `kind` of file and the `command` that makes it."""
     try:
-        check_safetensors(path)
+        check_safetensors(path, MAX_BYTES)
         with safe_open(str(path), framework="numpy") as stream:
             entry = (stream.metadata() or {}).get("vl4ad")
             tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118 - not a dict
