@@ -39,7 +39,10 @@ class Checkpoint:
     def save(self, path: Path) -> None:
         """Write it so that a kill at any time leaves a whole file."""
         with atomic_write(path) as part:
-            torch.save({"format": FORMAT, **vars(self)}, part)
+            try:
+                torch.save({"format": FORMAT, **vars(self)}, part)
+            except RuntimeError as error:  # what torch makes of a full disk
+                raise OSError(str(error)) from error
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

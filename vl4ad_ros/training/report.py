@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vl4ad_ros.evaluation.charts import Chart, Series, draw_charts
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.files import write_text
 from vl4ad_ros.training.config import TrainConfig
 
@@ -59,12 +60,16 @@ class RunReport:
     def _write(self, step: int, figures: dict[str, float]) -> None:
         line = json.dumps({"step": step, "time": round(time.time(), 1), **{k: round(v, 5) for k, v in figures.items()}})
         self._output.mkdir(parents=True, exist_ok=True)
-        with (self._output / CURVE_FILE).open("ab+") as file:
-            # A kill may have left half a line; what follows must not hang on to it.
-            if file.tell():
-                file.seek(-1, os.SEEK_END)
-                line = line if file.read(1) == b"\n" else "\n" + line
-            file.write(line.encode() + b"\n")
+        path = self._output / CURVE_FILE
+        try:
+            with path.open("ab+") as file:
+                # A kill may have left half a line; what follows must not hang on to it.
+                if file.tell():
+                    file.seek(-1, os.SEEK_END)
+                    line = line if file.read(1) == b"\n" else "\n" + line
+                file.write(line.encode() + b"\n")
+        except OSError as error:
+            raise Vl4adError(f"{path}: cannot be written ({error}).") from error
         if self._board is not None:
             for name, value in figures.items():
                 self._board.add_scalar(name, value, step)
