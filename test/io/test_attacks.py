@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from bombs import PICTURE, bmp_of, encoded, jpeg_of_scans, png_of
 
 from vl4ad_ros.cli.main import main
 from vl4ad_ros.evaluation.layouts import find_pairs, folder_layout
@@ -27,32 +27,6 @@ from vl4ad_ros.runtime.frames import RoiMask
 from vl4ad_ros.runtime.tensor_files import load_tensors
 
 Reader = Callable[[Path], Any]
-PICTURE = np.random.default_rng(18).integers(0, 256, (32, 48, 3), dtype=np.uint8)
-
-
-def encoded(suffix: str) -> bytes:
-    return cv2.imencode(suffix, PICTURE)[1].tobytes()
-
-
-def png_of(width: int, height: int) -> bytes:
-    """A PNG of few bytes whose header, with the right check sum, claims a size."""
-    data = bytearray(encoded(".png"))
-    data[16:24] = struct.pack(">II", width, height)
-    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
-    return bytes(data)
-
-
-def bmp_of(width: int, height: int) -> bytes:
-    data = bytearray(encoded(".bmp"))
-    data[18:26] = struct.pack("<ii", width, height)
-    return bytes(data)
-
-
-def jpeg_of_scans(count: int) -> bytes:
-    """A JPEG whose one scan is there many times."""
-    data = encoded(".jpg")
-    start = data.index(b"\xff\xda")
-    return data[:start] + data[start:-2] * count + data[-2:]
 
 
 def safetensors(header: bytes, length: int | None = None) -> bytes:

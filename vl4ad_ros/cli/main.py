@@ -7,11 +7,14 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError, Parameter
-from pydantic import ValidationError
+try:
+    from cyclopts import App, CycloptsError, Parameter
+    from pydantic import ValidationError
 
-from vl4ad_ros import __version__
-from vl4ad_ros.io.errors import Vl4adError
+    from vl4ad_ros import __version__
+    from vl4ad_ros.io.errors import Vl4adError
+except KeyboardInterrupt:  # while the libraries are read
+    sys.exit(130)
 
 # Command -> where its function is; or what its sub-commands do, and where theirs are.
 COMMANDS: dict[str, str | tuple[str, dict[str, str]]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Iterable
+from functools import partial
 from itertools import accumulate
 from types import SimpleNamespace
 from typing import Any
@@ -32,15 +33,23 @@ def unpack(data: bytes, kind: str = "zstd", size: int = MAX_UNPACKED) -> bytes:
     block, most = _KINDS[kind](), min(size, MAX_UNPACKED)
     content: bytes = block.decompress(data, max_length=most + 1)
     if len(content) > most or not block.eof:
+        del content, block  # An error keeps what its place knew.
         raise Vl4adError(f"a compressed block is cut off, or larger than {most} bytes")
+    return content
+
+
+def _unpack_records(data: bytes, size: int, kind: str) -> bytes:
+    """Return the content of an MCAP's chunk. Zeros are refused: they would be 40 million empty records."""
+    content = unpack(data, kind, size) if kind else data
+    if content[:1] not in (b"", b"\3", b"\4", b"\5"):
+        del content
+        raise Vl4adError("a chunk does not begin with a schema, a channel or a message")
     return content
 
 
 def unpack_chunk(chunk: Chunk) -> Chunk:
     """Return an MCAP's chunk without compression; errors as of `unpack`."""
-    if not chunk.compression:
-        return chunk
-    data = unpack(chunk.data, chunk.compression, chunk.uncompressed_size)
+    data = _unpack_records(chunk.data, chunk.uncompressed_size, chunk.compression)
     return dataclasses.replace(chunk, data=data, compression="")
 
 
@@ -55,6 +64,6 @@ def check_chunks(storages: Iterable[Any]) -> None:
 
 
 # rosbags has no limit of its own, and no other place for one.
-storage_mcap.DECOMPRESSORS.update(zstd=lambda data, size: unpack(data, "zstd", size))
-storage_mcap.DECOMPRESSORS.update(lz4=lambda data, size: unpack(data, "lz4", size))
+for _kind in ("", *_KINDS):
+    storage_mcap.DECOMPRESSORS[_kind] = partial(_unpack_records, kind=_kind)
 reader.zstd = SimpleNamespace(decompress=unpack, open=zstd.open)  # type: ignore[attr-defined,assignment]
