@@ -197,6 +197,7 @@ BAG, COMPILE = "evaluate bag bag --bundle mock --out o", "prompts compile lights
         (f"{BAG} --image-topic /image_raw --label-topic /image_raw", "mono8"),
         ("evaluate compare o o --max-drop nan", "--max-drop"),
         ("evaluate compare o o --max-drop -1", "--max-drop"),
+        ("bench ros --rate 1e-300", "--rate"),
         ("evaluate calibrate bag --bundle mock", "one target"),
         ("evaluate calibrate bag --bundle mock --per-frame nan", "--per-frame"),
         ("evaluate calibrate bag --bundle mock --per-frame 0.1 --per-km 1", "one target"),

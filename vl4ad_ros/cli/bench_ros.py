@@ -9,13 +9,11 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
-from cyclopts import Parameter
-from cyclopts.validators import Number
 
-from vl4ad_ros.cli.options import Count, Json, print_error
+from vl4ad_ros.cli.options import Count, Json, RateOrZero, print_error
 from vl4ad_ros.evaluation.domain import own_environment
 from vl4ad_ros.io.children import child_command
 from vl4ad_ros.io.errors import Vl4adError
@@ -35,7 +33,7 @@ def ros(
     height: Count = 1080,
     encoding: Literal["rgb8", "bgr8"] = "rgb8",
     frames: Count = 200,
-    rate: Annotated[float, Parameter(validator=Number(gte=0, lte=1000))] = 0.0,
+    rate: RateOrZero = 0.0,
     json_output: Json = False,
 ) -> None:
     """Measure what a frame costs in the live node, engine apart.

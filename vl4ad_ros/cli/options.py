@@ -42,6 +42,7 @@ Whole = Annotated[int, Parameter(converter=_whole)]
 Count = Annotated[int, Parameter(converter=_whole, validator=Number(gte=1))]
 Threads = Annotated[int, Parameter(converter=_whole, validator=Number(gte=0, lte=256))]
 Rate = Annotated[float, Parameter(validator=_check_rate)]
+RateOrZero = Annotated[float, Parameter(validator=lambda kind, rate: _check_rate(kind, rate or None))]
 Json = Annotated[bool, Parameter(name="--json")]
 Group = Parameter(name="*")
 Model = Annotated[ModelSettings, Group]
