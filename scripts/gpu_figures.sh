@@ -26,4 +26,10 @@ for forms in "torch-eager torch-cuda-graph" "onnxruntime" "tensorrt" "tensorrt_r
     --size $SIZES --batch $BATCHES --forms $forms --work "$OUT/work" --out "$OUT/$name.json" \
     || echo "$name: this part failed, see above" >&2
 done
-"$PYTHON" -m vl4ad_ros.cli.bench_gpu "$OUT"/*.json | tee "$OUT/table.md"
+# The parts' rows in one table, each against eager PyTorch at its size and batch.
+"$PYTHON" - "$OUT"/*.json <<'EOF' | tee "$OUT/table.md"
+import json, sys
+from vl4ad_ros.cli.bench_gpu import gpu_table
+rows = [row for path in sys.argv[1:] for row in json.load(open(path))["figures"]["rows"]]
+print(gpu_table(sorted(rows, key=lambda row: (*row["size"], row["batch"]))))
+EOF

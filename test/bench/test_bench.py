@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,12 @@ import torch
 from mask_bundle import mask_network
 from run_cli import Cli
 
-from vl4ad_ros.cli.bench_scoring import ScoringCase, compare_scoring, make_form
+from vl4ad_ros.cli.bench_scoring import compare_scoring, make_form
 from vl4ad_ros.network.checkpoint import save_network
 
 
 def test_the_cheap_and_the_usual_form_agree_where_masks_are_flat() -> None:
     """Upsampling a constant mask changes nothing: all forms must give the same map there."""
-    case = ScoringCase(queries=6, columns=5, num_id=3, height=32, width=64)
     torch.manual_seed(0)
     flat = torch.zeros(1, 6, 8, 16) + torch.randn(1, 6, 1, 1)
 
@@ -25,7 +25,7 @@ def test_the_cheap_and_the_usual_form_agree_where_masks_are_flat() -> None:
         original = torch.randn
         try:
             torch.randn = lambda *_, **__: flat / 4
-            call = make_form(case, form)
+            call = make_form(form, queries=6, classes=3, ood=2, height=32, width=64)
         finally:
             torch.randn = original
         result: torch.Tensor = call()
@@ -40,16 +40,14 @@ def test_the_cheap_and_the_usual_form_agree_where_masks_are_flat() -> None:
 
 
 def test_strips_are_the_usual_form() -> None:
-    case = ScoringCase(queries=6, columns=5, num_id=3, height=96, width=64)
-    strips, usual, other = (make_form(case, form)() for form in ("masks", "usual", "score"))
+    strips, usual, other = (make_form(form, 6, 3, 2, 96, 64)() for form in ("masks", "usual", "score"))
     torch.testing.assert_close(strips, usual, atol=1e-5, rtol=1e-5)
     assert not torch.allclose(other, usual, atol=1e-3)
 
 
 def test_scoring_figures_are_complete() -> None:
-    figures = compare_scoring(
-        ScoringCase(queries=8, columns=6, num_id=3, height=64, width=64, threads=1, calls=2, seconds=0)
-    )
+    make = partial(make_form, queries=8, classes=3, ood=3, height=64, width=64)
+    figures = compare_scoring(make, threads=1, calls=2, seconds=0)
     assert list(figures) == ["classes", "score", "masks", "usual"]
     assert figures["masks"]["calls"] == 2
     for ratio in ("speedup", "cpu_speedup"):

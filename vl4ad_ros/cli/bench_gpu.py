@@ -7,15 +7,13 @@ weights will do.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from queue import Empty
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -200,35 +198,31 @@ def _open_torch(form: str, case: GpuCase, bundle: ModelBundle) -> Engine:
     return TorchEngine(bundle, device, compiled=form == "torch-compile", network=network)
 
 
-def _measure_form(queue: Any, form: str, case: GpuCase, bundle_path: str, batch: int) -> None:
-    """Entry of a form's process: put one row into the queue."""
-    end_with_parent(os.getppid())
-    row: dict[str, Any] = {}
+def measure_form(form: str, case: GpuCase, bundle_path: str, batch: int) -> dict[str, Any]:
+    """Measure one form in this process; return the row's figures, or why it is not available."""
+    bundle = ModelBundle.load(bundle_path, verify=False)
+    before = _gpu_bytes(case)
+    started = time.monotonic()
     try:
-        bundle = ModelBundle.load(bundle_path, verify=False)
-        before = _gpu_bytes(case)
-        started = time.monotonic()
         engine, row = open_form(form, case, bundle, batch)
-        prompts = bundle.card.pack(bundle.load_prompt_set())
-        size = (bundle.card.input.height, bundle.card.input.width)
-        images = np.random.default_rng(1).integers(0, 256, (batch, *size, 3), dtype=np.uint8)
-        first = engine.infer(images, prompts)
-        row["first_frame_s"] = round(time.monotonic() - started, 1)
-        timing = measure(lambda: engine.infer(images, prompts), case.frames)
-        row |= {
-            "latency": timing.as_dict(),
-            "frames_per_s": round(1e3 * batch / timing.median_ms, 1),
-            "gpu_mib": None if before is None else round((_gpu_bytes(case) or 0) / 2**20 - before / 2**20),
-            "finite": bool(np.isfinite(first).all()),
-            "mean_score": round(float(first.mean()), 4),
-            "engine": engine.info.as_dict(),
-        }
-        engine.close()
     except Vl4adError as error:
-        row["skipped"] = str(error)
-    except Exception as error:  # one form must not end the table; the reason stands in its row
-        row["failed"] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-    queue.put(row)
+        return {"skipped": str(error)}
+    prompts = bundle.card.pack(bundle.load_prompt_set())
+    size = (bundle.card.input.height, bundle.card.input.width)
+    images = np.random.default_rng(1).integers(0, 256, (batch, *size, 3), dtype=np.uint8)
+    first = engine.infer(images, prompts)
+    row["first_frame_s"] = round(time.monotonic() - started, 1)
+    timing = measure(lambda: engine.infer(images, prompts), case.frames)
+    row |= {
+        "latency": timing.as_dict(),
+        "frames_per_s": round(1e3 * batch / timing.median_ms, 1),
+        "gpu_mib": None if before is None else round((_gpu_bytes(case) or 0) / 2**20 - before / 2**20),
+        "finite": bool(np.isfinite(first).all()),
+        "mean_score": round(float(first.mean()), 4),
+        "engine": engine.info.as_dict(),
+    }
+    engine.close()
+    return row
 
 
 def _gpu_bytes(case: GpuCase) -> int | None:
@@ -248,33 +242,28 @@ def run_gpu_bench(
 
     Exported bundles go into `folder` and are used again.
     """
-    context = multiprocessing.get_context("spawn")
     for size in sizes:
         print_error(f"exporting {case.network} at {size[0]}x{size[1]}, {case.precision} ...")
         bundle = prepare_bundle(case, size, folder)
         for batch in batches:
             for form in forms:
                 print_error(f"{form}, {size[0]}x{size[1]}, batch {batch} ...")
-                queue = context.Queue()
-                process = context.Process(target=_measure_form, args=(queue, form, case, str(bundle.path), batch))
-                process.start()
-                row = _row_of(process, queue, case.limit_s)
+                row = _run_form(form, case, str(bundle.path), batch)
                 yield {"form": form, "size": list(size), "batch": batch, "precision": case.precision, **row}
 
 
-def _row_of(process: Any, queue: Any, limit_s: float) -> dict[str, Any]:
-    deadline = time.monotonic() + limit_s
-    row: dict[str, Any] | None = None
-    while row is None and time.monotonic() < deadline:
-        try:
-            row = queue.get(timeout=1)
-        except Empty:
-            if not process.is_alive() and queue.empty():
-                row = {"failed": f"the process ended with {process.exitcode}"}
-    if row is None:
-        process.kill()
-        row = {"failed": f"took longer than {limit_s:.0f} s"}
-    process.join()
+def _run_form(form: str, case: GpuCase, bundle: str, batch: int) -> dict[str, Any]:
+    """Measure one form in a process of its own; one that fails must not end the table, its reason stands in its row."""
+    arguments = json.dumps([form, asdict(case), bundle, batch])
+    command = [sys.executable, "-m", "vl4ad_ros.cli.bench_gpu", arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=case.limit_s)
+    except subprocess.TimeoutExpired:
+        return {"failed": f"took longer than {case.limit_s:.0f} s"}
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or [f"the process ended with {done.returncode}"])[-1]
+        return {"failed": reason[:300]}
+    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return row
 
 
@@ -307,6 +296,7 @@ def _key(row: dict[str, Any]) -> tuple[Any, ...]:
     return (*row["size"], row["batch"], row["precision"])
 
 
-if __name__ == "__main__":  # One table of the files of several calls with --out, ordered by size and batch.
-    results = [json.loads(Path(name).read_text(encoding="utf-8"))["figures"]["rows"] for name in sys.argv[1:]]
-    print(gpu_table(sorted(chain.from_iterable(results), key=_key)))
+if __name__ == "__main__":  # The process of one form.
+    end_with_parent(os.getppid())
+    name, fields, folder, number = json.loads(sys.argv[1])
+    print(json.dumps(measure_form(name, GpuCase(**fields), folder, number)))

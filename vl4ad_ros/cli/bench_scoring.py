@@ -10,13 +10,15 @@ from __future__ import annotations
 import multiprocessing
 import os
 import resource
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vl4ad_ros.cli.bench import Timing, measure, save
+from vl4ad_ros.cli.bench import measure, save
 from vl4ad_ros.cli.options import Count, parse_size
 from vl4ad_ros.io.children import end_with_parent
+from vl4ad_ros.runtime.scores import SCORINGS, SETTINGS_SIZE
 
 # What is resized (`NetworkConfig.resize`), and the usual form; for people.
 FORMS = {
@@ -25,24 +27,6 @@ FORMS = {
     "masks": "all masks up, strip by strip",
     "usual": "all masks up, then einsum",
 }
-
-
-@dataclass(frozen=True)
-class ScoringCase:
-    """Sizes of the comparison: N queries, K + Q columns of which K are in-distribution, image and time.
-
-    Masks have a quarter of the image's height and width. Each form is measured for `calls` calls and `seconds` at
-    least.
-    """
-
-    queries: int = 250
-    columns: int = 40
-    num_id: int = 19
-    height: int = 1024
-    width: int = 2048
-    threads: int = 2
-    calls: int = 5
-    seconds: float = 10.0
 
 
 def scoring(
@@ -69,9 +53,9 @@ def scoring(
         out: Write figures, versions and hardware as JSON.
     """
     height, width = parse_size(size)
-    case = ScoringCase(queries, classes + ood, classes, height, width, threads, calls, seconds)
-    figures = compare_scoring(case)
-    print(f"N={queries}, K+Q={case.columns}, {height}x{width}, {threads} CPU threads")
+    make = partial(make_form, queries=queries, classes=classes, ood=ood, height=height, width=width)
+    figures = compare_scoring(make, threads, calls, seconds)
+    print(f"N={queries}, K+Q={classes + ood}, {height}x{width}, {threads} CPU threads")
     print(f"{'':34}{'median ms':>11}{'ratio':>7}{'CPU ms':>11}{'ratio':>7}{'peak MiB':>10}{'ratio':>7}")
     for name, row in figures.items():
         print(
@@ -81,19 +65,19 @@ def scoring(
     save(out, {"scoring": figures})
 
 
-def compare_scoring(case: ScoringCase) -> dict[str, dict[str, Any]]:
+def compare_scoring(
+    make: Callable[[str], Callable[[], Any]], threads: int, calls: int, seconds: float
+) -> dict[str, dict[str, Any]]:
     """Time all forms on the same inputs, each in a process of its own.
 
-    Returns:
-        For each of `FORMS` the fields of `Timing`, `peak_mib` (memory beyond the inputs), and the ratios to
-        `usual` in the same run: `speedup`, `cpu_speedup` and `memory_ratio`.
+    For each of `FORMS` the fields of `Timing`, `peak_mib` (memory beyond the inputs), and the ratios to `usual` in the
+    same run: `speedup`, `cpu_speedup` and `memory_ratio`.
     """
     context = multiprocessing.get_context("spawn")
     figures: dict[str, dict[str, Any]] = {}
     for form in FORMS:
         with context.Pool(1, end_with_parent, (os.getpid(),)) as pool:
-            timing, peak = pool.apply(_measure_form, (case, form))
-        figures[form] = {**timing.as_dict(), "peak_mib": round(peak, 1)}
+            figures[form] = pool.apply(_measure_form, (partial(make, form), threads, calls, seconds))
     usual = figures["usual"]
     for figure in figures.values():
         figure["speedup"] = round(usual["median_ms"] / figure["median_ms"], 1)
@@ -102,56 +86,54 @@ def compare_scoring(case: ScoringCase) -> dict[str, dict[str, Any]]:
     return figures
 
 
-def _measure_form(case: ScoringCase, form: str) -> tuple[Timing, float]:
+def _measure_form(make: Callable[[], Any], threads: int, calls: int, seconds: float) -> dict[str, Any]:
     """Run one form in this process; return its timing and its peak memory beyond the inputs, in MiB."""
     import torch
 
-    torch.set_num_threads(case.threads)
-    call = make_form(case, form)
+    torch.set_num_threads(threads)
+    call = make()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with torch.no_grad():
-        timing = measure(call, case.calls, warm_up=1, seconds=case.seconds)
-    return timing, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        timing = measure(call, calls, warm_up=1, seconds=seconds)
+    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return {**timing.as_dict(), "peak_mib": round(peak, 1)}
 
 
-def make_form(case: ScoringCase, form: str) -> Any:
+def make_form(form: str, queries: int, classes: int, ood: int, height: int, width: int) -> Callable[[], Any]:
     """Return a call that computes the full-size map [height, width] (a tensor) from random masks and cosines."""
     import torch
     import torch.nn.functional as F
 
     from vl4ad_ros.network.image_score import score_of_resized_classes, score_of_resized_masks
     from vl4ad_ros.network.score_graph import class_weights, score_of_masks
-    from vl4ad_ros.runtime.scores import SCORINGS, SETTINGS_SIZE
 
     generator = torch.Generator().manual_seed(0)
-    size = (case.height, case.width)
+    size, columns = (height, width), classes + ood
     # In place: a second copy would count as memory of the inputs.
-    masks = torch.randn(1, case.queries, case.height // 4, case.width // 4, generator=generator).mul_(4)
-    cosines = torch.rand(1, case.queries, case.columns, generator=generator)
-    concepts = torch.arange(case.columns, dtype=torch.int32).reshape(-1, 1)
-    class_mask = torch.ones(2, case.columns)
-    class_mask[1, case.num_id :] = 0
+    masks = torch.randn(1, queries, height // 4, width // 4, generator=generator).mul_(4)
+    cosines = torch.rand(1, queries, columns, generator=generator)
+    concepts = torch.arange(columns, dtype=torch.int32).reshape(-1, 1)
+    class_mask = torch.ones(2, columns)
+    class_mask[1, classes:] = 0
     settings = torch.zeros(SETTINGS_SIZE)
     settings[0] = 1 / 0.07
     settings[1 + SCORINGS.index("vl4ad")] = 1
 
-    def classes() -> torch.Tensor:
-        weights = class_weights(cosines, concepts, class_mask, settings)
-        return score_of_resized_classes(masks, weights, class_mask, settings)[0]
+    def weights() -> torch.Tensor:
+        return class_weights(cosines, concepts, class_mask, settings)
 
     def score() -> torch.Tensor:
-        weights = class_weights(cosines, concepts, class_mask, settings)
-        small = score_of_masks(masks, weights, class_mask, settings)
+        small = score_of_masks(masks, weights(), class_mask, settings)
         return F.interpolate(small[:, None], size, mode="bilinear", align_corners=False)[0, 0]
-
-    def all_masks() -> torch.Tensor:
-        weights = class_weights(cosines, concepts, class_mask, settings)
-        return score_of_resized_masks(masks, weights, class_mask, settings)[0]
 
     def usual() -> torch.Tensor:
         large = F.interpolate(masks, size, mode="bilinear", align_corners=False).sigmoid()
-        weights = class_weights(cosines, concepts, class_mask, settings)
-        support = torch.einsum("bqc,bqhw->bchw", weights, large)
-        return -support[0, : case.num_id].amax(dim=0)
+        support = torch.einsum("bqc,bqhw->bchw", weights(), large)
+        return -support[0, :classes].amax(dim=0)
 
-    return {"classes": classes, "score": score, "masks": all_masks, "usual": usual}[form]
+    return {
+        "classes": lambda: score_of_resized_classes(masks, weights(), class_mask, settings)[0],
+        "score": score,
+        "masks": lambda: score_of_resized_masks(masks, weights(), class_mask, settings)[0],
+        "usual": usual,
+    }[form]

@@ -14,7 +14,7 @@ from vl4ad_ros.cli.evaluate_run import detector_spec
 from vl4ad_ros.cli.options import Count, Map, Model
 from vl4ad_ros.evaluation.bag_source import BagSource
 from vl4ad_ros.evaluation.component_metrics import TRACKS
-from vl4ad_ros.evaluation.predictor import Predictor, PredictorSpec
+from vl4ad_ros.evaluation.predictor import PredictorSpec, predictions
 from vl4ad_ros.evaluation.threshold_choice import (
     alarm_level,
     check_target,
@@ -86,7 +86,6 @@ def calibrate(
 
 def _drives(bags: list[Path], topic: str | None, spec: PredictorSpec, stride: int, smallest: int) -> list[Levels]:
     """Return the alarm levels of each bag; print what could not be read."""
-    drives = []
     with tempfile.TemporaryDirectory() as folder:
         sources = []
         for number, given in enumerate(bags):
@@ -94,23 +93,16 @@ def _drives(bags: list[Path], topic: str | None, spec: PredictorSpec, stride: in
             source = BagSource(bag, topic)
             source.found += [lost] if lost else []
             sources.append(source)
-        predictor = spec.open()
-        try:
-            for given, source in zip(bags, sources, strict=True):
-                drives.append(_levels(source, predictor, stride, smallest, given.name))
-                for problem in source.problems:
-                    print(f"note: {problem}")
-        finally:
-            predictor.close()
-    return drives
+        return [_levels(source, spec, stride, smallest, bag.name) for bag, source in zip(bags, sources, strict=True)]
 
 
-def _levels(source: BagSource, predictor: Predictor, stride: int, smallest: int, name: str) -> Levels:
-    levels, times = [], []
+def _levels(source: BagSource, spec: PredictorSpec, stride: int, smallest: int, name: str) -> Levels:
     indices = range(0, len(source), stride)
-    for frame in tqdm(source.frames(indices), total=len(indices), unit="frame", desc=name):
-        levels.append(alarm_level(predictor.predict(frame).uncertainty, smallest))
-        times.append((frame.stamp_ns or 0) / 1e9)
-    if not levels:
+    shown = tqdm(predictions(source, spec, indices), total=len(indices), unit="frame", desc=name)
+    found = [(alarm_level(made.uncertainty, smallest), (frame.stamp_ns or 0) / 1e9) for frame, made in shown]
+    if not found:
         raise Vl4adError(f"{name}: no frame can be used. {' '.join(source.problems)}")
-    return np.array(levels), np.array(times)
+    for problem in source.problems:
+        print(f"note: {problem}")
+    levels, times = np.array(found).T
+    return levels, times

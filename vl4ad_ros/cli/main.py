@@ -48,7 +48,7 @@ COMMANDS: dict[str, str | tuple[str, dict[str, str]]] = {
         "Measure speed and memory.",
         {
             "scoring": "bench_scoring:scoring",
-            "engine": "bench_engine:engine",
+            "engine": "bench:engine",
             "gpu": "bench_gpu:gpu",
             "ros": "bench_ros:ros",
         },

@@ -15,6 +15,7 @@ from vl4ad_ros.cli.prompt_thresholds import measured
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.files import read_npy, sha256_file
 from vl4ad_ros.io.resources import bundle_dirs, prompt_yaml, prompt_yamls
+from vl4ad_ros.prompts import encoders
 from vl4ad_ros.prompts.compile import assemble, average_templates, compile_prompt_set, concept_texts, read_source
 from vl4ad_ros.prompts.schema import PromptSet, load_prompt_set
 from vl4ad_ros.runtime.bundle import PROMPTS, ModelBundle, replacing
@@ -123,7 +124,8 @@ def compile_set(
     for option, value in (("--templates", templates), ("--weights", weights)):
         if value is not None and from_npy is not None:
             raise Vl4adError(f"{option} and --from-npy exclude each other: the file's rows are embedded already.")
-    file_sha256 = _hash(from_npy or weights)
+    given = from_npy or weights
+    file_sha256 = None if given is None else sha256_file(given)
     own = f"{PROMPTS}/{prompts.name}.safetensors"
     loaded = None if bundle is None else ModelBundle.load(bundle, but=own)
     if out is None:
@@ -143,7 +145,8 @@ def compile_set(
                     return
             return
     elif from_npy is None:
-        compiled = _embed(prompts, source_sha256, encoder_id, weights)
+        made = encoders.create_encoder(encoder_id, weights)
+        compiled = compile_prompt_set(prompts, made, source_sha256, progress_bar("embedding", "text"))
     else:
         compiled = assemble(prompts, _read_embeddings(prompts, from_npy), encoder_id, source_sha256)
     compiled = replace(compiled, file_sha256=file_sha256)
@@ -175,20 +178,6 @@ def _check_unchanged(out: Path, source_sha256: str, encoder_id: str, file_sha256
         )
     print(f"{out} is up to date (version {there.version})")
     return there
-
-
-def _hash(path: Path | None) -> str | None:
-    """Return the SHA-256 of a file that the user gave, if any."""
-    try:
-        return None if path is None else sha256_file(path)
-    except OSError as error:
-        raise Vl4adError(f"{path}: cannot be read ({error}).") from error
-
-
-def _embed(prompts: PromptSet, sha256: str, encoder_id: str, weights: Path | None) -> CompiledPromptSet:
-    from vl4ad_ros.prompts.encoders import create_encoder
-
-    return compile_prompt_set(prompts, create_encoder(encoder_id, weights), sha256, progress_bar("embedding", "text"))
 
 
 def _read_embeddings(prompts: PromptSet, path: Path) -> NDArray[np.float32]:

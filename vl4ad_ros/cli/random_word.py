@@ -6,7 +6,7 @@ import importlib.util
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +17,13 @@ from vl4ad_ros.cli.options import Group, Threads, Whole, print_error, progress_b
 from vl4ad_ros.io.checked import validate
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.files import check_writable
+from vl4ad_ros.prompts import encoders
 from vl4ad_ros.random_word.settings import TrainSettings, load_settings
 from vl4ad_ros.runtime.bundle import CARD, ModelBundle
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.parameters import Settings
 from vl4ad_ros.runtime.random_word_files import check_takes, install, load_bundled, network_path
 from vl4ad_ros.runtime.random_word_network import RandomWordNetwork, load_network
-
-if TYPE_CHECKING:
-    from vl4ad_ros.prompts.encoders import TextEncoder
 
 
 class TextOptions(Settings):
@@ -64,11 +62,9 @@ class TextOptions(Settings):
             plain["words"] |= {"min_words": int(low), "max_words": int(high or low)}
         return validate(TrainSettings, plain, "the settings with the command line's options")
 
-    def encoder(self, settings: TrainSettings) -> TextEncoder:
+    def encoder(self, settings: TrainSettings) -> encoders.TextEncoder:
         """Open the text encoder of the settings."""
-        from vl4ad_ros.prompts.encoders import create_encoder
-
-        return create_encoder(settings.text_encoder, self.weights)
+        return encoders.create_encoder(settings.text_encoder, self.weights)
 
 
 class GapOptions(Settings):
