@@ -17,8 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from drive_picture import DRIVE
 
-from vl4ad_ros.drive.camera import EYE, camera_pitch
-from vl4ad_ros.drive.road import LEFT_EDGE, RIGHT_EDGE
+from vl4ad_ros.drive.road import EYE, LEFT_EDGE, RIGHT_EDGE, camera_pitch
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.frames import Job, Wanted
 from vl4ad_ros.runtime.ground import GroundPlane

@@ -13,7 +13,7 @@ from toy_text import ToyEncoder
 
 from vl4ad_ros.training.config import TrainConfig
 from vl4ad_ros.training.data import RunData, load_data
-from vl4ad_ros.training.learners import make_learner
+from vl4ad_ros.training.learner import make_learner
 from vl4ad_ros.training.loop import Trainer
 from vl4ad_ros.training.processes import Group
 from vl4ad_ros.training.report import RunReport

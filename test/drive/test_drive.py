@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vl4ad_ros.drive.camera import Camera
 from vl4ad_ros.drive.catalogue import anomaly, catalogue
 from vl4ad_ros.drive.paint import Texture
 from vl4ad_ros.drive.quads import Frame, Quad
-from vl4ad_ros.drive.record import IMAGE_TOPIC, INFO_TOPIC, LABEL_TOPIC, START_NS, record
+from vl4ad_ros.drive.record import INFO_TOPIC, START_NS, record
 from vl4ad_ros.drive.render import ANOMALY, NORMAL, SPEED, VOID, Drive
-from vl4ad_ros.drive.road import FREE_STRETCH, LANES, Road
-from vl4ad_ros.drive.weather import Forecast, weathers
+from vl4ad_ros.drive.road import FREE_STRETCH, LANES, Camera, Road
+from vl4ad_ros.drive.sky import Forecast, weathers
 from vl4ad_ros.drive.world import World
 from vl4ad_ros.io.bag_reader import BagReader
+from vl4ad_ros.io.bag_writer import IMAGE_TOPIC, LABEL_TOPIC
 from vl4ad_ros.io.errors import Vl4adError
 
 CLEAR = {"light": np.ones(3, np.float32), "horizon": np.zeros(3, np.float32), "fog": np.float32(0)}

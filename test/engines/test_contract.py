@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def test_wrong_images_are_refused(engine: Engine, mask_bundle: ModelBundle) -> N
 
 
 def test_info_is_complete(engine: Engine, mask_bundle: ModelBundle) -> None:
-    info = engine.info.as_dict()
+    info = asdict(engine.info)
     assert all(info.values()), info
     assert info["backend"] in BACKENDS
     assert info["model_sha256"] == mask_bundle.onnx_sha256

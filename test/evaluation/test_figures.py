@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -236,7 +237,7 @@ def test_intervals_contain_the_figure_and_shrink_with_more_frames(seed: int) -> 
     widths = []
     for frames in (6, 96):
         scores, labels = scored_frames(frames, seed)
-        figures = exact_result(scores, labels).as_dict()
+        figures = asdict(exact_result(scores, labels))
         by_level = np.stack([histograms.coarse(fold(count_levels(*pair))) for pair in zip(scores, labels, strict=True)])
         found = frame_intervals(figures, by_level, 300)
         by_rank = frame_intervals(figures, coarse_by_rank(scores, labels), 300)
@@ -251,7 +252,7 @@ def test_intervals_contain_the_figure_and_shrink_with_more_frames(seed: int) -> 
 
 def test_intervals_of_equal_frames_are_the_figure() -> None:
     scores, labels = (np.repeat(array, 5, axis=0) for array in scored_frames(1, 0))
-    figures = exact_result(scores, labels).as_dict()
+    figures = asdict(exact_result(scores, labels))
     for key, interval in frame_intervals(figures, coarse_by_rank(scores, labels)).items():
         assert interval == pytest.approx([figures[key]] * 2)
 
@@ -261,7 +262,7 @@ def test_intervals_need_two_frames_and_both_kinds_of_pixels() -> None:
     nothing = {"ap": None, "fpr95": None, "auroc": None}
     for these in (slice(1), slice(4)):
         truth = labels[these] if these.stop == 1 else labels * np.uint8(0)
-        figures = exact_result(scores[these], truth).as_dict()
+        figures = asdict(exact_result(scores[these], truth))
         assert frame_intervals(figures, coarse_by_rank(scores[these], truth)) == nothing
 
 
@@ -277,7 +278,7 @@ def result(quality: float, frames: int = 12, seed: int = 0) -> tuple[dict[str, A
         found = {"siou": 0.9 if quality > 0.2 else 0.1, "recall": 1.0, "size": 10, "box": [0, 0, 1, 1]}
         records.append({"name": str(index), "objects": [found], "segments": [{"size": 10, "precision": 0.9}]})
     f1 = 1.0 if quality > 0.2 else 0.0
-    summary = {"pixel": metrics.result().as_dict(), "components": {"f1_mean": f1}}
+    summary = {"pixel": asdict(metrics.result()), "components": {"f1_mean": f1}}
     return summary, records, np.array(counts)
 
 

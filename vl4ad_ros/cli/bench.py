@@ -35,10 +35,6 @@ class Timing:
     cpu_ms: float
     calls: int  # how many were measured
 
-    def as_dict(self) -> dict[str, float]:
-        """Return the fields as plain data for JSON."""
-        return asdict(self)
-
 
 def measure(call: Callable[[], object], calls: int, warm_up: int = 3, seconds: float = 0.0) -> Timing:
     """Time a call that returns when its work is done.
@@ -124,9 +120,9 @@ def _measure_backend(
             "backend": backend,
             "network_size": list(inputs.shape[1:3]),
             "batch": batch,
-            "engine_ms": measure(lambda: engine.infer(inputs, prompts), frames).as_dict(),
-            "detect_ms": measure(lambda: detector.detect(image, prompts), frames).as_dict(),
-            "engine": engine.info.as_dict(),
+            "engine_ms": asdict(measure(lambda: engine.infer(inputs, prompts), frames)),
+            "detect_ms": asdict(measure(lambda: detector.detect(image, prompts), frames)),
+            "engine": asdict(engine.info),
         }
     finally:
         engine.close()

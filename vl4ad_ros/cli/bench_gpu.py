@@ -7,7 +7,6 @@ weights will do.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -20,7 +19,7 @@ import numpy as np
 
 from vl4ad_ros.cli.bench import measure, save
 from vl4ad_ros.cli.options import Count, parse_size, print_error
-from vl4ad_ros.io.children import end_with_parent
+from vl4ad_ros.io.children import child_command
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import PROMPTS, BundleCard, InputSpec, ModelBundle, write_card
 from vl4ad_ros.runtime.cuda import CudaDevice
@@ -214,12 +213,12 @@ def measure_form(form: str, case: GpuCase, bundle_path: str, batch: int) -> dict
     row["first_frame_s"] = round(time.monotonic() - started, 1)
     timing = measure(lambda: engine.infer(images, prompts), case.frames)
     row |= {
-        "latency": timing.as_dict(),
+        "latency": asdict(timing),
         "frames_per_s": round(1e3 * batch / timing.median_ms, 1),
         "gpu_mib": None if before is None else round((_gpu_bytes(case) or 0) / 2**20 - before / 2**20),
         "finite": bool(np.isfinite(first).all()),
         "mean_score": round(float(first.mean()), 4),
-        "engine": engine.info.as_dict(),
+        "engine": asdict(engine.info),
     }
     engine.close()
     return row
@@ -255,7 +254,7 @@ def run_gpu_bench(
 def _run_form(form: str, case: GpuCase, bundle: str, batch: int) -> dict[str, Any]:
     """Measure one form in a process of its own; one that fails must not end the table, its reason stands in its row."""
     arguments = json.dumps([form, asdict(case), bundle, batch])
-    command = [sys.executable, "-m", "vl4ad_ros.cli.bench_gpu", arguments]
+    command = child_command("vl4ad_ros.cli.bench_gpu", arguments)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=case.limit_s)
     except subprocess.TimeoutExpired:
@@ -297,6 +296,5 @@ def _key(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 if __name__ == "__main__":  # The process of one form.
-    end_with_parent(os.getppid())
     name, fields, folder, number = json.loads(sys.argv[1])
     print(json.dumps(measure_form(name, GpuCase(**fields), folder, number)))

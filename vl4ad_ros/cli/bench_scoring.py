@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import resource
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def _measure_form(make: Callable[[], Any], threads: int, calls: int, seconds: fl
     with torch.no_grad():
         timing = measure(call, calls, warm_up=1, seconds=seconds)
     peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    return {**timing.as_dict(), "peak_mib": round(peak, 1)}
+    return {**asdict(timing), "peak_mib": round(peak, 1)}
 
 
 def make_form(form: str, queries: int, classes: int, ood: int, height: int, width: int) -> Callable[[], Any]:

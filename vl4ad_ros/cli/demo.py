@@ -6,15 +6,15 @@ import shutil
 import time
 from pathlib import Path
 
+from vl4ad_ros.cli.bags import sample_drive
 from vl4ad_ros.cli.evaluate_run import RECORDING, REPORT, RunOptions, evaluate_source, read_run, run_live_bag
 from vl4ad_ros.cli.options import Model, Prompts, Rate, Whole, parse_size
-from vl4ad_ros.cli.sample_drive import sample_drive
-from vl4ad_ros.drive.camera import EYE, camera_pitch
-from vl4ad_ros.drive.record import IMAGE_TOPIC, LABEL_TOPIC
+from vl4ad_ros.drive.road import EYE, camera_pitch
 from vl4ad_ros.evaluation.bag_source import BagSource
 from vl4ad_ros.evaluation.drives import Planner
 from vl4ad_ros.evaluation.groups import intervals
 from vl4ad_ros.io.bag_reader import BagReader
+from vl4ad_ros.io.bag_writer import IMAGE_TOPIC, LABEL_TOPIC
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.detector import Detector

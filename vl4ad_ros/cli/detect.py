@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -91,7 +92,7 @@ def _explain(
         box = region.x, region.y, region.x + region.width, region.y + region.height
         pixels = explainer.in_box(embedding, box, picture.image.shape[:2])
         explanation = explainer.explain(pixels, state.prompts, state.threshold)
-        regions.append(region.as_dict() | {"explanation": explanation.as_dict()})
+        regions.append(region.as_dict() | {"explanation": asdict(explanation)})
     return regions
 
 
@@ -127,7 +128,7 @@ def _about(detector: Detector, state: FrameState, files: list[dict[str, Any]], s
         "format": FORMAT,
         **provenance(),
         "bundle": {"name": bundle.card.name, "path": str(bundle.path), "card_sha256": sha256_file(bundle.path / CARD)},
-        "engine": detector.engine.info.as_dict(),
+        "engine": asdict(detector.engine.info),
         "prompt_set": prompts.prompt_set.summary(),
         "scoring": prompts.scoring,
         "method": state.method,

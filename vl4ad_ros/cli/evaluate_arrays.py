@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,7 +52,7 @@ def array_metrics(path: Path, threshold: float | Literal["best"], track: str) ->
     if threshold != "best" and not np.isfinite(threshold):
         raise Vl4adError(f"--threshold must be a finite number, got {threshold}.")
     labels, scores = read_arrays(path)
-    pixel: dict[str, Any] = exact_result(scores, labels).as_dict()
+    pixel: dict[str, Any] = asdict(exact_result(scores, labels))
     # The benchmark's evaluator takes scores above its threshold; the best F1's own score counts as above.
     best = scores.dtype.type(pixel["best_f1_threshold"]) if pixel["positives"] else np.float32("nan")
     limit = _below(best) if threshold == "best" else threshold

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 from vl4ad_ros.cli.options import Json, Whole
@@ -44,7 +45,7 @@ def compare(
     regressions = [change.name for change in changes if change.regression(max_drop)]
     status = REGRESSION if regressions else 0
     if json_output:
-        print(json.dumps({"changes": [change.as_dict() for change in changes], "regressions": regressions}))
+        print(json.dumps({"changes": [asdict(change) for change in changes], "regressions": regressions}))
         return status
     for key in ("source", "detector", "settings"):
         for name in sorted(before[0][key].keys() | after[0][key].keys()):

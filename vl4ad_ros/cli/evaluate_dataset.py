@@ -12,10 +12,10 @@ from vl4ad_ros.cli.evaluate_run import RunOptions, detector_spec, evaluate_sourc
 from vl4ad_ros.cli.options import Group, Map, Model
 from vl4ad_ros.cli.random_word import GapOptions
 from vl4ad_ros.evaluation.datasets import DatasetSource
+from vl4ad_ros.evaluation.exports import write_submission
 from vl4ad_ros.evaluation.groups import read_categories
 from vl4ad_ros.evaluation.layouts import LAYOUTS, folder_layout, layout
 from vl4ad_ros.evaluation.predictor import PredictorSpec
-from vl4ad_ros.evaluation.submission import write_submission
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.labels import LabelMapping, parse_values
 from vl4ad_ros.prompts.encoders import OPEN_CLIP_PREFIX

@@ -16,14 +16,13 @@ from vl4ad_ros.cli.options import print_error
 from vl4ad_ros.evaluation import live_run
 from vl4ad_ros.evaluation.domain import own_environment
 from vl4ad_ros.evaluation.drives import Planner
-from vl4ad_ros.evaluation.frames import FrameSource
+from vl4ad_ros.evaluation.frames import FrameSource, RoadOnlySource
 from vl4ad_ros.evaluation.groups import Groups, State
 from vl4ad_ros.evaluation.live_statistics import latencies, live_statistics, read_recorded, read_sent
 from vl4ad_ros.evaluation.measure import Measurements
 from vl4ad_ros.evaluation.pictures import draw_pictures, save_pictures
 from vl4ad_ros.evaluation.predictor import DetectorSpec, PredictorSpec, Recording
 from vl4ad_ros.evaluation.result import RESULT, EvaluationResult, summarise_run, write_result
-from vl4ad_ros.evaluation.road_only import RoadOnlySource
 from vl4ad_ros.evaluation.run import EvaluationSettings, about_run, evaluate
 from vl4ad_ros.io.bag_reader import BagReader, recorded_s
 from vl4ad_ros.io.errors import Vl4adError
@@ -114,7 +113,7 @@ def evaluate_source(
         live: Figures of a live run.
         region_overlap: Whether to measure the per-region overlap.
     """
-    from vl4ad_ros.evaluation.mcap_results import write_mcap
+    from vl4ad_ros.evaluation.exports import write_mcap
     from vl4ad_ros.evaluation.report import chosen_pictures, write_report
 
     opened = predictor.open()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 from vl4ad_ros.cli.options import Count, Json, Model, Prompts
@@ -44,7 +45,7 @@ def explain(
         found = explainer.explain(pixels, state.prompts, state.threshold, count)
     finally:
         detector.close()
-    print(json.dumps(found.as_dict(), indent=1) if as_json else _as_text(found, state.threshold))
+    print(json.dumps(asdict(found), indent=1) if as_json else _as_text(found, state.threshold))
 
 
 def _parse_box(text: str, width: int, height: int) -> tuple[int, int, int, int]:

@@ -41,9 +41,9 @@ COMMANDS: dict[str, str | tuple[str, dict[str, str]]] = {
             "calibrate": "evaluate_calibrate:calibrate",
         },
     ),
-    "replay": "replay:replay",
-    "sample-drive": "sample_drive:sample_drive",
-    "make-bag": "make_bag:make_bag",
+    "replay": "bags:replay",
+    "sample-drive": "bags:sample_drive",
+    "make-bag": "bags:make_bag",
     "bench": (
         "Measure speed and memory.",
         {
@@ -59,7 +59,7 @@ COMMANDS: dict[str, str | tuple[str, dict[str, str]]] = {
     ),
     "import-fcclip": "import_fcclip:import_fcclip",
     "train": "train:train",
-    "ablate": "ablate:ablate",
+    "ablate": "train:ablate",
     "random-word": (
         "Train and evaluate the random-word method (text-only training).",
         {

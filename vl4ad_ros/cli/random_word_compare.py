@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -88,7 +89,7 @@ def compare(
     write_text(outputs[0], text_table)
     record = {
         "bundle": {"name": loaded.card.name, "onnx_sha256": loaded.onnx_sha256},
-        "engine": detector.engine.info.as_dict(),
+        "engine": asdict(detector.engine.info),
         "prompt_set": prompt_set or loaded.card.default_prompt_set,
         "settings": chosen.model_dump(mode="json"),
         "seeds": list(range(seeds)),

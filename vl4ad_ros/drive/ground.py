@@ -8,11 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.drive.camera import Camera
 from vl4ad_ros.drive.paint import Float, Random, blend, clouds, ramp
-from vl4ad_ros.drive.road import BAY, LEFT_EDGE, RIGHT_EDGE, Road
-from vl4ad_ros.drive.sky import horizon_row
-from vl4ad_ros.drive.weather import Weather
+from vl4ad_ros.drive.road import BAY, LEFT_EDGE, RIGHT_EDGE, Camera, Road
+from vl4ad_ros.drive.sky import Weather, horizon_row
 
 _FAR = 420.0
 _TILE = 512

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.drive.camera import Camera
 from vl4ad_ros.drive.paint import Float, Texture
+from vl4ad_ros.drive.road import Camera
 
 _NEAR = 0.4  # Metres: what is nearer is cut away.
 Vector = NDArray[np.float64]

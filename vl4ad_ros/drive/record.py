@@ -13,13 +13,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from vl4ad_ros.drive.camera import FOCAL_PER_WIDTH, Camera
 from vl4ad_ros.drive.render import SPEED, Drive, DriveFrame
-from vl4ad_ros.io.bag_writer import BagWriter
+from vl4ad_ros.drive.road import FOCAL_PER_WIDTH, Camera
+from vl4ad_ros.io.bag_writer import IMAGE_TOPIC, LABEL_TOPIC, BagWriter
 from vl4ad_ros.io.children import end_with_parent
 
-IMAGE_TOPIC, INFO_TOPIC, LABEL_TOPIC = "/camera/image_raw", "/camera/camera_info", "/camera/label"
-ODOMETRY_TOPIC = "/odom"
+INFO_TOPIC, ODOMETRY_TOPIC = "/camera/camera_info", "/odom"
 FRAME_ID = "camera"
 # A fixed date, so that the same seed writes the same bag: 2026-01-01 00:00:00 UTC.
 START_NS = 1_767_225_600_000_000_000

@@ -10,12 +10,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vl4ad_ros.drive.camera import EYE, Camera, camera_pitch
 from vl4ad_ros.drive.ground import Ground
 from vl4ad_ros.drive.paint import Float, Texture, ramp, soften
 from vl4ad_ros.drive.quads import Frame, Quad, Vector
-from vl4ad_ros.drive.sky import Sky
-from vl4ad_ros.drive.weather import Forecast, Weather
+from vl4ad_ros.drive.road import EYE, Camera, camera_pitch
+from vl4ad_ros.drive.sky import Forecast, Sky, Weather
 from vl4ad_ros.drive.world import AHEAD, BEHIND, Thing, World, build
 from vl4ad_ros.io.errors import Vl4adError
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -43,10 +43,6 @@ class Change:
             # A figure that could be had before and cannot any more is worse.
             return self.before is not None and self.after is None
         return (-self.difference if self.higher_is_better else self.difference) > limit
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields as plain data."""
-        return asdict(self)
 
 
 def compare(a: Result, b: Result, samples: int = SAMPLES, seed: int = 0, only_common: bool = False) -> list[Change]:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from vl4ad_ros.evaluation.component_metrics import TRACKS, match_components
 from vl4ad_ros.io.labels import VOID
-from vl4ad_ros.runtime.boxes import Boxes, best_pairs, grow, overlaps
 from vl4ad_ros.runtime.regions import find_regions
+from vl4ad_ros.runtime.tracks import Boxes, best_pairs, grow, overlaps
 
 # Our choice: an object counts as detected in the last of so many frames in a row that have this share of its pixels in
 # the mask; an alarm counts from as many frames.

@@ -5,7 +5,7 @@ The histogram has 2^20 equal bins over [0, 1], the levels; `PixelResult.error` b
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,10 +32,6 @@ class PixelResult:
     positives: int  # pixels labelled 1
     negatives: int  # pixels labelled 0
     error: float  # upper bound of the error of ap, auroc and fpr95 through scores that share a level; 0 = exact
-
-    def as_dict(self) -> dict[str, float | int]:
-        """Return the fields as plain data."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, eq=False)

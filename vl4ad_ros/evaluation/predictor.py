@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -104,7 +104,7 @@ class DetectorPredictor:
         return {
             "bundle": bundle.card.name,
             "card_sha256": sha256_file(bundle.path / CARD),
-            "engine": self._detector.engine.info.as_dict(),
+            "engine": asdict(self._detector.engine.info),
             "input_scale": self._input_scale,
             "prompt_set": prompts.prompt_set.name,
             "prompt_set_version": prompts.prompt_set.version,

@@ -133,7 +133,7 @@ def _figures(found: Measurements, is_drive: bool, planner: Planner | None) -> di
 
 def _pixel_figures(found: Measurements) -> dict[str, Any]:
     """Return the pixel metrics, with the intervals of some over the frames."""
-    figures = found.pixels.result().as_dict()
+    figures = asdict(found.pixels.result())
     labelled = [found.histograms[index] for index, record in sorted(found.records.items()) if "objects" in record]
     return {**figures, "interval_95": frame_intervals(figures, np.array(labelled))}
 

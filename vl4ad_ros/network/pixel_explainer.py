@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -54,10 +54,6 @@ class Explanation:
     void: float  # posterior of the learned void vector, [0, 1]
     uncertainty: float  # 1 - posterior: Eq. 2 of a dense network, as it is published.
     missing_cosine: float  # how much nearer the class would have to be to end the alarm; 0 where there is none
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields as plain data for JSON."""
-        return asdict(self)
 
     def sentences(self, threshold: float) -> list[str]:
         """Return the figures in words, with a mask's threshold in [0, 1]."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -309,7 +310,7 @@ class DetectorNode(LifecycleNode):
 def _in_force(detector: Detector, state: FrameState) -> dict[str, object]:
     prompts, network = state.prompts, state.random_word or {}
     return {
-        **detector.engine.info.as_dict(),
+        **asdict(detector.engine.info),
         "bundle": detector.bundle.card.name,
         "prompt set": prompts.prompt_set.name,
         "prompt set version": prompts.prompt_set.version,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from rclpy.node import Node
@@ -105,7 +106,7 @@ class PromptSetPublisher:
             "output_size": state.output.output_size,
             "min_region_area": state.output.min_region_area,
             "bundle": self._detector.bundle.card.name,
-            "engine": self._detector.engine.info.as_dict(),
+            "engine": asdict(self._detector.engine.info),
             "previous": previous,
         }
         self._publishers["prompt_set"].publish(messages.text(content))

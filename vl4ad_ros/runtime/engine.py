@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -33,10 +33,6 @@ class EngineInfo:
     model: str  # file that was loaded
     model_sha256: str  # hash of the ONNX graph behind it
     precision: str  # precision of the graph
-
-    def as_dict(self) -> dict[str, str]:
-        """Return the fields as plain data for JSON."""
-        return asdict(self)
 
 
 class Engine(Protocol):

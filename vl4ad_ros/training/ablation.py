@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +162,7 @@ def plain(rows: Sequence[Row], detectors: Sequence[Detector]) -> dict[str, Any]:
                 "prompt_set": row.step.prompts.prompt_set.name,
                 "prompt_set_version": row.step.prompts.prompt_set.version,
                 "temperature": row.step.prompts.temperature,
-                **row.result.as_dict(),
+                **asdict(row.result),
             }
             for row in rows
         ],

@@ -21,8 +21,7 @@ from vl4ad_ros.training.config import Export, TrainConfig, load_config
 from vl4ad_ros.training.data import RunData, load_data
 from vl4ad_ros.training.dense_learner import DenseLearner
 from vl4ad_ros.training.export import export_best
-from vl4ad_ros.training.learner import encoder_weights_file
-from vl4ad_ros.training.learners import Learner, make_learner
+from vl4ad_ros.training.learner import Learner, encoder_weights_file, make_learner
 from vl4ad_ros.training.loop import Trainer
 from vl4ad_ros.training.processes import Group, join_group
 from vl4ad_ros.training.report import RunReport

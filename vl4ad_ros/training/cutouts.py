@@ -22,8 +22,7 @@ from vl4ad_ros.io.files import sha256_text
 from vl4ad_ros.io.labels import read_label_values
 from vl4ad_ros.io.media import read_picture
 from vl4ad_ros.training.config import Objects
-from vl4ad_ros.training.frames import Frames
-from vl4ad_ros.training.reading import list_pictures, read_cache, read_each, write_cache
+from vl4ad_ros.training.frames import Frames, list_pictures, read_cache, read_each, write_cache
 
 CACHE_VERSION = 2
 MIN_SIDE = 20

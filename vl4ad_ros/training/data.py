@@ -15,9 +15,8 @@ from vl4ad_ros.prompts.encoders import TextEncoder
 from vl4ad_ros.prompts.schema import PromptSet, load_prompt_set
 from vl4ad_ros.training.config import DataSet, Objects, TrainConfig
 from vl4ad_ros.training.cutouts import Cutouts, UInt8, known_things, load_cutouts, plain_name
-from vl4ad_ros.training.frames import Frames, load_frames
+from vl4ad_ros.training.frames import Frames, list_pictures, load_frames, read_each, refuse
 from vl4ad_ros.training.label_tables import LabelTable, make_label_table
-from vl4ad_ros.training.reading import list_pictures, read_each, refuse
 from vl4ad_ros.training.scenes import ObjectPaster
 from vl4ad_ros.training.stream import SampleStream
 

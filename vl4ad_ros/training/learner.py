@@ -1,18 +1,28 @@
-"""What the two kinds of networks under training have in common."""
+"""The learner of a configuration, and what its two kinds, the small network and the mask network, have in common."""
 
 from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
+import torch
 from torch import Tensor
 
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.prompts.compile import assemble
 from vl4ad_ros.prompts.schema import PromptSet
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
+from vl4ad_ros.training.config import TrainConfig
+from vl4ad_ros.training.data import RunData
 from vl4ad_ros.training.text import TextTable
+
+if TYPE_CHECKING:
+    from vl4ad_ros.training.dense_learner import DenseLearner
+    from vl4ad_ros.training.mask_learner import MaskLearner
+
+Learner: TypeAlias = "DenseLearner | MaskLearner"
 
 
 @dataclass(frozen=True)
@@ -47,3 +57,16 @@ def encoder_weights_file() -> Path:
             "install vl4ad_ros[train], or set 'random'"
         )
     return found[0]
+
+
+def make_learner(config: TrainConfig, data: RunData, text: TextTable, pretrained: bool = True) -> Learner:
+    """A learner with start weights that follow from the seed; one for a checkpoint needs no `pretrained`."""
+    torch.manual_seed(config.seed)
+    if config.model.network == "small":
+        from vl4ad_ros.training.dense_learner import DenseLearner
+
+        return DenseLearner(config, data, text, pretrained)
+    # Here, since transformers takes seconds to load.
+    from vl4ad_ros.training.mask_learner import MaskLearner
+
+    return MaskLearner(config, data, text, pretrained)

@@ -15,7 +15,7 @@ from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.training.checkpoint import BEST, LAST, Checkpoint, check_setup, fixed_setup, load_checkpoint
 from vl4ad_ros.training.config import TrainConfig
 from vl4ad_ros.training.data import RunData
-from vl4ad_ros.training.learners import Learner
+from vl4ad_ros.training.learner import Learner
 from vl4ad_ros.training.processes import Group, synchronise
 from vl4ad_ros.training.report import RunReport
 from vl4ad_ros.training.schedule import make_average, make_optimizer, rate_factor

@@ -23,9 +23,9 @@ from vl4ad_ros.training.augment import UInt8
 from vl4ad_ros.training.config import TrainConfig
 from vl4ad_ros.training.data import RunData
 from vl4ad_ros.training.dense_learner import DenseLearner
+from vl4ad_ros.training.frames import read_cache, write_cache
 from vl4ad_ros.training.label_tables import IGNORE
-from vl4ad_ros.training.learners import Learner
-from vl4ad_ros.training.reading import read_cache, write_cache
+from vl4ad_ros.training.learner import Learner
 from vl4ad_ros.training.validate import logits_of
 
 FOLDED = "_bias"

@@ -1,4 +1,4 @@
-"""Results as an MCAP bag that Foxglove (and rosbag2) opens: pictures, masks, labels and per-frame figures."""
+"""Results for others' tools: an MCAP file for Foxglove, and SegmentMeIfYouCan's submission."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vl4ad_ros.evaluation.datasets import DatasetSource
 from vl4ad_ros.evaluation.frames import Frame, FrameSource
 from vl4ad_ros.evaluation.predictor import PredictorSpec, predictions
 from vl4ad_ros.io.bag_writer import BagWriter
 from vl4ad_ros.io.drawing import draw_overlay
+from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.media import encode_jpeg, encode_png
 from vl4ad_ros.runtime.frames import anomaly_mask
 
@@ -69,3 +71,24 @@ def _pictures(frame: Frame, uncertainty: NDArray[np.float32], threshold: float) 
         "mask": ("png", encode_png(mask)),
     }
     return pictures if frame.labels is None else pictures | {"label": ("png", encode_png(frame.labels))}
+
+
+def write_submission(folder: Path, source: DatasetSource, spec: PredictorSpec, method: str) -> int:
+    """Run the detector on all images of a data set, labelled or not, and write its maps; return their number.
+
+    Each file holds one data set `value`: float16 [H, W], higher = more anomalous.
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise Vl4adError("h5py is not installed; get it with: pip install 'vl4ad_ros[eval]'.") from error
+    if source.layout.benchmark is None:
+        raise Vl4adError(f"{source.layout.title} is no data set of SegmentMeIfYouCan; leave --submission out.")
+    target = folder / "anomaly_p" / method / source.layout.benchmark
+    target.mkdir(parents=True, exist_ok=True)
+    count = 0
+    for frame, prediction in predictions(source, spec, range(len(source))):
+        with h5py.File(target / f"{frame.name}.hdf5", "w") as file:
+            file.create_dataset("value", data=prediction.uncertainty.astype(np.float16), compression=9)
+        count += 1
+    return count
