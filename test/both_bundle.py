@@ -9,8 +9,7 @@ from mock_bundle import compiled_set, mock_card
 from torch import Tensor, nn
 
 from vl4ad_ros.network.bundle_writer import write_bundle
-from vl4ad_ros.network.random_word_graph import blend, probability
-from vl4ad_ros.network.score_graph import dense_score
+from vl4ad_ros.network.score_graph import blend, dense_score, probability
 from vl4ad_ros.runtime.bundle import ModelBundle
 
 

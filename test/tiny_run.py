@@ -13,11 +13,10 @@ from toy_text import ToyEncoder
 
 from vl4ad_ros.training.config import TrainConfig
 from vl4ad_ros.training.data import RunData, load_data
-from vl4ad_ros.training.learner import make_learner
+from vl4ad_ros.training.learner import TextTable, embed_texts, make_learner
 from vl4ad_ros.training.loop import Trainer
 from vl4ad_ros.training.processes import Group
 from vl4ad_ros.training.report import RunReport
-from vl4ad_ros.training.text import TextTable, embed_texts
 
 SKY, ROAD, CAR = (150, 190, 240), (90, 90, 95), (180, 30, 40)
 VOCABULARY = {"name": "tiny", "classes": {"road": ["road", "street"], "sky": ["sky"], "car": ["car"], "bus": ["bus"]}}

@@ -25,8 +25,7 @@ from torch import Tensor
 from vl4ad_ros.cli.main import main
 from vl4ad_ros.network.backbone import ClipBackbone
 from vl4ad_ros.network.checkpoint import load_network
-from vl4ad_ros.network.ensemble import VocabularyEnsemble
-from vl4ad_ros.network.head import Prediction
+from vl4ad_ros.network.head import Prediction, VocabularyEnsemble
 from vl4ad_ros.network.model import VL4ADNetwork
 from vl4ad_ros.prompts.compile import compile_file
 from vl4ad_ros.prompts.encoders import create_encoder

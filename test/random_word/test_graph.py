@@ -12,7 +12,7 @@ from mask_bundle import mask_network
 from mock_bundle import LIMITS, ColourEncoder, compiled_set
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.network.random_word_graph import blend, probability
+from vl4ad_ros.network.score_graph import blend, probability
 from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors, pack

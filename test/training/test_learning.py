@@ -26,11 +26,11 @@ from vl4ad_ros.runtime.prompt_tensors import pack
 from vl4ad_ros.runtime.scores import to_uncertainty
 from vl4ad_ros.training.checkpoint import BEST, LAST
 from vl4ad_ros.training.label_tables import IGNORE
+from vl4ad_ros.training.learner import LIMITS
 from vl4ad_ros.training.loop import Trainer
 from vl4ad_ros.training.mask_learner import outlier_term, segments
 from vl4ad_ros.training.report import RunReport
 from vl4ad_ros.training.stream import Sample, SampleStream
-from vl4ad_ros.training.text import LIMITS
 
 SINGLE = {"0": "sky", "1": "road", "2": "car"}
 PICTURE = np.random.default_rng(0).integers(0, 256, (*SHAPE, 3), dtype=np.uint8)

@@ -16,9 +16,8 @@ from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.io.files import sha256_file
 from vl4ad_ros.network.backbone import ClipBackbone, clip_settings
 from vl4ad_ros.network.config import EnsembleConfig, NetworkConfig
-from vl4ad_ros.network.ensemble import VocabularyEnsemble
 from vl4ad_ros.network.fcclip import BACKBONE, CLIP, head_config, load_head, read_checkpoint, refuse_differences
-from vl4ad_ros.network.head import SegmentationHead
+from vl4ad_ros.network.head import SegmentationHead, VocabularyEnsemble
 from vl4ad_ros.network.model import VL4ADNetwork
 from vl4ad_ros.prompts.open_clip_encoder import reason
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet

@@ -9,11 +9,9 @@ from torch import Tensor, nn
 from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.network.backbone import ClipBackbone, Features, make_backbone
 from vl4ad_ros.network.config import NetworkConfig
-from vl4ad_ros.network.ensemble import VocabularyEnsemble
-from vl4ad_ros.network.head import Prediction, SegmentationHead
+from vl4ad_ros.network.head import Prediction, SegmentationHead, VocabularyEnsemble
 from vl4ad_ros.network.image_score import FACTOR, score_of_resized_classes, score_of_resized_masks
-from vl4ad_ros.network.random_word_graph import blend, mean_probability
-from vl4ad_ros.network.score_graph import class_weights, score_of_masks
+from vl4ad_ros.network.score_graph import blend, class_weights, mean_probability, score_of_masks
 
 SCORES = {"classes": score_of_resized_classes, "masks": score_of_resized_masks, "score": score_of_masks}
 

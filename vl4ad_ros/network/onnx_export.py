@@ -40,7 +40,7 @@ def export_onnx(
     """Export a network with the graph contract to one ONNX file, checked by `onnx.checker`.
 
     The network is in eval mode; called with image uint8 [B, H, W, 3], text_embeddings [P, D], class_concepts int32 [C,
-    L], class_mask [2, C], settings [9] (and with `random_word` the two inputs of `vl4ad_ros.network.random_word_graph`)
+    L], class_mask [2, C], settings [9] (and with `random_word` the two inputs of `vl4ad_ros.network.score_graph`)
     it returns the score [B, h, w]. It casts the image before it transposes it: TensorRT transposes no uint8. The batch
     is dynamic; height and width are, too, where `spec.resize` is `keep_aspect`. The exporter's notes on every node
     (they hold file names of the machine that exported) are not in the file.

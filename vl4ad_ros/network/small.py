@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vl4ad_ros.network.lite_encoder import FEATURE_CHANNELS, PIXEL_MEAN, PIXEL_STD, LiteEncoder
-from vl4ad_ros.network.random_word_graph import blend, probability
-from vl4ad_ros.network.score_graph import dense_score
+from vl4ad_ros.network.score_graph import blend, dense_score, probability
 
 
 class ConvNorm(nn.Sequential):

@@ -87,7 +87,7 @@ class BundleCard(Checked):
     default_score: Score = DEFAULT_SCORING  # used where the user names none; chosen on validation scenes
     prompt_limits: PromptLimits = PromptLimits()  # sizes of the prompt inputs
     # The sentences around each concept of the training vocabulary that decides which classes count as seen
-    # (`vl4ad_ros.network.ensemble`); prompt sets need the same. None: the graph has no such part.
+    # (`vl4ad_ros.network.head`); prompt sets need the same. None: the graph has no such part.
     vocabulary_templates: tuple[str, ...] | None = None
     default_prompt_set: str  # used where the user names none
     default_threshold: float = Field(default=0.5, ge=0, le=1)  # on the published uncertainty, for the anomaly mask

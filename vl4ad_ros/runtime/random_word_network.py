@@ -87,7 +87,7 @@ class RandomWordNetwork:
         return replace(self, shift=moved, card={**self.card, "gap": dict(note)}, name="", sha256="")
 
     def graph_inputs(self) -> dict[str, NDArray[np.float32]]:
-        """Return the network as inputs of the graph; see `vl4ad_ros.network.random_word_graph`.
+        """Return the network as inputs of the graph; see `vl4ad_ros.network.score_graph`.
 
         `random_word_rows` float32 [GRAPH_HIDDEN + 1, D]: rows whose dot products with v the graph needs (W1^T, then the
         shift); `random_word_head` float32 [3, GRAPH_HIDDEN + 1]: their offsets (W1^T shift; |shift|^2), the biases (b1;

@@ -21,12 +21,11 @@ from vl4ad_ros.training.config import Export, TrainConfig, load_config
 from vl4ad_ros.training.data import RunData, load_data
 from vl4ad_ros.training.dense_learner import DenseLearner
 from vl4ad_ros.training.export import export_best
-from vl4ad_ros.training.learner import Learner, encoder_weights_file, make_learner
+from vl4ad_ros.training.learner import LIMITS, Learner, embed_texts, encoder_weights_file, make_learner
 from vl4ad_ros.training.loop import Trainer
 from vl4ad_ros.training.processes import Group, join_group
 from vl4ad_ros.training.report import RunReport
 from vl4ad_ros.training.start import fill_unlabelled, load_start
-from vl4ad_ros.training.text import LIMITS, embed_texts
 
 START_PICTURES = 16
 """Samples from which the start network's batch norms take their statistics."""

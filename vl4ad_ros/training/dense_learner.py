@@ -16,9 +16,8 @@ from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
 from vl4ad_ros.training.config import TrainConfig
 from vl4ad_ros.training.data import RunData
 from vl4ad_ros.training.label_tables import IGNORE
-from vl4ad_ros.training.learner import Term, Terms, encoder_weights_file, twin_prompts
+from vl4ad_ros.training.learner import Term, Terms, TextTable, encoder_weights_file, twin_prompts
 from vl4ad_ros.training.stream import Sample
-from vl4ad_ros.training.text import TextTable
 
 LOWEST_TEMPERATURE = 0.01
 """FC-CLIP clamps the logit scale at 100, too."""

@@ -25,8 +25,7 @@ from vl4ad_ros.training.config import TrainConfig
 from vl4ad_ros.training.data import RunData
 from vl4ad_ros.training.frames import load_frames, refuse
 from vl4ad_ros.training.label_tables import make_label_table
-from vl4ad_ros.training.learner import Learner, make_learner
-from vl4ad_ros.training.text import LIMITS, TextTable
+from vl4ad_ros.training.learner import LIMITS, Learner, TextTable, make_learner
 from vl4ad_ros.training.validate import choose_threshold, mean_iou
 from vl4ad_ros.training.validation_scenes import generate_scenes
 

@@ -15,12 +15,11 @@ from vl4ad_ros.io.errors import Vl4adError
 from vl4ad_ros.training.checkpoint import BEST, LAST, Checkpoint, check_setup, fixed_setup, load_checkpoint
 from vl4ad_ros.training.config import TrainConfig
 from vl4ad_ros.training.data import RunData
-from vl4ad_ros.training.learner import Learner
+from vl4ad_ros.training.learner import Learner, TextTable
 from vl4ad_ros.training.processes import Group, synchronise
 from vl4ad_ros.training.report import RunReport
 from vl4ad_ros.training.schedule import make_average, make_optimizer, rate_factor
 from vl4ad_ros.training.stream import Sample
-from vl4ad_ros.training.text import TextTable
 from vl4ad_ros.training.validate import validate
 from vl4ad_ros.training.validation_scenes import ValidationScene, generate_scenes
 

@@ -25,9 +25,8 @@ from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
 from vl4ad_ros.training.config import Model, TrainConfig
 from vl4ad_ros.training.data import RunData
 from vl4ad_ros.training.label_tables import IGNORE, LabelTable
-from vl4ad_ros.training.learner import Term, Terms, encoder_weights_file, twin_prompts
+from vl4ad_ros.training.learner import Term, Terms, TextTable, encoder_weights_file, twin_prompts
 from vl4ad_ros.training.stream import Sample
-from vl4ad_ros.training.text import TextTable
 
 UNCLAIMED = -20.0
 """Mask logit that stands at pixels without a label: whatever is sampled there costs nothing and has no gradient."""

@@ -23,8 +23,7 @@ from vl4ad_ros.training.config import Validation
 from vl4ad_ros.training.data import RunData
 from vl4ad_ros.training.frames import Frames
 from vl4ad_ros.training.label_tables import IGNORE, LabelTable
-from vl4ad_ros.training.learner import Learner
-from vl4ad_ros.training.text import LIMITS
+from vl4ad_ros.training.learner import LIMITS, Learner
 from vl4ad_ros.training.validation_scenes import SIZES, ValidationScene
 
 ALARMS_PER_FRAME = 0.1
