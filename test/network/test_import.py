@@ -80,7 +80,7 @@ def test_a_whole_checkpoint_becomes_network_and_text_tower(
     assert [tuple(f.shape[1:]) for f in features] == [(40, 16, 24), (80, 8, 12), (160, 4, 6), (320, 2, 3)]
     torch.testing.assert_close(features[-1], expected, atol=1e-5, rtol=1e-4)
     alone = import_head(tmp_path / "c.pth").head
-    for found, wanted in zip(network.heads(features)[-1], alone(features)[-1], strict=True):
+    for found, wanted in zip(network.head(features)[-1], alone(features)[-1], strict=True):
         torch.testing.assert_close(found, wanted, atol=0, rtol=0)
 
     encoder = create_encoder(f"open_clip:{MODEL}/test", out / "text_encoder.safetensors")

@@ -91,7 +91,7 @@ def test_the_score_follows_the_formulas(scoring: str) -> None:
     with torch.no_grad():
         image = pictures()
         score = net(image, *graph_inputs(tensors)).numpy()
-        prediction = net.heads(net.features(image))[-1]
+        prediction = net.head(net.features(image))[-1]
     assert score.shape == (2, 16, 24)
     compiled = tensors.prompt_set
     for index in range(2):
@@ -111,7 +111,7 @@ def test_the_score_follows_the_formulas(scoring: str) -> None:
 def test_void_and_temperature_are_what_was_learned() -> None:
     net = network()
     with torch.no_grad():
-        prediction = net.heads(net.features(pictures()))[-1]
+        prediction = net.head(net.features(pictures()))[-1]
         direction = F.normalize(net.head.void_embedding, dim=-1)[0]
         torch.testing.assert_close(prediction.void, prediction.embeddings @ direction, atol=1e-6, rtol=0)
         torch.testing.assert_close(prediction.embeddings.norm(dim=-1), torch.ones(2, 32), atol=1e-5, rtol=0)
@@ -146,7 +146,7 @@ def test_the_out_of_vocabulary_branch_is_a_geometric_mean() -> None:
         image = pictures()
         score = net(image, *graph_inputs(tensors)).numpy()
         features = net.features(image)
-        prediction = net.heads(features)[-1]
+        prediction = net.head(features)[-1]
         masks = F.interpolate(prediction.mask_logits, size=(2, 3), mode="bilinear", align_corners=False)
         inside = (masks > 0).float()
         pooled = torch.einsum("bnhw,bchw->bnc", inside, features[-1]) / (inside.sum((2, 3))[..., None] + 1e-8)

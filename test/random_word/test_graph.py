@@ -85,7 +85,7 @@ def test_the_mask_network_scores_its_queries() -> None:
     image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3)).astype(np.uint8))
     inputs = [torch.from_numpy(np.array(array)) for array in packed.graph_inputs().values()]
     found = module(image, *inputs)
-    prediction = module.heads(module.features(image))[-1]
+    prediction = module.head(module.features(image))[-1]
     s = prediction.mask_logits.sigmoid().numpy()
     p = network.probability(prediction.embeddings.numpy())
     small = torch.from_numpy(np.einsum("bnhw,bn->bhw", s, p) / s.sum(axis=1))

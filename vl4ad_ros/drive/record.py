@@ -45,10 +45,7 @@ def draw_all(drive: Drive, jobs: int) -> Iterator[DriveFrame]:
 
 
 def record(drive: Drive, path: str | Path, jobs: int = 1, progress: Callable[[int], object] | None = None) -> None:
-    """Write a drive, drawn by `jobs` processes, as a rosbag2 in MCAP with image, camera_info and label topics.
-
-    `progress` is called with the number of frames written, after each.
-    """
+    """Write a drive, drawn by `jobs` processes, as a rosbag2 in MCAP with image, camera_info and label topics."""
     with BagWriter(path) as bag:
         bag.add_topic(IMAGE_TOPIC, "sensor_msgs/msg/Image")
         bag.add_topic(INFO_TOPIC, "sensor_msgs/msg/CameraInfo")

@@ -107,10 +107,7 @@ def _sum(number: Ints, counts: Ints, chosen: NDArray[np.bool_], length: int) -> 
 
 
 def count_matches(siou: ArrayLike, precision: ArrayLike) -> Ints:
-    """Count at each of the 11 thresholds: int64 [3, 11], true positives, false negatives and false positives.
-
-    From the adjusted IoU of ground-truth components, and the precision of predicted ones.
-    """
+    """Count at each of the 11 thresholds: int64 [3, 11], true positives, false negatives and false positives."""
     found = np.asarray(siou, np.float64)[:, None] >= IOU_THRESHOLDS
     wrong = np.asarray(precision, np.float64)[:, None] < IOU_THRESHOLDS
     return np.stack([found.sum(axis=0), (~found).sum(axis=0), wrong.sum(axis=0)])

@@ -39,10 +39,7 @@ def _silent(base: int) -> bool:
 
 
 def reserve(domain: int) -> socket.socket | None:
-    """Reserve a domain until the returned socket is closed or the process ends, however it ends.
-
-    None stands for a domain that is reserved, or in which somebody talks.
-    """
+    """Reserve a domain until the returned socket closes; None: it is reserved, or somebody talks in it."""
     base = _BASE + _PER_DOMAIN * domain
     sign = _bound(base + _SIGN)
     if sign is not None and not _silent(base):

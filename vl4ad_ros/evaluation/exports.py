@@ -74,10 +74,7 @@ def _pictures(frame: Frame, uncertainty: NDArray[np.float32], threshold: float) 
 
 
 def write_submission(folder: Path, source: DatasetSource, spec: PredictorSpec, method: str) -> int:
-    """Run the detector on all images of a data set, labelled or not, and write its maps; return their number.
-
-    Each file holds one data set `value`: float16 [H, W], higher = more anomalous.
-    """
+    """Write the maps of all images, labelled or not, as `value`, float16 [H, W]; return their number."""
     try:
         import h5py
     except ImportError as error:

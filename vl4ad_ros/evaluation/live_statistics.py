@@ -79,10 +79,7 @@ def _states(told: Sequence[dict[str, Any]], camera: str) -> list[State]:
 
 
 def latencies(sent: Mapping[int, int], arrived: Mapping[str, Mapping[int, int]]) -> dict[int, dict[str, float]]:
-    """Return stamp -> output -> milliseconds from sending the image to receiving the output.
-
-    `total` is that of the uncertainty map, the one that a planner waits for.
-    """
+    """Return stamp -> output -> milliseconds from sending the image to its arrival; `total` is that of the map."""
     table: dict[int, dict[str, float]] = {}
     for output, times in arrived.items():
         for stamp in times.keys() & sent.keys():

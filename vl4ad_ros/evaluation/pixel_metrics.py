@@ -91,10 +91,7 @@ def _error(tp: Counts, fp: Counts, at95: int) -> float:
 
 
 def exact_result(scores: NDArray[Any], labels: NDArray[np.uint8]) -> PixelResult:
-    """Return the exact metrics of finite scores of any shape, type and range: every distinct score is a threshold.
-
-    Labels are uint8, 1 = anomaly, 0 = none, 255 = leave out.
-    """
+    """Return the exact metrics of finite scores, every one a threshold; labels are uint8, 0, 1, or 255: left out."""
     values, truth = _labelled(scores, labels)
     order = np.argsort(values)[::-1]
     values, tp = values[order], np.cumsum(truth[order] == 1)

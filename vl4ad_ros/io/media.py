@@ -176,10 +176,7 @@ def _is(suffixes: Sequence[str], path: Path) -> bool:
 
 
 def write_uncertainty(folder: Path, stem: str, uncertainty: NDArray[np.float32], kind: str) -> Path:
-    """Write an uncertainty map float32 [H, W] in [0, 1]; return the file.
-
-    `npy`: as it is. `png16`: as 16-bit grey, value = uncertainty * 65535, rounded.
-    """
+    """Write a map [H, W] in [0, 1] as float32 (`npy`) or 16-bit grey, times 65535 (`png16`); return the file."""
     if kind == "png16":
         return _write(folder / f"{stem}.uncertainty.png", encode_png(np.round(uncertainty * 65535).astype(np.uint16)))
     stored = io.BytesIO()

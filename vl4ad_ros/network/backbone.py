@@ -106,8 +106,3 @@ def clip_settings(name: str, also: str = "") -> dict[str, Any]:
         known = [f"open_clip:{other}" for other in open_clip.list_models() if other.startswith("convnext")]
         raise Vl4adError(f"Unknown backbone '{name}': expected one of {known}{also}.")
     return settings
-
-
-def make_backbone(name: str, embedding_dim: int) -> FrozenBackbone:
-    """Build the tower of that name with random weights; arguments and errors as of `ClipBackbone`."""
-    return LiteBackbone() if name == LITE else ClipBackbone(name, embedding_dim)

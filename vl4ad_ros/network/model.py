@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vl4ad_ros.io.errors import Vl4adError
-from vl4ad_ros.network.backbone import ClipBackbone, Features, make_backbone
+from vl4ad_ros.network.backbone import LITE, ClipBackbone, Features, FrozenBackbone, LiteBackbone
 from vl4ad_ros.network.config import NetworkConfig
 from vl4ad_ros.network.head import Prediction, SegmentationHead, VocabularyEnsemble
 from vl4ad_ros.network.image_score import FACTOR, score_of_resized_classes, score_of_resized_masks
@@ -26,7 +26,8 @@ class VL4ADNetwork(nn.Module):
         """Build the network with random weights; nothing is downloaded (`checkpoint.load_network` loads weights)."""
         super().__init__()
         self.config = config
-        self.backbone = make_backbone(config.backbone, config.head.embedding_dim)
+        name, dim = config.backbone, config.head.embedding_dim
+        self.backbone: FrozenBackbone = LiteBackbone() if name == LITE else ClipBackbone(name, dim)
         if self.backbone.channels != config.head.feature_channels:
             raise Vl4adError(
                 f"The backbone '{config.backbone}' has features of {self.backbone.channels} channels, "
@@ -44,17 +45,12 @@ class VL4ADNetwork(nn.Module):
         features: Features = self.backbone(normalised)
         return features
 
-    def heads(self, features: Features, auxiliary: bool = False) -> list[Prediction]:
-        """Predict masks and visual embeddings from `features`; see `SegmentationHead.forward`."""
-        predictions: list[Prediction] = self.head(features, auxiliary)
-        return predictions
-
     def queries(
         self, image: Tensor, text_embeddings: Tensor, class_concepts: Tensor, class_mask: Tensor, settings: Tensor
     ) -> tuple[Prediction, Tensor]:
         """Return the last layer's prediction, and Eq. 1 of each query: [B, N, C]; arguments as of `forward`."""
         features = self.features(image)
-        prediction = self.heads(features)[-1]
+        prediction = self.head(features)[-1]
         if self.ensemble is not None and isinstance(self.backbone, ClipBackbone):
             dense = self.backbone.dense(features[-1])
             prompts = (text_embeddings, class_concepts, class_mask, settings)

@@ -18,10 +18,7 @@ def column_cosines(cosines: Array, concept_column: NDArray[np.integer], num_colu
 
 
 def class_posterior(cosines: Array, temperature: float, void: Array | None = None) -> Array:
-    """Eq. 1: softmax of the cosines [N, C] over temperature.
-
-    `void`, [N], cosines to a learned void embedding, is one more column of the softmax, left out of the result.
-    """
+    """Eq. 1: softmax of cosines [N, C] over T; `void` [N] is one more column, left out of the result."""
     logits = cosines if void is None else np.concatenate([cosines, void[:, None]], axis=1)
     logits = logits / temperature
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))

@@ -25,10 +25,7 @@ class TorchEngine:
         compiled: bool = False,
         network: torch.nn.Module | None = None,
     ) -> None:
-        """Load a network, by default the bundle's own (`vl4ad export onnx --with-network`).
-
-        Through torch.compile (`compiled`) the first frame of a shape takes long.
-        """
+        """Load a network, by default the bundle's own; `compiled`, the first frame of a shape takes long."""
         cuda = device.startswith("cuda")
         if cuda and not torch.cuda.is_available():
             raise Vl4adError(f"PyTorch {torch.__version__} finds no NVIDIA GPU here; its CPU backends are named torch.")

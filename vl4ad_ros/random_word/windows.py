@@ -49,10 +49,7 @@ class WindowTower(ABC):
 
     @torch.inference_mode()
     def embed(self, image: Tensor, scales: Sequence[Tensor]) -> list[Tensor]:
-        """Embed the windows of a prepared image, [n, D] with unit rows for each scale.
-
-        A scale is the patches of its windows, row-major: int64 [n, k].
-        """
+        """Embed the windows of a prepared image, unit rows [n, D], for each scale int64 [n, k] of patches."""
         shared = self._shared(image[None])
         return [
             F.normalize(torch.cat([self._embed(shared, part) for part in index.split(_BATCH)]), dim=1)

@@ -145,10 +145,7 @@ class Detector:
     def detect(
         self, image: NDArray[np.uint8], prompts: PromptTensors, size: OutputSize = "input"
     ) -> NDArray[np.float32]:
-        """Return the uncertainty map of one RGB image uint8 [H, W, 3], float32 in [0, 1].
-
-        Its size: `input` (the image's), `network`, `mask` (the score's own), or rows and columns.
-        """
+        """Return the uncertainty map, float32 in [0, 1], of an RGB image uint8 [H, W, 3], at an `OutputSize`."""
         job = Job(image, Wanted(mask=False), size=size)
         return self.process([job], FrameState(prompts))[0].uncertainty
 
@@ -160,10 +157,7 @@ class Detector:
 def next_state(
     detector: Detector, values: Mapping[str, Any], previous: FrameState | None, changed: frozenset[str] | None = None
 ) -> FrameState:
-    """Make the state that all parameters, by name, ask for.
-
-    A prompt set or network in `changed` (None: all) is read again, so that a file made anew is taken up.
-    """
+    """Make the state that all parameters ask for; a set or network in `changed` (None: all) is read again."""
     given = from_ros(values, PromptSettings.model_fields)
     if previous is None or changed is None or changed & set(_OF_THE_PROMPTS):
         state = detector.state(**given)

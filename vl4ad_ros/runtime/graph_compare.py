@@ -80,10 +80,7 @@ def noise_batches(spec: InputSpec, batch: int = 2, seed: int = 0) -> list[NDArra
 
 
 def verify_engine(bundle: ModelBundle, engine: Engine, library: str) -> EngineCard:
-    """Run an engine and ONNX Runtime (CPU) on the same inputs; write the difference to the card, which is returned.
-
-    One that is larger than the precision allows is an error; the card carries it then, too.
-    """
+    """Compare an engine with ONNX Runtime (CPU); write the difference to its card, also one that is an error."""
     card = load_engine_card(bundle, library)
     batch = min(2, card.image.max_batch)
     images = [b for b in noise_batches(bundle.card.input, batch) if card.image.accepts(*b.shape[:3])]

@@ -61,7 +61,9 @@ def make_steps(detectors: Sequence[Detector]) -> list[Step]:
     steps: list[Step] = []
 
     def add(label: str, which: int, prompt_set: CompiledPromptSet, scoring: str = "vl4ad") -> None:
-        steps.append(Step(label, which, _packed(detectors[which], prompt_set, scoring)))
+        used = detectors[which]
+        packed = used.bundle.card.pack(prompt_set, scoring, random_word=used.prompts().random_word)
+        steps.append(Step(label, which, packed))
 
     if len(detectors) > 1:
         twin = detectors[1].bundle.load_prompt_set()
@@ -78,10 +80,6 @@ def make_steps(detectors: Sequence[Detector]) -> list[Step]:
     for scoring in ("max_logit", "entropy", "rba"):
         add(f"VL, merged, {scoring}", 0, merged, scoring)
     return steps
-
-
-def _packed(detector: Detector, prompt_set: CompiledPromptSet, scoring: str) -> PromptTensors:
-    return detector.bundle.card.pack(prompt_set, scoring, random_word=detector.prompts().random_word)
 
 
 def run_steps(

@@ -44,10 +44,7 @@ class RunData:
 
 
 def load_data(config: TrainConfig, also: Sequence[DataSet] = (), encoder: TextEncoder | None = None) -> RunData:
-    """Read all data, and check `also` with it; all faulty frames of all sets are listed in one error.
-
-    The encoder tells which names are near a held-out one; without one, none is.
-    """
+    """Read all data and check `also`; one error lists all faults. Without an encoder no name is near another."""
     vocabulary = load_prompt_set(prompt_yaml(config.vocabulary))
     classes = tuple(vocabulary.columns())
     table = make_label_table(classes, [*config.datasets, *config.validation.sets])

@@ -71,10 +71,7 @@ Learner: TypeAlias = "DenseLearner | MaskLearner"
 
 @dataclass(frozen=True)
 class Term:
-    """A loss term: the caller divides the total by the weight over all processes.
-
-    Two processes with half a batch each then have the gradient of one with the whole.
-    """
+    """A loss term: total / weight, each summed over all processes, has the gradient of one process with all."""
 
     total: Tensor  # weighted sum over pixels
     weight: Tensor  # sum of the weights

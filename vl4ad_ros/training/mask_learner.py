@@ -83,7 +83,7 @@ class MaskLearner(nn.Module):
         The image is RGB [B,3,H,W], 0 to 255, the concepts int64 [K,L]; pairs of [B,N,H/4,W/4] and [B,N,K+1].
         """
         table = torch.arange(len(self.concepts), device=image.device)[:, None] if self.linear else class_concepts
-        predictions = self.network.heads(self.network.features(image.permute(0, 2, 3, 1)), auxiliary)
+        predictions = self.network.head(self.network.features(image.permute(0, 2, 3, 1)), auxiliary)
         return [(p.mask_logits, self.network.head.class_logits(p, self.concepts, table)) for p in predictions]
 
     def dense_logits(self, image: Tensor, class_concepts: Tensor) -> Tensor:
@@ -191,10 +191,7 @@ def segments(rows: Tensor, table: LabelTable) -> tuple[list[Tensor], list[Tensor
 
 
 def outlier_term(mask_logits: Tensor, class_logits: Tensor, outside: Tensor, margin: float) -> Term:
-    """RbA's squared hinge: no class may claim pixels that are outside all of them (bool [B,h,w]).
-
-    The mask logits are [B,N,h,w], the class logits [B,N,K+1], void last.
-    """
+    """RbA's squared hinge: no class may claim pixels `outside`; logits [B,N,h,w] and [B,N,K+1], void last."""
     support = torch.einsum("bnk,bnhw->bhwk", class_logits.softmax(-1)[..., :-1], mask_logits.sigmoid())
     rejected = -support[outside].tanh().sum(-1)
     return Term((margin - rejected).clamp(min=0).square().sum(), outside.sum().float())
