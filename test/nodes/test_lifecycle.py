@@ -127,7 +127,7 @@ def test_the_compressed_map_is_the_map(kind: str, mock_bundle: Path, tmp_path: P
     pixels = cv2.imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_UNCHANGED)
     assert pixels is not None
     dtype, encoding = (np.uint16, "mono16; png") if kind == "png16" else (np.uint8, "mono8; jpeg")
-    assert (pixels.dtype, pixels.shape, message.header.frame_id) == (dtype, (64, 96), "lens")
+    assert (pixels.dtype.name, pixels.shape, message.header.frame_id) == (dtype.__name__, (64, 96), "lens")
     assert message.format.startswith(encoding)
     assert pixels / np.iinfo(dtype).max == pytest.approx(0.5, abs=1e-4 if kind == "png16" else 0.01)
 
