@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -45,7 +45,7 @@ def missing_library(text: str) -> str:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[Any]:
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, Any]:
     """Where a library is missing (`colcon test` on a vehicle), the modules that need it are skipped."""
     report = yield
     if report.failed and (reason := missing_library(str(report.longrepr))):
@@ -54,7 +54,7 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[Any]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Iterator[Any]:
+def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Generator[None, Any, Any]:
     """The same for tests that import it later."""
     report = yield
     if report.failed and call.excinfo.errisinstance(ImportError) and (reason := missing_library(str(report.longrepr))):
