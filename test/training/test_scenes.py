@@ -45,11 +45,12 @@ def heights(scene: Scene) -> list[tuple[int, int]]:
     return found
 
 
-def test_cut_outs_are_never_enlarged() -> None:
-    source = paster(square(20), size=[60, 150])
+@pytest.mark.parametrize(("size", "largest"), [([60, 120], 22), ([130, 300], 66)])
+def test_small_cut_outs_keep_their_sharpness(size: list[int], largest: int) -> None:
+    source = paster(square(20), size=size)
     seen = [h for seed in range(30) for _, h in heights(source.paste(road_scene(), np.random.default_rng(seed)))]
     assert seen
-    assert max(seen) <= 22
+    assert max(seen) <= largest
 
 
 def test_sizes_reach_from_the_smallest_to_the_largest() -> None:

@@ -20,6 +20,12 @@ Int16 = npt.NDArray[np.int16]
 KNOWN_METRES = (1.0, 2.5)
 """Heights of known things (cars, people, signs) on the ground plane."""
 
+ENLARGED_FROM, MAX_ZOOM = 128, 3.0
+"""Height in pixels above which a cut-out may be enlarged, and how far."""
+
+NEAR_SHARE = 0.4
+"""Share of the things beside the ground plane whose height is even over the upper three quarters of the range."""
+
 TRIES = 6
 """Draws of a place, or of a cut-out that is large enough, before another way is taken."""
 
@@ -98,6 +104,8 @@ class ObjectPaster:
                 if len(columns) and low <= tall <= high:
                     return Spot(y, int(random.choice(columns)), tall)
         tall = log_uniform(random, low, high)
+        if random.random() < NEAR_SHARE:
+            tall = random.uniform(low + (high - low) / 4, high)
         if random.random() < 0.75:
             ys, xs = np.nonzero(np.isin(rows[::8, ::8], self.ground))
             if len(ys):
@@ -133,11 +141,14 @@ class ObjectPaster:
 
 
 def _sized(picture: UInt8, height: float, random: Random) -> UInt8:
-    """A thing at its height or smaller, never enlarged; mirrored, turned."""
-    # The longer side decides, so that flat things do not become as wide as the road.
-    factor = min(1.0, height / max(picture.shape[0], picture.shape[1] * 0.75))
+    """A thing at its height or smaller; mirrored, turned."""
+    # Small ones keep the camera's sharpness. Named pictures are 120 pixels high: without enlarging, large things are
+    # never seen and are forgotten. The longer side decides, so that flat things do not become as wide as the road.
+    largest = MAX_ZOOM if height > ENLARGED_FROM else 1.0
+    factor = min(largest, height / max(picture.shape[0], picture.shape[1] * 0.75))
     out_width, out_height = max(4, round(picture.shape[1] * factor)), max(4, round(picture.shape[0] * factor))
-    picture = cv2.resize(picture, (out_width, out_height), interpolation=cv2.INTER_AREA).astype(np.uint8)
+    way = cv2.INTER_AREA if factor <= 1 else cv2.INTER_CUBIC
+    picture = cv2.resize(picture, (out_width, out_height), interpolation=way).astype(np.uint8)
     if random.random() < 0.5:
         picture = np.ascontiguousarray(picture[:, ::-1])
     if random.random() < 0.3:
