@@ -18,8 +18,8 @@ from vl4ad_ros.training.scenes import ObjectPaster, Scene
 ROW_STRIDE, NAME_STRIDE = 4, 8
 """Pixels of the sample per element of the row map and of the name map."""
 
-LARGEST_WEIGHT = 16.0
-"""The most that a pixel of a small object weighs, compared to one of the scene."""
+SMALLEST_WEIGHT, LARGEST_WEIGHT = 0.3, 16.0
+"""Weight of a pixel of a large object at least, and of a small object at most, where the scene's own weigh 1."""
 
 Sample = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -82,11 +82,11 @@ def _middle(values: np.ndarray, stride: int) -> np.ndarray:
 
 
 def object_weights(objects: np.ndarray, pixels: float) -> np.ndarray:
-    """Weights with which an object counts as `pixels` pixels, whatever its size; 1 elsewhere, and everywhere at 0.
+    """Weights with which an object counts as `pixels` pixels, within limits; 1 elsewhere, and everywhere at 0.
 
     Objects are uint8 [h,w], the number of the object, 0: none; weights float32 [h,w].
     """
     counts = np.bincount(objects.reshape(-1), minlength=256).astype(np.float32)
-    weight = np.clip(pixels / np.maximum(counts, 1), 1 / LARGEST_WEIGHT, LARGEST_WEIGHT) if pixels else np.ones(256)
+    weight = np.clip(pixels / np.maximum(counts, 1), SMALLEST_WEIGHT, LARGEST_WEIGHT) if pixels else np.ones(256)
     weight[0] = 1
     return np.asarray(weight[objects], dtype=np.float32)
