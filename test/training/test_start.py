@@ -15,7 +15,7 @@ from vl4ad_ros.training.data import RunData, load_data
 from vl4ad_ros.training.dense_learner import DenseLearner
 from vl4ad_ros.training.label_tables import IGNORE
 from vl4ad_ros.training.loop import Trainer
-from vl4ad_ros.training.start import fill_unlabelled, load_start
+from vl4ad_ros.training.start import fill_unlabelled, load_start, mix_with_start
 
 
 def pictures(count: int) -> torch.Tensor:
@@ -40,6 +40,28 @@ def test_a_start_is_the_bundle_s_network_and_can_be_trained(
         learner.train()
         assert (learner.dense_logits(pictures(4), concepts) - still).abs().mean() < 0.05
     assert learner.temperature == pytest.approx(first.averaged.temperature, rel=1e-5)
+
+
+def test_weights_are_mixed_with_those_of_the_start(
+    tiny_run_data: RunData, trained: tuple[Trainer, ModelBundle]
+) -> None:
+    first, bundle = trained
+    torch.manual_seed(6)
+    learner = DenseLearner(tiny_run_data.samples.config, tiny_run_data, first.text).eval()
+    own, start = learner.temperature, first.averaged.temperature
+    concepts = first.text.class_concepts()
+
+    def logits(network: DenseLearner) -> torch.Tensor:
+        with torch.no_grad():
+            return network.dense_logits(pictures(2), concepts)
+
+    before = logits(learner)
+    mix_with_start(learner, str(bundle.path), tiny_run_data.samples, 0.0)
+    assert torch.equal(logits(learner), before)
+    mix_with_start(learner, str(bundle.path), tiny_run_data.samples, 0.5)
+    assert learner.temperature == pytest.approx((own * start) ** 0.5, rel=1e-4)
+    mix_with_start(learner, str(bundle.path), tiny_run_data.samples, 1.0)
+    assert torch.allclose(logits(learner), logits(first.averaged), atol=1e-3)
 
 
 def test_a_bundle_of_other_sizes_is_no_start(

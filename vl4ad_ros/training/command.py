@@ -15,7 +15,6 @@ from vl4ad_ros.io.resources import prompt_yaml
 from vl4ad_ros.prompts.compile import assemble, concept_texts
 from vl4ad_ros.prompts.encoders import TextEncoder, create_encoder
 from vl4ad_ros.prompts.schema import load_prompt_set
-from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.prompt_tensors import pack
 from vl4ad_ros.training.config import Export, TrainConfig, load_config
 from vl4ad_ros.training.data import RunData, load_data
@@ -25,10 +24,7 @@ from vl4ad_ros.training.learner import LIMITS, Learner, embed_texts, encoder_wei
 from vl4ad_ros.training.loop import Trainer
 from vl4ad_ros.training.processes import Group, join_group
 from vl4ad_ros.training.report import RunReport
-from vl4ad_ros.training.start import fill_unlabelled, load_start
-
-START_PICTURES = 16
-"""Samples from which the start network's batch norms take their statistics."""
+from vl4ad_ros.training.start import fill_unlabelled, start_from
 
 
 @dataclass(frozen=True)
@@ -120,9 +116,7 @@ def _train(options: TrainOptions, group: Group) -> Iterator[str]:
 def _started(config: TrainConfig, data: RunData, learner: Learner) -> Iterator[str]:
     """Give a learner the weights of the bundle that it starts from."""
     if config.model.start is not None and isinstance(learner, DenseLearner):
-        bundle = ModelBundle.load(config.model.start)
-        images = np.stack([data.samples.scene(index).image for index in range(START_PICTURES)])
-        load_start(learner, bundle, torch.from_numpy(images).permute(0, 3, 1, 2).float())
+        bundle = start_from(learner, config.model.start, data.samples)
         filled = fill_unlabelled(config, data, learner.eval(), bundle.onnx_sha256)
         yield f"start weights from {config.model.start}; {filled} pixels without a label got one"
 

