@@ -23,18 +23,20 @@ from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
 from vl4ad_ros.training.checkpoint import BEST, Checkpoint, load_checkpoint
 from vl4ad_ros.training.config import TrainConfig
 from vl4ad_ros.training.data import RunData
+from vl4ad_ros.training.dense_learner import DenseLearner
 from vl4ad_ros.training.frames import load_frames, refuse
 from vl4ad_ros.training.label_tables import make_label_table
 from vl4ad_ros.training.learner import LIMITS, Learner, TextTable, make_learner
-from vl4ad_ros.training.validate import choose_threshold, mean_iou
+from vl4ad_ros.training.start import mix_with_start
+from vl4ad_ros.training.validate import choose_threshold, compare_scores, mean_iou, validate
 from vl4ad_ros.training.validation_scenes import generate_scenes
 
 
 def export_best(config: TrainConfig, data: RunData, text: TextTable) -> Path:
     """Write the bundle of a run's best checkpoint into `output/bundle`, the folder that is returned.
 
-    The mask's threshold is chosen on scenes generated from the validation frames; those of the other prompt sets so
-    that they alarm as often on the frames without objects.
+    The default score and the mask's threshold are chosen on scenes generated from the validation frames; the thresholds
+    of the other prompt sets so that they alarm as often on the frames without objects.
     """
     path = config.output / BEST
     if not path.is_file():
@@ -43,6 +45,11 @@ def export_best(config: TrainConfig, data: RunData, text: TextTable) -> Path:
     learner = make_learner(config, data, text, pretrained=False)
     learner.load_state_dict(state.averaged)
     learner.eval()
+    model = config.model
+    scenes = generate_scenes(data, config.validation, config.seed)
+    if model.start is not None and model.start_share and isinstance(learner, DenseLearner):
+        mix_with_start(learner, model.start, data.samples, model.start_share)
+        state = replace(state, figures=validate(learner, data, config.validation, scenes))
     sets = _prompt_sets(config, learner)
     if isinstance(learner.network, VL4ADNetwork):
         save_network(learner.network, config.output / "network")
@@ -50,8 +57,12 @@ def export_best(config: TrainConfig, data: RunData, text: TextTable) -> Path:
         learner.graph(), config.output / "bundle", _card(config, learner, state, sets[0].encoder_id), sets
     )
     scores, card = dict(bundle.card.scores), bundle.card
-    scenes = generate_scenes(data, config.validation, config.seed)
     if any(scene.size for scene in scenes):
+        means = compare_scores(bundle, scenes)
+        card = card.model_copy(update={"default_score": max(means, key=means.__getitem__)})
+        how = "largest mean AP of small, medium and large objects on the validation scenes"
+        scores["default_score"] = {"how": how, **{name: round(ap, 4) for name, ap in means.items()}}
+        bundle = ModelBundle(bundle.path, write_card(bundle.path, card))
         threshold, f1 = choose_threshold(bundle, scenes)
         card = card.model_copy(update={"default_threshold": threshold})
         how = "largest pixel F1 on the validation scenes, at most 0.1 alarms a frame on roads without objects"

@@ -118,7 +118,7 @@ def scene_figures(maps: Sequence[Map], scenes: Sequence[ValidationScene]) -> dic
 def validate(
     learner: Learner, data: RunData, settings: Validation, scenes: Sequence[ValidationScene]
 ) -> dict[str, float]:
-    """`miou/SET`, `scene_figures`, and `choice`: the mean of mean mIoU and AP of each size; in evaluation mode."""
+    """`miou/SET`, `scene_figures`, and `choice`: the mean of mean mIoU and each size's AP and recall."""
     first = len(data.table.lookup) - len(data.validation)
     results: dict[str, float] = {}
     for index, (spec, frames) in enumerate(zip(settings.sets, data.validation, strict=True), start=first):
@@ -130,8 +130,19 @@ def validate(
     raw = [run_torch(graph, resized(scene.image, settings.pixels)[None], prompts)[0] for scene in scenes]
     figures = scene_figures([np.clip(1 + u, 0, 1) for u in raw], scenes)
     choice = [float(np.mean(list(results.values())))] if results else []
-    choice += [value for name, value in figures.items() if name.startswith("ap/")]
+    choice += [value for name, value in figures.items() if name.startswith(("ap/", "recall/"))]
     return results | figures | {"choice": float(np.mean(choice)) if choice else 0.0}
+
+
+def compare_scores(bundle: ModelBundle, scenes: Sequence[ValidationScene]) -> dict[str, float]:
+    """The mean over the sizes of objects of the AP, for each score that the bundle can give."""
+    detector, means = Detector.open(bundle.path), {}
+    for scoring in bundle.card.usable_scorings:
+        prompts = detector.prompts(scoring=scoring)
+        figures = scene_figures([detector.detect(scene.image, prompts, "mask") for scene in scenes], scenes)
+        means[scoring] = float(np.mean([value for name, value in figures.items() if name.startswith("ap/")]))
+    detector.close()
+    return means
 
 
 def choose_threshold(bundle: ModelBundle, scenes: Sequence[ValidationScene]) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from vl4ad_ros.training.data import RunData
 from vl4ad_ros.training.label_tables import IGNORE
 from vl4ad_ros.training.scenes import Scene
 
-SIZES = {"small": (6, SMALL_HEIGHT), "medium": (SMALL_HEIGHT, LARGE_HEIGHT), "large": (LARGE_HEIGHT, 250)}
+SIZES = {"small": (6, SMALL_HEIGHT), "medium": (SMALL_HEIGHT, LARGE_HEIGHT), "large": (LARGE_HEIGHT, 600)}
 """Heights of objects in pixels at a width of `REFERENCE_WIDTH`."""
 
 MAX_OBJECTS = 3
