@@ -112,7 +112,7 @@ def _shown_default(value: object) -> str | None:
     """Return a default as one types it; nothing for one that says nothing."""
     if isinstance(value, list | tuple):
         return " ".join(map(str, value))
-    return None if value is None or value is False else str(value)
+    return None if value is None or value is False or value == "" else str(value)
 
 
 def _load_shown(app: App, arguments: Sequence[str]) -> None:
