@@ -204,7 +204,7 @@ def test_a_swap_divides_the_figures(drive: Path, mock_bundle: Path, tmp_path: Pa
         for frame in source.frames(range(5 * swap - 5, 5 * swap)):
             maps[frame.index] = (frame.index + 1, predictor.predict(frame).uncertainty)
         predictor.close()
-    told = []
+    told: list[dict[str, Any]] = []
     for swap, (name, threshold) in sets.items():
         first, second = divmod(START_NS + (5 * swap - 5) * STEP_NS, 1_000_000_000)
         known = {"swap": swap, "name": name, "version": name, "since": {"": {"sec": first, "nanosec": second}}}

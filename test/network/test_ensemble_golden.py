@@ -126,7 +126,7 @@ def text_rows(clip: Any, concepts: list[str]) -> Tensor:
     with torch.no_grad():
         rows: Tensor = clip.encode_text(open_clip.get_tokenizer(MODEL)(texts))
     rows = (rows / rows.norm(dim=-1, keepdim=True)).reshape(len(concepts), len(TEMPLATES), -1).mean(1)
-    return rows / rows.norm(dim=-1, keepdim=True)
+    return F.normalize(rows, dim=-1)
 
 
 def softmax(x: Array) -> Array:

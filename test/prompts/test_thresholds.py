@@ -11,6 +11,7 @@ import pytest
 
 from vl4ad_ros.cli.main import main
 from vl4ad_ros.evaluation.prompt_thresholds import lowest_level
+from vl4ad_ros.io.media import read_picture
 from vl4ad_ros.runtime.bundle import PROMPTS, ModelBundle, write_card
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.frames import Job, Wanted
@@ -44,7 +45,7 @@ def alarms(bundle: Path, prompt_set: str, frames: Path) -> int:
     state = replace(detector.state(prompt_set), output=OutputSettings(min_region_area=50))
     found = 0
     for path in sorted(frames.iterdir()):
-        job = Job(np.asarray(cv2.imread(str(path))[..., ::-1], np.uint8), Wanted(regions=True))
+        job = Job(read_picture(path), Wanted(regions=True))
         found += len(detector.process([job], state)[0].regions or ())
     detector.close()
     return found

@@ -14,6 +14,7 @@ from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.training.data import RunData, load_data
 from vl4ad_ros.training.dense_learner import DenseLearner
 from vl4ad_ros.training.label_tables import IGNORE
+from vl4ad_ros.training.learner import Learner
 from vl4ad_ros.training.loop import Trainer
 from vl4ad_ros.training.start import fill_unlabelled, load_start, mix_with_start
 
@@ -51,7 +52,7 @@ def test_weights_are_mixed_with_those_of_the_start(
     own, start = learner.temperature, first.averaged.temperature
     concepts = first.text.class_concepts()
 
-    def logits(network: DenseLearner) -> torch.Tensor:
+    def logits(network: Learner) -> torch.Tensor:
         with torch.no_grad():
             return network.dense_logits(pictures(2), concepts)
 
