@@ -85,8 +85,8 @@ class NodeSettings(Settings):
 
     cameras: list[str] = setting(
         [""],
-        "Camera names. One empty name: a single camera on `image`. Names: each has `<name>/image` as input and "
-        "`~/<name>/...` as outputs, all on one engine.",
+        "Camera names, each with `<name>/image` as input and `~/<name>/...` as outputs, all on one engine. One empty "
+        "name: a single camera on `image`.",
     )
     compressed: bool = setting(
         False,
@@ -95,13 +95,13 @@ class NodeSettings(Settings):
     image_reliability: Reliability = setting(
         RELIABILITIES[0],
         "How images and camera_info are heard. auto: reliably where every publisher of the topic offers it, else with "
-        "best effort; looked at again as publishers come and go. The subscription is then made anew.",
+        "best effort; looked at again as publishers come and go.",
         live=True,
     )
     roi_masks: list[str] = setting(
         [""],
-        "Region of interest: one image file per camera, in the order of `cameras` (empty: none). Where it is dark, "
-        "below 128 (the own bonnet, the sky), the uncertainty is 0; it is stretched to the output's size.",
+        "Region of interest: one image file per camera, in the order of `cameras` (empty: none), of any size. Where it "
+        "is below 128, the uncertainty is 0.",
     )
     max_batch: int = setting(
         0,
@@ -111,25 +111,24 @@ class NodeSettings(Settings):
     )
     batch_wait_ms: float = setting(
         0.0,
-        "Once a frame is there, wait so long for those of the other cameras, to run them as one batch.",
+        "How long a frame waits for those of the other cameras, to run them as one batch.",
         live=True,
         low=0.0,
         high=1000.0,
     )
     auto_build: bool = setting(
         False,
-        "Build a missing or stale TensorRT engine when the node is configured, which takes minutes; false names the "
-        "part that is stale and the command that builds it.",
+        "Build a missing or stale TensorRT engine when the node is configured, which takes minutes; false: an error.",
     )
     autostart: bool = setting(
         True,
-        "Configure and activate at start. false leaves the node unconfigured, for a lifecycle manager.",
+        "Configure and activate at start; false: for a lifecycle manager.",
         at_start=True,
     )
     exit_on_fault: bool = setting(
         False,
-        "What keeps the node from its start (parameters, bundle, engine, topics) ends the process with status 2, for a "
-        "supervisor. false leaves it unconfigured, and /diagnostics says why.",
+        "A fault at the start (parameters, bundle, engine, topics) ends the process with status 2. false leaves the "
+        "node unconfigured, and /diagnostics says why.",
         at_start=True,
     )
 
@@ -162,8 +161,7 @@ class TrackSettings(Settings):
     window: int = setting(5, "Frames in which a track has to be confirmed.", live=True, low=1, high=100)
     start_margin: float = setting(
         0.05,
-        "A track begins where a region's largest uncertainty is this far above `threshold`, and goes on wherever "
-        "there is a region.",
+        "A track begins where a region's largest uncertainty is this far above `threshold`.",
         live=True,
         low=0.0,
         high=1.0,
@@ -180,12 +178,12 @@ class GroundSettings(Settings):
 
     frame: str = setting(
         "",
-        "TF frame whose plane z = 0 is the ground (`base_footprint`): height and pitch come from TF where tf2_ros is "
-        "installed, else from the two parameters; empty: from the parameters.",
+        "TF frame whose plane z = 0 is the ground (`base_footprint`), for height and pitch from TF (with tf2_ros); "
+        "empty: from the two parameters.",
         live=True,
     )
     height: float = setting(
-        0.0, "Height of the camera above the ground, metres; 0: unknown, obstacles have no distance.", live=True,
+        0.0, "Height of the camera above the ground, metres; 0: unknown.", live=True,
         low=0.0, high=100.0,
     )  # fmt: skip
     pitch: float = setting(
@@ -215,30 +213,27 @@ class DiagnosticsSettings(Settings):
 
     prefix: ClassVar[str] = "diagnostics."
 
-    age_warn_ms: float = _limit(200.0, "WARN where a result is older than this against its stamp; 0: never.", 3.6e6)
-    age_error_ms: float = _limit(1000.0, "ERROR where a result is older than this against its stamp; 0: never.", 3.6e6)
+    age_warn_ms: float = _limit(200.0, "WARN where a result is older than this; 0: never.", 3.6e6)
+    age_error_ms: float = _limit(1000.0, "ERROR where a result is older than this; 0: never.", 3.6e6)
     rate_warn_hz: float = _limit(0.0, "WARN where a camera's results come more slowly than this; 0: never.", 1000.0)
     rate_error_hz: float = _limit(0.0, "ERROR where a camera's results come more slowly than this; 0: never.", 1000.0)
     silent_warn_s: float = _limit(2.0, "WARN where a camera sent nothing for so long; 0: never.", 3600.0)
     silent_error_s: float = _limit(0.0, "ERROR where a camera sent nothing for so long; 0: never.", 3600.0)
-    bad_input_warn_ratio: float = _limit(
-        0.0, "WARN where more than this share of a camera's frames of the last period was unusable.", 1.0
-    )
+    bad_input_warn_ratio: float = _limit(0.0, "WARN where more than this share of a camera's frames was unusable.", 1.0)
     bad_input_error_ratio: float = _limit(
-        0.5, "ERROR where more than this share of a camera's frames of the last period was unusable.", 1.0
+        0.5, "ERROR where more than this share of a camera's frames was unusable.", 1.0
     )
 
 
 class OverlaySettings(Settings):
     """What the overlay node draws."""
 
-    detector: str = setting("detector", "Name of the detector node whose results are drawn, relative to the namespace.")
+    detector: str = setting("detector", "Name of the detector node, relative to the namespace.")
     camera: str = setting("", "Name of the camera, for a detector with several; empty for the single one.")
     compressed: bool = setting(False, "Take the camera's `image/compressed`, not `image`.")
     image_reliability: Reliability = setting(
         RELIABILITIES[0],
-        "How images and results are heard. auto: reliably where every publisher of the topic offers it, else with best "
-        "effort.",
+        "How images and results are heard, as the detector's.",
     )
     regions: bool = setting(True, "Draw the regions' boxes and scores (the detector then computes them).")
     max_width: int = setting(
