@@ -31,7 +31,7 @@ TOPICS: tuple[Topic, ...] = (
     ),
     Topic(
         "in", "camera_info", ("sensor_msgs/msg/CameraInfo",), AS_PUBLISHED,
-        "Optional: the camera's calibration. Where it is not remapped, the `camera_info` beside the image is heard.",
+        "Optional: the camera's calibration.",
     ),
     Topic(
         "out", "~/uncertainty", ("sensor_msgs/msg/Image",), RELIABLE,
