@@ -117,7 +117,7 @@ def test_bundle_of_a_run_detects(trained: tuple[Trainer, ModelBundle]) -> None:
     assert bundle.card.text_encoder == "toy:linear"
     assert 0 <= bundle.card.default_threshold <= 1
     detector = Detector.open(bundle.path)
-    prompts = detector.prompts()
+    prompts = detector.prompts(scoring="vl4ad")
     raw = detector.engine.infer(PICTURE[None], prompts)[0]  # At this size, not at the card's.
     wanted = uncertainty_of(trainer, PICTURE)
     assert np.abs(to_uncertainty(raw, prompts.scoring, prompts.temperature) - wanted).max() < 1e-3

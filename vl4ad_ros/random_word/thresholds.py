@@ -19,7 +19,6 @@ from vl4ad_ros.runtime.bundle import ModelBundle, threshold_key, write_card
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.prompt_tensors import PromptTensors
 from vl4ad_ros.runtime.random_word_files import choices
-from vl4ad_ros.runtime.scores import DEFAULT_SCORING
 from vl4ad_ros.training.command import TrainOptions, configured
 from vl4ad_ros.training.data import load_data
 from vl4ad_ros.training.validation_scenes import generate_scenes
@@ -55,7 +54,7 @@ def measure(detector: Detector, prompts: Sequence[PromptTensors], scenes: Iterab
 def put_on_card(bundle: ModelBundle, chosen: dict[str, tuple[float, float]]) -> ModelBundle:
     """Write the thresholds onto the bundle's card, that of the default score as its default, with their origin."""
     own = {name: threshold for name, (threshold, _) in chosen.items()}
-    default = own.pop(threshold_key("vl4ad", DEFAULT_SCORING), bundle.card.default_threshold)
+    default = own.get(threshold_key("vl4ad", bundle.card.default_score), bundle.card.default_threshold)
     f1 = {name: round(f1, 4) for name, (_, f1) in chosen.items()}
     scores = bundle.card.scores | {
         "thresholds": {"how": "largest pixel F1 on the generated validation scenes", "f1": f1}

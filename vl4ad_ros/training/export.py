@@ -17,7 +17,7 @@ from vl4ad_ros.network.checkpoint import save_network
 from vl4ad_ros.network.model import VL4ADNetwork
 from vl4ad_ros.prompts.compile import compile_file
 from vl4ad_ros.prompts.encoders import create_encoder
-from vl4ad_ros.runtime.bundle import PROMPTS, BundleCard, InputSpec, ModelBundle, write_card
+from vl4ad_ros.runtime.bundle import PROMPTS, BundleCard, InputSpec, ModelBundle, threshold_key, write_card
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
 from vl4ad_ros.training.checkpoint import BEST, Checkpoint, load_checkpoint
@@ -28,7 +28,7 @@ from vl4ad_ros.training.frames import load_frames, refuse
 from vl4ad_ros.training.label_tables import make_label_table
 from vl4ad_ros.training.learner import LIMITS, Learner, TextTable, make_learner
 from vl4ad_ros.training.start import mix_with_start
-from vl4ad_ros.training.validate import choose_threshold, compare_scores, mean_iou, validate
+from vl4ad_ros.training.validate import choose_thresholds, compare_scores, mean_iou, validate
 from vl4ad_ros.training.validation_scenes import generate_scenes
 
 
@@ -59,14 +59,17 @@ def export_best(config: TrainConfig, data: RunData, text: TextTable) -> Path:
     scores, card = dict(bundle.card.scores), bundle.card
     if any(scene.size for scene in scenes):
         means = compare_scores(bundle, scenes)
-        card = card.model_copy(update={"default_score": max(means, key=means.__getitem__)})
+        # Of equal ones the later: on a dense network `rba` is `known_mass` by another name.
+        default_score = max(reversed(means), key=means.__getitem__)
         how = "largest mean AP of small, medium and large objects on the validation scenes"
         scores["default_score"] = {"how": how, **{name: round(ap, 4) for name, ap in means.items()}}
-        bundle = ModelBundle(bundle.path, write_card(bundle.path, card))
-        threshold, f1 = choose_threshold(bundle, scenes)
-        card = card.model_copy(update={"default_threshold": threshold})
+        chosen = choose_thresholds(bundle, scenes)
+        own = {key: threshold for key, (threshold, _) in chosen.items()}
+        default = own[threshold_key("vl4ad", default_score)]
+        update = {"default_score": default_score, "default_threshold": default, "thresholds": own}
+        card = card.model_copy(update=update)
         how = "largest pixel F1 on the validation scenes, at most 0.1 alarms a frame on roads without objects"
-        scores["threshold"] = {"how": how, "f1": round(f1, 4)}
+        scores["thresholds"] = {"how": how, "f1": {key: round(f1, 4) for key, (_, f1) in chosen.items()}}
     if config.export.test:
         how = "mIoU over the set's own labels, nothing chosen by it"
         scores["test"] = {"how": how, **test_scores(config, data, learner)}

@@ -14,7 +14,7 @@ from torch import Tensor
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
 from vl4ad_ros.evaluation.prompt_thresholds import LEVELS, count_alarms, lowest_level
 from vl4ad_ros.network.onnx_export import run_torch
-from vl4ad_ros.runtime.bundle import ModelBundle
+from vl4ad_ros.runtime.bundle import ModelBundle, threshold_key
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.frames import upsample
 from vl4ad_ros.runtime.prompt_tensors import pack
@@ -145,16 +145,22 @@ def compare_scores(bundle: ModelBundle, scenes: Sequence[ValidationScene]) -> di
     return means
 
 
-def choose_threshold(bundle: ModelBundle, scenes: Sequence[ValidationScene]) -> tuple[float, float]:
-    """Threshold (0 to 1) of the largest pixel F1, or higher where that gives too many alarms, and its F1."""
-    detector = Detector.open(bundle.path)
-    prompts, metrics, normal = detector.prompts(), PixelMetrics(), []
-    for scene in scenes:
-        if scene.size:
-            metrics.add(detector.detect(scene.image, prompts), scene.truth)
-        else:
-            normal.append(labelled_part(detector.detect(scene.image, prompts, "mask"), scene))
+def choose_thresholds(bundle: ModelBundle, scenes: Sequence[ValidationScene]) -> dict[str, tuple[float, float]]:
+    """Threshold (0 to 1) of the largest pixel F1 of each score, or higher where that gives too many alarms, and its F1.
+
+    The keys are those of the card's `thresholds`.
+    """
+    detector, chosen = Detector.open(bundle.path), {}
+    for scoring in bundle.card.usable_scorings:
+        prompts, metrics, normal = detector.prompts(scoring=scoring), PixelMetrics(), []
+        for scene in scenes:
+            uncertainty = detector.detect(scene.image, prompts, "mask")
+            if scene.size:
+                metrics.add(upsample(uncertainty, *scene.truth.shape)[1::2, 1::2], scene.truth[1::2, 1::2])
+            else:
+                normal.append(labelled_part(uncertainty, scene))
+        result = metrics.result()
+        level = max(result.best_f1_threshold, alarm_level(normal) if normal else 0.0)
+        chosen[threshold_key("vl4ad", scoring)] = float(np.clip(round(level, 3), 0.0, 1.0)), result.best_f1
     detector.close()
-    result = metrics.result()
-    level = max(result.best_f1_threshold, alarm_level(normal) if normal else 0.0)
-    return float(np.clip(round(level, 3), 0.0, 1.0)), result.best_f1
+    return chosen
