@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import cv2
@@ -29,7 +30,9 @@ def test_the_rows_are_in_the_order_of_the_documented_table() -> None:
     detector.close()
     text = (Path(__file__).parents[2] / "docs/results.md").read_text()
     documented = text.split("## Ablation")[1].split("|---|\n")[1].split("\n\n")[0]
-    assert [step.label for step in steps] == [line.split("|")[1].strip() for line in documented.splitlines()]
+    # The page says which of its definitions an MSP had when the table was made.
+    labels = [re.sub("closed-set | = open MSP", "", line.split("|")[1]).strip() for line in documented.splitlines()]
+    assert [step.label for step in steps] == labels
     assert [step.detector for step in steps] == [1, 1] + [0] * (len(steps) - 2)
 
 

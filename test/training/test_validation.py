@@ -70,9 +70,10 @@ def test_scenes_have_objects_of_their_size_and_are_the_same_for_a_seed(tiny_run_
         assert (item.objects[item.truth == 1] > 0).all()
 
 
-def test_the_choice_is_the_mean_of_miou_and_ap_by_size(trained: tuple[Trainer, ModelBundle]) -> None:
+def test_the_choice_is_the_mean_of_miou_ap_and_recall_by_size(trained: tuple[Trainer, ModelBundle]) -> None:
     figures = trained[0].validate()
-    wanted = [figures["miou/val"], *(figures[f"ap/{size}"] for size in SIZES if f"ap/{size}" in figures)]
+    by_size = [f"{figure}/{size}" for figure in ("ap", "recall") for size in SIZES]
+    wanted = [figures["miou/val"], *(figures[name] for name in by_size if name in figures)]
     assert figures["choice"] == pytest.approx(float(np.mean(wanted)))
 
 
