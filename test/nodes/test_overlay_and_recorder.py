@@ -230,7 +230,9 @@ def test_the_overlay_survives_and_draws_on(tmp_path: Path, client: Client) -> No
         client.wait("a picture", drawn)
         assert pictures, process.output()
         assert process.stop() == 0
-    assert "Traceback" not in process.output()
+    # rclpy of Jazzy lets a task that was never started end with one, in its finalizer.
+    faults = process.output().split("Traceback (most recent call last)")[1:]
+    assert all("rclpy/task.py" in fault and "in __del__" in fault for fault in faults), process.output()
 
 
 @contextmanager
