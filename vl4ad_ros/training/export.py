@@ -28,7 +28,7 @@ from vl4ad_ros.training.frames import load_frames, refuse
 from vl4ad_ros.training.label_tables import make_label_table
 from vl4ad_ros.training.learner import LIMITS, Learner, TextTable, make_learner
 from vl4ad_ros.training.start import mix_with_start
-from vl4ad_ros.training.validate import choose_thresholds, compare_scores, mean_iou, validate
+from vl4ad_ros.training.validate import compare_scores, mean_iou, validate
 from vl4ad_ros.training.validation_scenes import generate_scenes
 
 
@@ -58,18 +58,20 @@ def export_best(config: TrainConfig, data: RunData, text: TextTable) -> Path:
     )
     scores, card = dict(bundle.card.scores), bundle.card
     if any(scene.size for scene in scenes):
-        means = compare_scores(bundle, scenes)
+        compared = compare_scores(bundle, scenes)
         # Of equal ones the later: on a dense network `rba` is `known_mass` by another name.
-        default_score = max(reversed(means), key=means.__getitem__)
-        how = "largest mean AP of small, medium and large objects on the validation scenes"
-        scores["default_score"] = {"how": how, **{name: round(ap, 4) for name, ap in means.items()}}
-        chosen = choose_thresholds(bundle, scenes)
-        own = {key: threshold for key, (threshold, _) in chosen.items()}
-        default = own[threshold_key("vl4ad", default_score)]
-        update = {"default_score": default_score, "default_threshold": default, "thresholds": own}
+        default_score = max(reversed(compared), key=lambda name: compared[name].ap)
+        update = {
+            "default_score": default_score,
+            "default_threshold": compared[default_score].threshold,
+            "thresholds": {threshold_key("vl4ad", name): figures.threshold for name, figures in compared.items()},
+        }
         card = card.model_copy(update=update)
+        how = "largest mean AP of small, medium and large objects on the validation scenes"
+        scores["default_score"] = {"how": how, **{name: round(figures.ap, 4) for name, figures in compared.items()}}
         how = "largest pixel F1 on the validation scenes, at most 0.1 alarms a frame on roads without objects"
-        scores["thresholds"] = {"how": how, "f1": {key: round(f1, 4) for key, (_, f1) in chosen.items()}}
+        f1 = {threshold_key("vl4ad", name): round(figures.f1, 4) for name, figures in compared.items()}
+        scores["thresholds"] = {"how": how, "f1": f1}
     if config.export.test:
         how = "mIoU over the set's own labels, nothing chosen by it"
         scores["test"] = {"how": how, **test_scores(config, data, learner)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 from vl4ad_ros.evaluation.pixel_metrics import PixelMetrics
 from vl4ad_ros.evaluation.prompt_thresholds import LEVELS, count_alarms, lowest_level
 from vl4ad_ros.network.onnx_export import run_torch
-from vl4ad_ros.runtime.bundle import ModelBundle, threshold_key
+from vl4ad_ros.runtime.bundle import ModelBundle
 from vl4ad_ros.runtime.detector import Detector
 from vl4ad_ros.runtime.frames import upsample
 from vl4ad_ros.runtime.prompt_tensors import pack
@@ -89,6 +90,11 @@ def recall(scene: ValidationScene, u: Map, level: float) -> tuple[int, int]:
     return len(np.intersect1d(there, scene.objects[full >= level])), len(there)
 
 
+def add_scene(metrics: PixelMetrics, u: Map, scene: ValidationScene) -> None:
+    """Count every second row and column of a scene."""
+    metrics.add(upsample(u, *scene.truth.shape)[1::2, 1::2], scene.truth[1::2, 1::2])
+
+
 def scene_figures(maps: Sequence[Map], scenes: Sequence[ValidationScene]) -> dict[str, float]:
     """Figures of the generated scenes, by the size of their objects, from the uncertainty of each scene.
 
@@ -105,7 +111,7 @@ def scene_figures(maps: Sequence[Map], scenes: Sequence[ValidationScene]) -> dic
             continue
         metrics = PixelMetrics()
         for u, scene in pairs:
-            metrics.add(upsample(u, *scene.truth.shape)[1::2, 1::2], scene.truth[1::2, 1::2])
+            add_scene(metrics, u, scene)
         result = metrics.result()
         figures[f"ap/{size}"], figures[f"fpr95/{size}"] = result.ap, result.fpr95
         if normal:
@@ -134,33 +140,29 @@ def validate(
     return results | figures | {"choice": float(np.mean(choice)) if choice else 0.0}
 
 
-def compare_scores(bundle: ModelBundle, scenes: Sequence[ValidationScene]) -> dict[str, float]:
-    """The mean over the sizes of objects of the AP, for each score that the bundle can give."""
-    detector, means = Detector.open(bundle.path), {}
-    for scoring in bundle.card.usable_scorings:
-        prompts = detector.prompts(scoring=scoring)
-        figures = scene_figures([detector.detect(scene.image, prompts, "mask") for scene in scenes], scenes)
-        means[scoring] = float(np.mean([value for name, value in figures.items() if name.startswith("ap/")]))
-    detector.close()
-    return means
+class ScoreFigures(NamedTuple):
+    """What a score reaches on scenes: the mean of the AP of each size, and a threshold (0 to 1) with its pixel F1."""
+
+    ap: float
+    threshold: float
+    f1: float
 
 
-def choose_thresholds(bundle: ModelBundle, scenes: Sequence[ValidationScene]) -> dict[str, tuple[float, float]]:
-    """Threshold (0 to 1) of the largest pixel F1 of each score, or higher where that gives too many alarms, and its F1.
+def compare_scores(bundle: ModelBundle, scenes: Sequence[ValidationScene]) -> dict[str, ScoreFigures]:
+    """The figures of each score that the bundle can give.
 
-    The keys are those of the card's `thresholds`.
+    The threshold is that of the largest pixel F1, or higher where that gives too many alarms on frames without objects.
     """
-    detector, chosen = Detector.open(bundle.path), {}
+    detector, compared = Detector.open(bundle.path), {}
     for scoring in bundle.card.usable_scorings:
-        prompts, metrics, normal = detector.prompts(scoring=scoring), PixelMetrics(), []
-        for scene in scenes:
-            uncertainty = detector.detect(scene.image, prompts, "mask")
+        prompts, metrics = detector.prompts(scoring=scoring), PixelMetrics()
+        maps = [detector.detect(scene.image, prompts, "mask") for scene in scenes]
+        for u, scene in zip(maps, scenes, strict=True):
             if scene.size:
-                metrics.add(upsample(uncertainty, *scene.truth.shape)[1::2, 1::2], scene.truth[1::2, 1::2])
-            else:
-                normal.append(labelled_part(uncertainty, scene))
-        result = metrics.result()
-        level = max(result.best_f1_threshold, alarm_level(normal) if normal else 0.0)
-        chosen[threshold_key("vl4ad", scoring)] = float(np.clip(round(level, 3), 0.0, 1.0)), result.best_f1
+                add_scene(metrics, u, scene)
+        figures, result = scene_figures(maps, scenes), metrics.result()
+        level = max(result.best_f1_threshold, figures.get("alarms/level", 0.0))
+        ap = float(np.mean([value for name, value in figures.items() if name.startswith("ap/")]))
+        compared[scoring] = ScoreFigures(ap, float(np.clip(round(level, 3), 0.0, 1.0)), result.best_f1)
     detector.close()
-    return chosen
+    return compared
