@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -56,8 +55,6 @@ class SplitEngine(OnnxRuntimeEngine):
             self._session = session(extractor.extract_model([*names, *prompts], [GRAPH_OUTPUT]))
         except Exception as error:  # Both libraries have private exception classes.
             raise Vl4adError(f"{bundle.onnx_path} cannot be cut into two halves ({error}).") from error
-        whole = self.info
-        self._info = replace(whole, library=f"{whole.library}, graph cut behind the image's part")
         self._takes_image = IMAGE in names
         self._seen: NDArray[np.uint8] | None = None
         self._kept: dict[str, Any] = {}
