@@ -61,7 +61,7 @@ class DetectorNode(LifecycleNode):
             self._fault = self._unusable = f"{error}. Mend it and start the node again."
             self.get_logger().error(self._fault)
         self._values = read(self, PARAMETERS)
-        self._vision_msgs = messages.find_vision_msgs()
+        self._vision_msgs = messages.find_module("vision_msgs.msg")
         self._diagnostics = create_publisher(self, DiagnosticArray, "/diagnostics", QUEUE)
         self._clock_of_diagnostics = steady_clock()
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._diagnose, clock=self._clock_of_diagnostics)

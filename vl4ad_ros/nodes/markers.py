@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import numpy as np
@@ -15,14 +14,6 @@ from vl4ad_ros.nodes.obstacles import POINT
 HEIGHT, DEPTH = 1.0, 0.3
 # A picture of the past says nothing.
 LIFETIME = Duration(nanosec=500_000_000)
-
-
-def find_visualization_msgs() -> Any | None:
-    """Return the module visualization_msgs.msg, or None where it is not installed."""
-    try:
-        return importlib.import_module("visualization_msgs.msg")
-    except ImportError:
-        return None
 
 
 def obstacle_markers(msgs: Any, cloud: PointCloud2) -> Any:

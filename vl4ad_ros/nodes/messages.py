@@ -20,10 +20,10 @@ from vl4ad_ros.runtime.prompt_set import CompiledPromptSet
 from vl4ad_ros.runtime.regions import Region
 
 
-def find_vision_msgs() -> Any | None:
-    """Return the module vision_msgs.msg, or None where it is not installed (it is not among the PyPI wheels)."""
+def find_module(name: str) -> Any | None:
+    """Return a module of an optional ROS package, or None where the package is not installed."""
     try:
-        return importlib.import_module("vision_msgs.msg")
+        return importlib.import_module(name)
     except ImportError:
         return None
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
+from functools import cached_property
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
 from rclpy.time import Time
 
 from vl4ad_ros.io.errors import Vl4adError
+from vl4ad_ros.nodes.messages import find_module
 from vl4ad_ros.runtime.ground import mounted
 from vl4ad_ros.runtime.settings import GroundSettings
 
@@ -23,6 +24,11 @@ class Mounting:
         self._buffer: Any = None
         self._listener: Any = None
 
+    @cached_property
+    def _tf2_ros(self) -> Any | None:
+        # Looked for once: the search for a package that is not there takes its time in each frame.
+        return find_module("tf2_ros")
+
     def locate(self, settings: GroundSettings, frame_id: str) -> tuple[GroundSettings, str]:
         """Return the settings with the height and pitch in force, and where these come from, for the diagnostics.
 
@@ -31,9 +37,8 @@ class Mounting:
         """
         if not settings.frame:
             return settings, PARAMETERS
-        try:
-            tf2_ros = importlib.import_module("tf2_ros")
-        except ImportError:
+        tf2_ros = self._tf2_ros
+        if tf2_ros is None:
             return settings, f"{PARAMETERS} (for ground.frame, tf2_ros is not installed)"
         if self._buffer is None:
             self._buffer = tf2_ros.Buffer()

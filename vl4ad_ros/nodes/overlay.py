@@ -26,7 +26,7 @@ from vl4ad_ros.nodes import messages
 from vl4ad_ros.nodes.cdr import map_image
 from vl4ad_ros.nodes.executor import ThrottledLog, run_node
 from vl4ad_ros.nodes.health import Rate
-from vl4ad_ros.nodes.markers import find_visualization_msgs, obstacle_markers
+from vl4ad_ros.nodes.markers import obstacle_markers
 from vl4ad_ros.nodes.parameters import declare
 from vl4ad_ros.nodes.qos import LATCHED, OUTPUT, InputTopic, create_publisher, profile, steady_clock
 from vl4ad_ros.runtime.regions import Region
@@ -81,11 +81,11 @@ class OverlayNode(Node):
         super().__init__(NAME, automatically_declare_parameters_from_overrides=True)
         self._values = declare(self, OVERLAY_PARAMETERS)
         check_values(self._values)
-        self._vision_msgs = messages.find_vision_msgs()
+        self._vision_msgs = messages.find_module("vision_msgs.msg")
         self._log = ThrottledLog(self.get_logger().warning)
         self._raw = create_publisher(self, Image, "~/image", OUTPUT)
         self._jpeg = create_publisher(self, CompressedImage, "~/image/compressed", OUTPUT)
-        self._msgs, self._markers = find_visualization_msgs(), None
+        self._msgs, self._markers = messages.find_module("visualization_msgs.msg"), None
         if self._msgs is not None:
             self._markers = create_publisher(self, self._msgs.MarkerArray, "~/markers", OUTPUT)
         self._inputs: list[InputTopic] = []
